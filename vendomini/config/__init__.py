@@ -1,0 +1,21 @@
+"""Configs: what they may say, how they are read, and the runs that they stand for."""
+
+from vendomini.config.grid import RunSpec, count, expand, select
+from vendomini.config.load import Phase, build_phase, load_config
+from vendomini.config.schema import PhaseConfig, RunConfig
+from vendomini.config.shipped import find_config, find_phase, shipped
+
+__all__ = [
+    "Phase",
+    "PhaseConfig",
+    "RunConfig",
+    "RunSpec",
+    "build_phase",
+    "count",
+    "expand",
+    "find_config",
+    "find_phase",
+    "load_config",
+    "select",
+    "shipped",
+]

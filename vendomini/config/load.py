@@ -1,0 +1,246 @@
+"""YAML files → one validated :class:`PhaseConfig`, with a sentence that names file and line for whatever is wrong.
+
+Raw mappings are merged along ``inherit`` first, overridden, validated once; defaults come last, from the schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vendomini.config.paths import assign, leaf_paths, nearest
+from vendomini.config.schema import PhaseConfig, RunConfig
+from vendomini.config.shipped import find_config
+from vendomini.config.source import KeyPath, Place, parse_value, read, shown
+from vendomini.errors import ConfigError
+
+LEGACY_KEYS = {
+    "env": "simulation",
+    "environment": "simulation",
+    "model": "agent.model",
+    "interface": "agent.interface",
+    "prediction": "agent.interface",
+    "pe": "pe_induction",
+    "detector": "crash_detector",
+    "crash_detection": "crash_detector",
+    "seeds": "experiment.replications",
+    "replications": "experiment.replications",
+}
+"""Names that earlier configs used, and where their content belongs now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A loaded phase.
+
+    Attributes:
+        config: validated; ``fixed`` is checked but not yet applied.
+        base: the run sections as a plain tree with ``fixed`` applied and every default filled in.
+        axes: grid path → its values, validated and in the order of the file.
+        path: the file it came from.
+    """
+
+    config: PhaseConfig
+    base: dict[str, Any]
+    axes: dict[str, list[Any]]
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.config.experiment.name
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Phase:
+    """Loads a phase file.
+
+    Args:
+        path: the YAML file, or the path of a shipped one (``configs/…``).
+        overrides: ``key=value`` with a dot path and a YAML value, applied over everything else in the file;
+            an override of a grid path replaces its whole axis.
+
+    Raises:
+        ConfigError: one sentence with file, line and the nearest valid name.
+    """
+    file = find_config(Path(path))
+    raw, places = read(file)
+    _normalise(raw)
+    for override in overrides:
+        _override(raw, places, override)
+    return build_phase(raw, places, file)
+
+
+def build_phase(raw: dict[str, Any], places: dict[KeyPath, Place] | None = None, path: Path = Path("config")) -> Phase:
+    """Validates a merged tree (as :func:`load_config` reads it, or as a results folder's plan keeps it).
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
+    places = places or {}
+    config = _validate(PhaseConfig, raw, places, path)
+    sections: dict[str, Any] = {key: raw.get(key) or {} for key in RunConfig.model_fields}
+    for key, value in config.fixed.items():
+        _check_path(key, ("fixed", key), places, path)
+        if key in config.grid:
+            raise ConfigError(f"{_place(('fixed', key), places, path)}: {key} is both fixed and in the grid: keep one")
+        sections = assign(sections, key, value)
+    base = _run_tree(sections, places, path, prefix=("fixed",) if config.fixed else ())
+    axes = {key: _axis(key, values, base, places, path) for key, values in config.grid.items()}
+    _check_horizon(config, axes, places, path)
+    return Phase(config, base, axes, path)
+
+
+def _axis(key: str, values: list[Any], base: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> list[Any]:
+    """The axis' values, each validated in its place in a whole run and brought to its canonical type."""
+    _check_path(key, ("grid", key), places, path)
+    if not values:
+        raise ConfigError(f"{_place(('grid', key), places, path)}: grid.{key} is empty: list at least one value")
+    valid = []
+    for index, value in enumerate(values):
+        tree = _run_tree(assign(base, key, value), places, path, prefix=("grid", key, str(index)))
+        canonical: Any = tree
+        for part in key.split("."):
+            canonical = canonical[part]
+        if canonical in valid:
+            raise ConfigError(
+                f"{_place(('grid', key, str(index)), places, path)}: grid.{key} lists {canonical!r} twice"
+            )
+        valid.append(canonical)
+    return valid
+
+
+def _check_path(key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path) -> None:
+    known = leaf_paths(RunConfig)
+    if key not in known and not any(key.startswith(f"{free}.") for free in known if known[free]):
+        raise ConfigError(
+            f"{_place(at, places, path)}: {at[0]} names {key!r}, which is no parameter{nearest(key, known)}"
+        )
+
+
+def _check_horizon(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> None:
+    if config.max_steps_by_level and "simulation.max_steps" in axes:
+        raise ConfigError(
+            f"{_place(('grid', 'simulation.max_steps'), places, path)}: grid.simulation.max_steps and "
+            "max_steps_by_level both set the horizon: keep one"
+        )
+
+
+def _run_tree(sections: dict[str, Any], places: dict[KeyPath, Place], path: Path, prefix: KeyPath) -> dict[str, Any]:
+    run: RunConfig = _validate(RunConfig, sections, places, path, prefix)
+    return run.model_dump(mode="json")
+
+
+# ------------------------------------------------------------------------------------------ overrides
+
+
+def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> None:
+    key, equals, value_text = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"-o {text}: write key=value, for example -o pe_induction.p_shock=0.2")
+    here = Place(f"-o {text}", 0)
+    try:
+        value = parse_value(value_text)
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"-o {text}: the value is not valid YAML") from exc
+    section, _, path = key.partition(".")
+    if section in {"grid", "fixed"} and path:
+        raw[section] = {**(raw.get(section) or {}), path: value}
+        _mark(places, (section, path), here)
+        return
+    raw.update(assign(raw, key, value))
+    _normalise(raw)
+    for varied in ("grid", "fixed"):
+        if isinstance(raw.get(varied), dict):
+            raw[varied] = {path: values for path, values in raw[varied].items() if path != key}
+    if key == "simulation.max_steps":
+        raw.pop("max_steps_by_level", None)
+    _mark(places, tuple(key.split(".")), here)
+
+
+def _mark(places: dict[KeyPath, Place], at: KeyPath, here: Place) -> None:
+    """From now on, this key and all below it stand here."""
+    for known in [known for known in places if known[: len(at)] == at]:
+        del places[known]
+    places[at] = here
+
+
+def _normalise(raw: dict[str, Any]) -> None:
+    """``engine: hf`` is short for ``engine: {backend: hf}``."""
+    if isinstance(raw.get("engine"), str):
+        raw["engine"] = {"backend": raw["engine"]}
+
+
+# ------------------------------------------------------------------------------------------- messages
+
+
+def _place(at: KeyPath, places: dict[KeyPath, Place], path: Path) -> Place:
+    """The place of the longest known beginning of a key path."""
+    for end in range(len(at), 0, -1):
+        if at[:end] in places:
+            return places[at[:end]]
+    return Place(shown(path), 0)
+
+
+def _validate(
+    model: type[Any], tree: dict[str, Any], places: dict[KeyPath, Place], path: Path, prefix: KeyPath = ()
+) -> Any:
+    """Raises:
+    ConfigError: the first thing that is wrong; where several are, how many more.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+        at = tuple(str(part) for part in errors[0]["loc"] if part != "[key]")
+        place = _prefixed_place(at, prefix, places, path)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{place}: {_sentence(model, at, errors[0])}{more}") from exc
+
+
+def _prefixed_place(at: KeyPath, prefix: KeyPath, places: dict[KeyPath, Place], path: Path) -> Place:
+    if prefix[:1] == ("fixed",) and ("fixed", ".".join(at)) in places:
+        return places[("fixed", ".".join(at))]
+    return _place(prefix if prefix[:1] == ("grid",) else at, places, path)
+
+
+def _sentence(model: type[BaseModel], at: KeyPath, error: Any) -> str:
+    dotted = ".".join(at)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {dotted}{_hint(model, at)}"
+    value = error["input"]
+    if error["type"] == "list_type" and at[:1] == ("grid",):
+        return f"{dotted} is {value!r}: the grid wants a list of values (a single value belongs under fixed)"
+    if error["type"] == "value_error" and not at:
+        return str(error["ctx"]["error"])
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    shown = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    suggestion = ""
+    if error["type"] == "literal_error" and isinstance(value, str):
+        near = difflib.get_close_matches(
+            value, [w.strip("' ") for w in error["ctx"]["expected"].replace(" or ", ",").split(",")], 1
+        )
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+    return f"{dotted} is {shown}: {message[0].lower()}{message[1:]}{suggestion}"
+
+
+def _hint(model: type[BaseModel], at: KeyPath) -> str:
+    """The nearest valid name on the same level, or where a key of another level belongs."""
+    key = at[-1]
+    if len(at) == 1 and key in LEGACY_KEYS:
+        return f"; this is {LEGACY_KEYS[key]}: now"
+    section: Any = model
+    for part in at[:-1]:
+        field = section.model_fields.get(part)
+        section = field.annotation if field else section
+    siblings = [*section.model_fields, "inherit"] if len(at) == 1 else list(section.model_fields)
+    near = difflib.get_close_matches(key, siblings, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    elsewhere = [path for path in leaf_paths(RunConfig) if path.rsplit(".", 1)[-1] == key]
+    return f"; did you mean {elsewhere[0]}?" if elsewhere else f"; known here are {', '.join(siblings)}"

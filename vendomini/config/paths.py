@@ -1,0 +1,55 @@
+"""Dot paths into a config: ``agent.model.name``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+
+@cache
+def leaf_paths(model: type[BaseModel], prefix: str = "") -> dict[str, bool]:
+    """Every parameter's dot path, and whether it is a free-form mapping into which a path may reach."""
+    paths: dict[str, bool] = {}
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            paths |= leaf_paths(annotation, f"{prefix}{name}.")
+        else:
+            paths[prefix + name] = str(annotation).startswith("dict")
+    return paths
+
+
+def assign(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The tree with one value replaced; shares everything off the path with the old one."""
+    head, _, rest = path.partition(".")
+    if not rest:
+        return {**tree, head: value}
+    below = tree.get(head)
+    return {**tree, head: assign(below if isinstance(below, dict) else {}, rest, value)}
+
+
+def lookup(tree: dict[str, Any], path: str) -> Any:
+    """The value at a path.
+
+    Raises:
+        KeyError: there is none.
+    """
+    value: Any = tree
+    for part in path.split("."):
+        if not isinstance(value, dict):
+            raise KeyError(path)
+        value = value[part]
+    return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean …?`` for a mistyped path, or nothing."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if not near:
+        near = [path for path in known if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,205 @@
+"""What a config may say: typed, strict, every key with its meaning, unit and range.
+
+Two trees. :class:`RunConfig` is one run: every parameter that can change its outcome, and nothing else; it is what a
+run's id is a hash of. :class:`PhaseConfig` is a phase file: the same sections, how to vary them, and where and how
+to run them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PressureLevel = Literal["low", "medium", "high"]
+PEMagnitude = Literal["low", "medium", "high"]
+PETypeMix = Literal["realistic", "uniform", "temporal_only", "quantity_only", "causal_only", "rule_only"]
+Observability = Literal["full", "delayed", "partial", "hidden"]
+PredictionMode = Literal["required", "optional", "required+confidence", "required+uncertainty", "required+full"]
+PredictionFormat = Literal["minimal", "structured", "rich"]
+MemoryTools = Literal["none", "basic", "full"]
+RecoveryTools = Literal["none", "reset", "audit", "help", "all"]
+Thresholds = Literal["strict", "moderate", "lenient"]
+Backend = Literal["auto", "vllm", "hf", "scripted", "openai"]
+
+SCRIPTED_PREFIX = "scripted/"
+"""Model names with this prefix are the controls of the scripted engine."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A mapping in a config. Unknown keys are errors, and so are values of another type ("3" is no number)."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Simulation(Section):
+    """The warehouse."""
+
+    complexity_level: Annotated[int, Field(ge=0, le=4)] = Field(
+        1, description="Number of SKUs, suppliers and the spread of lead times: 0 (5 SKUs) to 4 (25 SKUs)."
+    )
+    max_steps: Positive = Field(500, description="Steps (tool calls) after which a run is right-censored.")
+    actions_per_day: Positive = Field(4, description="Steps in a day; tool_end_day ends it early.")
+    pressure_level: PressureLevel = Field(
+        "medium", description="Customer orders a day where demand.orders_per_day is null: 0.5, 1.0 or 1.5."
+    )
+    initial_budget: Amount = Field(2000.0, description="Money at the start.")
+    initial_storage_per_sku: NonNegative = Field(10, description="Units of each SKU in storage at the start.")
+    storage_capacity: Positive = Field(500, description="Units the storage holds; what does not fit is sent back.")
+    daily_fee: Amount = Field(2.0, description="Fixed fee charged every evening.")
+    storage_fee: Amount = Field(0.02, description="Fee for each stored unit, charged every evening.")
+
+
+class Demand(Section):
+    """The customers."""
+
+    orders_per_day: Amount | None = Field(
+        None, description="Mean customer orders a day, over all SKUs (Poisson). Null: by simulation.pressure_level."
+    )
+    sale_markup: Annotated[float, Field(gt=0)] = Field(
+        1.6, description="Sale price as a multiple of the SKU's lowest actual catalogue price."
+    )
+    late_penalty: Probability = Field(0.0, description="Fraction of the price lost on an order shipped late.")
+    max_failures: Positive = Field(
+        25, description="Customer orders expired within the last 100 days that end the episode (customers_lost)."
+    )
+
+
+class PEInduction(Section):
+    """The shocks."""
+
+    p_shock: Probability = Field(0.0, description="Probability of a shock at each step.")
+    pe_mag: PEMagnitude = Field("medium", description="How large a shock is.")
+    pe_type_mix: PETypeMix = Field("realistic", description="Which types of shock strike, and how often each.")
+    observability: Observability = Field("full", description="When, and how exactly, the agent is told of a shock.")
+    notice_delay_days: NonNegative = Field(3, description="Days until the notice where observability is delayed.")
+
+
+class Model(Section):
+    """The language model and how it is sampled."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(
+        "scripted/reactive", description="Hugging Face id, a local folder, or scripted/<control>."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of the model repository.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Data type of the weights.")
+    quantization: str | None = Field(None, description="vLLM's quantization method, where the weights need one named.")
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model. Never implied.")
+    context_length: Annotated[int, Field(ge=512)] = Field(
+        16384, description="Tokens of conversation that the agent keeps; older turns are dropped in chunks."
+    )
+    max_tokens: Positive = Field(512, description="Tokens of a completion, at most.")
+    temperature: Annotated[float, Field(ge=0, le=10)] = Field(0.7, description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling.")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to the model's chat template, e.g. {enable_thinking: false}."
+    )
+
+
+class Interface(Section):
+    """What the agent is asked for and offered."""
+
+    prediction_mode: PredictionMode = Field("required", description="Whether a prediction card must come with a call.")
+    prediction_format: PredictionFormat = Field("structured", description="Which fields a card has.")
+    memory_tools: MemoryTools = Field("basic", description="Scratchpad: none, write and read, or also delete and list.")
+    recovery_tools: RecoveryTools = Field("none", description="Tools for getting back on track.")
+    structured_output: bool = Field(False, description="Constrain completions to the reply's JSON schema.")
+
+
+class Agent(Section):
+    model: Model = Model()
+    interface: Interface = Interface()
+
+
+class CrashDetector(Section):
+    """When behaviour counts as broken down."""
+
+    thresholds: Thresholds = Field("moderate", description="How early the detectors call it a crash.")
+    continue_after_crash: NonNegative = Field(
+        50, description="Steps the episode goes on after the first crash, to see whether it lets go."
+    )
+
+
+class Measurement(Section):
+    pe_windows: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [10, 100, 500], description="Window means of prediction errors, in resolved errors."
+    )
+
+
+class RunConfig(Section):
+    """One run: every parameter that can change its outcome."""
+
+    simulation: Simulation = Simulation()
+    demand: Demand = Demand()
+    pe_induction: PEInduction = PEInduction()
+    agent: Agent = Agent()
+    crash_detector: CrashDetector = CrashDetector()
+    measurement: Measurement = Measurement()
+
+    @model_validator(mode="after")
+    def _completion_fits(self) -> RunConfig:
+        model = self.agent.model
+        if model.max_tokens * 2 > model.context_length:
+            raise ValueError(
+                f"agent.model.max_tokens ({model.max_tokens}) must be at most half of "
+                f"agent.model.context_length ({model.context_length}): the conversation needs the other half"
+            )
+        return self
+
+
+class Experiment(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+        "experiment", description="Name of the experiment and of its results folder."
+    )
+    description: str = Field("", description="What it asks.")
+    replications: Positive = Field(1, description="Runs of each cell of the grid; they differ in their seed.")
+    seed: NonNegative = Field(0, description="Seed of the first replication; the others count up from it.")
+
+
+class EngineConfig(Section):
+    """Where and how the model runs. Nothing here is part of a run's identity."""
+
+    backend: Backend = Field("auto", description="auto tries vLLM where it can work, then Hugging Face.")
+    gpus: NonNegative | None = Field(None, description="GPUs for one model. Null: from the model's size.")
+    max_num_seqs: Positive | None = Field(None, description="Episodes in flight on one model. Null: the engine's own.")
+    startup_timeout: Positive = Field(1800, description="Seconds a model may take to load.")
+    request_timeout: Positive = Field(600, description="Seconds one completion may take.")
+    max_model_len: Positive | None = Field(None, description="vLLM's context. Null: agent.model.context_length.")
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="Fraction of GPU memory vLLM takes."
+    )
+    enforce_eager: bool = Field(False, description="vLLM without compilation and CUDA graphs.")
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
+        "auto", description="Attention of the Hugging Face engine. auto: the fastest that can run here."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to vLLM's AsyncEngineArgs as they are."
+    )
+    base_url: str | None = Field(None, description="Of a server that speaks OpenAI's API, for backend openai.")
+
+
+class PhaseConfig(RunConfig):
+    """A phase file, after ``inherit`` is resolved."""
+
+    experiment: Experiment = Experiment()
+    engine: EngineConfig = EngineConfig()
+    fixed: dict[str, Any] = Field(
+        default_factory=dict, description="Dot path → value, over the sections: {pe_induction.pe_mag: high}."
+    )
+    grid: dict[str, list[Any]] = Field(
+        default_factory=dict, description="Dot path → list of values. The runs are all their combinations."
+    )
+    max_steps_by_level: dict[Annotated[int, Field(ge=0, le=4, strict=False)], Positive] = Field(
+        default_factory=dict, description="complexity_level → max_steps, where the horizon depends on the level."
+    )
+
+
+RUN_SECTIONS = tuple(RunConfig.model_fields)
+"""The sections that make up one run, in order."""

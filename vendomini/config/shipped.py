@@ -1,0 +1,66 @@
+"""Finds the configs and sbatch templates that come with VendoMini, in a checkout or an installed wheel."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from vendomini.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped(kind: str) -> Path:
+    """The folder ``configs`` or ``slurm``: beside the package in a checkout, inside it in a wheel."""
+    checkout = _PACKAGE.parent / kind
+    return checkout if (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / "_shipped" / kind
+
+
+def find_config(path: Path) -> Path:
+    """A config file: as given, or, for a path such as ``configs/demo.yaml``, the shipped one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.is_absolute() and path.parts[:1] == ("configs",):
+        candidate = shipped("configs").joinpath(*path.parts[1:])
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a YAML file in it")
+    raise ConfigError(f"there is no config file {path}{_suggest(path)}")
+
+
+def phases() -> dict[str, Path]:
+    """Name → file of every phase config: those in ``configs/phases`` here, and the shipped ones behind them."""
+    found: dict[str, Path] = {}
+    for folder in (shipped("configs") / "phases", Path("configs/phases")):
+        found.update({file.stem: file for file in sorted(folder.glob("*.yaml"))})
+    return found
+
+
+def find_phase(name: str) -> list[Path]:
+    """The config files that a name stands for: a path, a phase's full name, or its beginning.
+
+    ``phase1`` is both ``phase1_small_models`` and ``phase1_large_models``; ``phase1_large`` is one of them.
+
+    Raises:
+        ConfigError: the name stands for nothing; lists the known ones.
+    """
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        return [find_config(Path(name))]
+    known = phases()
+    if name in known:
+        return [known[name]]
+    matches = [path for stem, path in known.items() if stem.startswith(name + "_")]
+    if not matches:
+        raise ConfigError(f"there is no phase {name!r}; known are {', '.join(sorted(known))}, or give a YAML file")
+    return matches
+
+
+def _suggest(path: Path) -> str:
+    siblings = [str(p) for p in path.parent.glob("*.y*ml")] + [f"configs/phases/{p.name}" for p in phases().values()]
+    near = difflib.get_close_matches(str(path), siblings, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

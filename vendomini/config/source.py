@@ -1,0 +1,157 @@
+"""YAML files as plain trees, with the file and line of every key, merged along ``inherit``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vendomini.errors import ConfigError
+
+KeyPath = tuple[str, ...]
+
+MAX_NODES = 20_000
+"""Of a YAML file, aliases expanded: more is a mistake or an alias bomb."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a key stands."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
+    """The file merged over what it inherits, and the place of every key."""
+    file = file.resolve()
+    if file in stack:
+        chain = " → ".join(p.name for p in (*stack, file))
+        raise ConfigError(f"{shown(stack[-1])}: inherit goes in a circle ({chain})")
+    raw, places = _parse(file)
+    parent = raw.pop("inherit", None)
+    if parent is None:
+        return raw, places
+    place = places[("inherit",)]
+    if not isinstance(parent, str):
+        raise ConfigError(f"{place}: inherit must name one file, as a path from this file's folder")
+    target = (file.parent / parent).resolve()
+    if not target.is_file():
+        raise ConfigError(f"{place}: inherit names {parent}, which does not exist")
+    base, base_places = read(target, (*stack, file))
+    return _merge(base, raw), base_places | places
+
+
+def _parse(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
+    name = shown(file)
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=_Loader)
+        if node is None:
+            return {}, {}
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{name}:{node.start_mark.line + 1}: a config is a mapping of keys to values")
+        places = _places(node, name)
+        return _Loader.construct(node), places
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 0
+        raise ConfigError(f"{name}:{line}: not valid YAML: {exc.problem}") from exc
+    except (yaml.YAMLError, ValueError) as exc:
+        raise ConfigError(f"{name}: not valid YAML: {str(exc).splitlines()[0]}") from exc
+    except RecursionError as exc:
+        raise ConfigError(f"{name}: not valid YAML: nested too deeply") from exc
+    except OSError as exc:
+        raise ConfigError(f"can't read {name}: {exc.strerror}") from exc
+
+
+def _places(node: yaml.Node, name: str) -> dict[KeyPath, Place]:
+    places: dict[KeyPath, Place] = {}
+    for count, (at, place) in enumerate(_walk(node, (), name)):
+        if count > MAX_NODES:
+            raise ConfigError(f"{name}: more than {MAX_NODES} entries, aliases expanded: this is no config")
+        places[at] = place
+    return places
+
+
+def _walk(node: yaml.Node, at: KeyPath, name: str) -> Iterator[tuple[KeyPath, Place]]:
+    """Every key below a node with its place; refuses duplicates and keys that are no plain scalars."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            yield (*at, str(index)), Place(name, child.start_mark.line + 1)
+            yield from _walk(child, (*at, str(index)), name)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, child in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                raise ConfigError(f"{name}:{line}: keys are plain names; merge a file with inherit")
+            if key.value in lines:
+                raise ConfigError(f"{name}:{line}: {key.value} is given twice (first in line {lines[key.value]})")
+            lines[key.value] = line
+            yield (*at, key.value), Place(name, line)
+            yield from _walk(child, (*at, key.value), name)
+
+
+def parse_value(text: str) -> Any:
+    """A YAML value on a command line.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars: 1e-3 is a number, 12:30:00 and 2024-01-01 are text, and so are yes, no, on and off."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - PyYAML's own class attribute
+
+    @classmethod
+    def construct(cls, node: yaml.Node) -> Any:
+        loader = cls("")
+        try:
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+
+def _add_resolvers() -> None:
+    for tag, pattern, first in (
+        ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+        ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+        ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+        ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+        ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
+        ("merge", r"^(?:<<)$", "<"),
+    ):
+        _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+
+
+_add_resolvers()
+# A zero in front is decimal in YAML 1.2; PyYAML would read octal.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value.lower()))
+)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` on ``base``: mappings merge, everything else (lists, too) is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def shown(file: Path) -> str:
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)

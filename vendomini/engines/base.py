@@ -1,0 +1,137 @@
+"""What an engine is: something that completes prompts, many at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self, TypedDict
+
+
+class Message(TypedDict):
+    role: str
+    content: str
+
+
+class Prompt(Protocol):
+    """A conversation that grows at its end. The same object is passed at every step of an episode.
+
+    Attributes:
+        messages: the visible conversation, the last one the user's.
+        token_ids: the same in the model's chat template, ready to be completed; empty where the engine has no
+            tokenizer.
+        epoch: rises whenever anything but the end changed (old turns dropped, history cleared), so that an engine
+            that keeps state for this object knows when to begin again.
+    """
+
+    @property
+    def messages(self) -> list[Message]: ...
+    @property
+    def token_ids(self) -> list[int]: ...
+    @property
+    def epoch(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample one completion.
+
+    Attributes:
+        max_tokens: at most so many.
+        temperature: 0 is greedy.
+        top_p: nucleus.
+        seed: of this request alone; two requests with the same prompt, parameters and seed get the same answer
+            wherever the engine can promise it (``docs/architecture.md`` says where).
+        stop: strings that end the completion; not part of its text.
+        json_schema: constrains the text to this schema.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back.
+
+    Attributes:
+        text: without special tokens.
+        finish_reason: ``stop`` or ``length``.
+        prompt_tokens: length of the prompt, in tokens.
+        cached_tokens: how many of these the engine did not compute again; None where it does not say.
+        completion_tokens: length of the completion, in tokens.
+        latency_s: seconds from request to last token; None where the engine takes none (scripted).
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None = None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What runs, for logs and summaries. Says what is true of the loaded model, not what was asked for.
+
+    Attributes:
+        backend: ``vllm``, ``hf``, ``scripted`` or ``openai``.
+        model: as in the config.
+        attention: implementation that the loaded model reports, where there is one.
+        details: versions, devices, tensor_parallel_size, dtype, …
+        rejected: engine → why it was passed over.
+    """
+
+    backend: str
+    model: str
+    attention: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """One loaded model. An async context manager: entering loads, leaving frees everything.
+
+    Attributes:
+        info: what runs; complete once entered.
+        max_num_seqs: episodes that it pays to keep in flight.
+        tokenizer: the model's own (a Transformers tokenizer), or None.
+        context_length: tokens the loaded model accepts, prompt and completion together; None if unbounded.
+    """
+
+    info: EngineInfo
+    max_num_seqs: int
+    tokenizer: Any = None
+    context_length: int | None = None
+
+    @abstractmethod
+    async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
+        """Completes one prompt. Safe to call many times at once; cancelling the task aborts the request.
+
+        Raises:
+            EngineError: the engine could not answer; its runs are to be rerun.
+        """
+
+    async def start(self) -> None:  # noqa: B027 - an engine may have nothing to load
+        """Loads the model.
+
+        Raises:
+            EngineUnavailable: it can't run here; nothing is left behind.
+        """
+
+    async def close(self) -> None:  # noqa: B027 - an engine may have nothing to free
+        """Frees the model and ends every process it began. Closing twice is fine."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

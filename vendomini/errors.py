@@ -1,0 +1,71 @@
+"""Every exception that VendoMini raises on purpose.
+
+::
+
+    VendoMiniError                 1  expected: one clear sentence that says what to do
+    ├── UsageError                 2  the command line asks for something that makes no sense
+    ├── ConfigError                1  a config file says something that we refuse to guess about
+    ├── ResultsError               1  the results folder can't be read or written
+    │   ├── CorruptRecordError     1  a file of one run is damaged, or of another schema
+    │   └── RunLockedError         1  another live process is writing this run
+    ├── EngineError                1  an inference engine failed; the runs it carried are to be rerun
+    │   └── EngineUnavailable      1  an engine can't start here; the fallback chain goes on
+    ├── ClusterError               1  SLURM is missing, or refuses what was asked of it
+    └── MissingExtraError          1  an optional package is needed; names the command that brings it
+
+The number is the exit code. Anything else that escapes is a bug (exit code 3, with a log file);
+Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+
+class VendoMiniError(Exception):
+    """Base of the tree; its text is shown to the user as it is."""
+
+    exit_code = 1
+
+
+class UsageError(VendoMiniError):
+    exit_code = 2
+
+
+class ConfigError(VendoMiniError):
+    pass
+
+
+class ResultsError(VendoMiniError):
+    pass
+
+
+class CorruptRecordError(ResultsError):
+    pass
+
+
+class RunLockedError(ResultsError):
+    pass
+
+
+class EngineError(VendoMiniError):
+    pass
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class ClusterError(VendoMiniError):
+    pass
+
+
+class MissingExtraError(VendoMiniError):
+    """An optional dependency is not installed.
+
+    Args:
+        feature: what the user wanted, as the subject of the sentence.
+        package: the module that could not be imported.
+        extra: the extra of this distribution that brings it.
+    """
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(f'{feature} needs {package}: pip install "vendomini[{extra}]"')
