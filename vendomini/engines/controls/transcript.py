@@ -1,0 +1,139 @@
+"""What a control reads and writes: the conversation's text, in the form that a model gets it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from vendomini.errors import EngineError
+
+
+class Call(NamedTuple):
+    """A tool call as the text shows it. ``arguments`` is whatever stands there."""
+
+    tool: str
+    arguments: Any
+
+
+class Observation(msgspec.Struct):
+    """What the agent sees before a step. Money in the warehouse's currency, days from 0, steps from 1."""
+
+    step: int
+    day: int
+    actions_left_today: int
+    budget: float
+    storage_used: int
+    storage_capacity: int
+    inbox_unread: int
+    pending_supplier_orders: int
+    open_customer_orders: int
+
+
+class SupplierOrder(msgspec.Struct):
+    order_id: str
+    supplier_id: str
+    sku: str
+    quantity: int
+    eta_day: int
+
+
+class CustomerOrder(msgspec.Struct):
+    customer_order_id: str
+    sku: str
+    quantity: int
+    unit_price: float
+    due_day: int
+    expires_day: int
+
+
+class Result(msgspec.Struct):
+    """A tool's answer: the union of the fields that the controls use; absent ones are None."""
+
+    ok: bool
+    unit_price: float | None = None
+    lead_days: int | None = None
+    order_id: str | None = None
+    eta_day: int | None = None
+    cost: float | None = None
+    messages: list[dict[str, Any]] | None = None
+    stock: dict[str, int] | None = None
+    supplier_orders: list[SupplierOrder] | None = None
+    customer_orders: list[CustomerOrder] | None = None
+
+
+class Reply(msgspec.Struct):
+    """The JSON object that a completion holds."""
+
+    thought: str
+    tool: str
+    arguments: dict[str, Any]
+    prediction: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Catalogue(NamedTuple):
+    """What the system message offers: suppliers, SKUs, tools, and the fields of a prediction card."""
+
+    suppliers: tuple[str, ...]
+    skus: tuple[str, ...]
+    tools: frozenset[str]
+    card_fields: tuple[str, ...]
+
+
+_observation = msgspec.json.Decoder(Observation).decode
+_result = msgspec.json.Decoder(Result).decode
+_reply = msgspec.json.Decoder(Reply).decode
+_encode = msgspec.json.Encoder().encode
+
+_RESULT = "RESULT "
+_OBSERVATION = "OBSERVATION "
+
+
+def read_turn(content: str) -> tuple[Result | None, Observation]:
+    """A user turn: the result of the call before it, where there was one, and what the agent sees now.
+
+    Raises:
+        EngineError: the turn is not in the form that the prompt promises.
+    """
+    start = content.rfind(_OBSERVATION)
+    try:
+        if start < 0:
+            raise ValueError("it has no OBSERVATION line")
+        observation = _observation(content[start + len(_OBSERVATION) :])
+        return (_result(content[len(_RESULT) : start]) if start else None), observation
+    except ValueError as exc:
+        raise EngineError(f"the scripted engine can't read this turn ({exc}): {content[:200]}") from exc
+
+
+def read_call(text: str) -> Call | None:
+    """The call in a completion of one's own; None where the text is no such reply."""
+    try:
+        reply = _reply(text)
+    except ValueError:
+        return None
+    return Call(reply.tool, reply.arguments)
+
+
+def write_reply(thought: str, call: Call, card: dict[str, Any] | None) -> str:
+    """The completion that makes this call."""
+    return _encode(Reply(thought, call.tool, call.arguments, msgspec.UNSET if card is None else card)).decode()
+
+
+@lru_cache(maxsize=64)
+def read_catalogue(system: str) -> Catalogue:
+    """What the rules offer, from their ``TOOLS`` and ``REPLY`` lines.
+
+    Raises:
+        EngineError: the system message is not in the form that the prompt promises.
+    """
+    try:
+        _, _, listing = system.rpartition("\nTOOLS\n")
+        tools, _, reply = listing.partition("\nREPLY\n")
+        specs = {spec["name"]: spec for spec in map(msgspec.json.decode, tools.strip().split("\n"))}
+        order = specs["tool_order"]["parameters"]["properties"]
+        card = msgspec.json.decode(reply.partition("\n")[0])["properties"]["prediction"]["properties"]
+    except (ValueError, LookupError, TypeError) as exc:
+        raise EngineError(f"the scripted engine can't read the rules of this conversation: {exc!r}") from exc
+    suppliers, skus = order["supplier_id"]["enum"], order["sku"]["enum"]
+    return Catalogue(tuple(suppliers), tuple(skus), frozenset(specs), tuple(card))
