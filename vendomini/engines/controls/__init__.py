@@ -4,12 +4,20 @@ Each is a pure function of the visible conversation and the request's seed.
 """
 
 from vendomini.engines.controls.control import Control
+from vendomini.engines.controls.derailed import Collapsed, Decoupled, Derailing, Diverging, Invalid, Looper, Spender
+from vendomini.engines.controls.fragile import Fragile
+from vendomini.engines.controls.garbled import Garbled
 from vendomini.engines.controls.idle import Idle
 from vendomini.engines.controls.oracle import Oracle
 from vendomini.engines.controls.reactive import Reactive
 from vendomini.engines.controls.view import View, fold
 
-CONTROLS: dict[str, type[Control]] = {control.name: control for control in (Oracle, Reactive, Idle)}
+POSITIVE: tuple[type[Derailing], ...] = (Looper, Invalid, Spender, Decoupled, Collapsed, Diverging, Garbled)
+"""Controls that break down in one way, for one detector to catch."""
+
+_ALL: tuple[type[Control], ...] = (Oracle, Reactive, Fragile, Idle, *POSITIVE)
+
+CONTROLS = {control.name: control for control in _ALL}
 """Name → control, as in ``scripted/<name>``."""
 
-__all__ = ["CONTROLS", "Control", "View", "fold"]
+__all__ = ["CONTROLS", "POSITIVE", "Control", "View", "fold"]
