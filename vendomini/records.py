@@ -7,6 +7,7 @@
       runs/<run_id>/run.json       what this run is and who last started it
       runs/<run_id>/steps.jsonl    one object a step; this log is the checkpoint
       runs/<run_id>/summary.json   written once, when the run ended
+      submissions/<id>/            what was sent to SLURM: manifest.json (immutable), scripts, tasks and logs of its jobs
 
 Every line and every file is *sealed*: its last key is the CRC-32 of what stands before it, so that a flipped byte
 is found when it is read and not in a figure. Lines are appended with one ``write``; whole files are written under
@@ -138,7 +139,47 @@ class Plan(msgspec.Struct, kw_only=True):
     config: JsonObject
 
 
-Record = TypeVar("Record", RunInfo, RunSummary, Plan)
+class Shard(msgspec.Struct, kw_only=True, frozen=True):
+    """The work of one SLURM job: runs of one model on one engine, in the order in which they start.
+
+    ``seconds`` is how long the job was expected to take.
+    """
+
+    model: str
+    run_ids: list[str]
+    seconds: float
+
+
+class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
+    """One job array: array task ``i`` runs ``shards[i]``, now and after every requeue.
+
+    ``job_name`` is unique to this array, which is how the queue is asked about it; ``gpus`` names the template.
+    """
+
+    job_name: str
+    gpus: int
+    shards: list[Shard]
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent off. Never rewritten.
+
+    ``plan`` is the hash under which the resolved config stands in ``plans``.
+    """
+
+    schema: int = SCHEMA_VERSION
+    id: str
+    name: str
+    plan: str
+    created_at: str
+    arrays: list[ShardArray]
+
+    def runs(self) -> Iterator[str]:
+        """The id of every run in it."""
+        return (run_id for array in self.arrays for shard in array.shards for run_id in shard.run_ids)
+
+
+Record = TypeVar("Record", RunInfo, RunSummary, Plan, Manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +214,19 @@ class Results:
     @property
     def plans(self) -> Path:
         return self.root / "plans"
+
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, submission_id: str) -> Path:
+        """The folder of one submission."""
+        return self.submissions / submission_id
+
+    def manifests(self) -> list[Manifest]:
+        """Every submission's manifest, oldest first."""
+        files = sorted(self.submissions.glob("*/manifest.json"))
+        return [read_record(file, Manifest) for file in files]
 
     def run(self, run_id: str) -> RunPaths:
         """Raises:
