@@ -7,7 +7,7 @@
       runs/<run_id>/run.json       what this run is and who last started it
       runs/<run_id>/steps.jsonl    one object a step; this log is the checkpoint
       runs/<run_id>/summary.json   written once, when the run ended
-      submissions/<id>/            what was sent to SLURM: manifest.json (immutable), scripts, tasks and logs of its jobs
+      submissions/<id>/            what was sent to SLURM: manifest.json (immutable), and its jobs' scripts and logs
 
 Every line and every file is *sealed*: its last key is the CRC-32 of what stands before it, so that a flipped byte
 is found when it is read and not in a figure. Lines are appended with one ``write``; whole files are written under
@@ -42,7 +42,7 @@ class StepRecord(msgspec.Struct, kw_only=True):
     """One step: what the agent saw, said and did, what came of it, and what the measures made of it.
 
     Steps count from 1. ``observation`` is what the agent was shown *before* it acted; ``result`` is the tool's
-    answer. Values that do not exist are null, never 0. ``latency_s`` is the engine's own report; the scripted
+    answer; ``tool``, ``arguments`` and ``card`` are what the agent sent, valid or not. Values that do not exist are null, never 0. ``latency_s`` is the engine's own report; the scripted
     engine takes no time and reports none, which is what makes its logs equal byte by byte.
     """
 
@@ -55,7 +55,7 @@ class StepRecord(msgspec.Struct, kw_only=True):
     thought: str
     tool: str | None
     arguments: Any
-    card: JsonObject | None
+    card: Any
     result: JsonObject
     shocks: list[JsonObject]
     resolved: list[JsonObject]
