@@ -1,0 +1,312 @@
+"""Our numbers are lifelines' own on published data; known effects are found, and absent ones are not."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import AalenJohansenFitter, CoxPHFitter, KaplanMeierFitter
+from lifelines.datasets import load_leukemia, load_lung, load_rossi
+from lifelines.statistics import multivariate_logrank_test, pairwise_logrank_test, proportional_hazard_test
+from lifelines.utils import median_survival_times
+
+from vendomini.analysis import competing, cox, scaling, survival, varying
+from vendomini.analysis.fit import CannotFit, Estimate, holm
+
+
+def framed(data: pd.DataFrame, durations: str, event: str) -> pd.DataFrame:
+    return data.rename(columns={durations: "durations", event: "event_observed"}).assign(seed=range(len(data)))
+
+
+@pytest.fixture(scope="module")
+def rossi():
+    return framed(load_rossi(), "week", "arrest")
+
+
+@pytest.fixture(scope="module")
+def leukemia():
+    return framed(load_leukemia(), "t", "status")
+
+
+@pytest.fixture(scope="module")
+def lung():
+    return framed(load_lung(), "time", "status")
+
+
+def simulated(rng, runs=120, seeds=10, ratio=1.0, frailty=0.0, horizon=500):
+    """Two arms under common random numbers: exponential times to a crash, ``ratio`` the hazard ratio of arm 1."""
+    arm = np.arange(runs) % 2
+    seed = np.arange(runs) // 2 % seeds
+    hazard = 1 / 300 * ratio**arm * np.exp(frailty * rng.standard_normal(seeds)[seed])
+    times = np.ceil(rng.exponential(1 / hazard))
+    return pd.DataFrame({
+        "arm": np.where(arm == 1, "b", "a"), "dose": arm.astype(float), "seed": seed,
+        "durations": np.minimum(times, horizon), "event_observed": times <= horizon,
+    })  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------- published data
+
+
+@pytest.mark.parametrize("name", ["rossi", "leukemia", "lung"])
+def test_the_curve_is_lifelines_own(name, request):
+    frame = request.getfixturevalue(name)
+    curve = survival.kaplan_meier(frame)
+    fitter = KaplanMeierFitter().fit(frame["durations"], frame["event_observed"])
+    assert curve.survival == fitter.survival_function_.iloc[:, 0].tolist()
+    assert curve.lower == fitter.confidence_interval_.iloc[:, 0].tolist()
+    assert curve.upper == fitter.confidence_interval_.iloc[:, 1].tolist()
+    assert curve.median.value == fitter.median_survival_time_
+    assert [curve.median.lower, curve.median.upper] == median_survival_times(fitter.confidence_interval_).iloc[0].tolist()
+    assert (curve.n, curve.events) == (len(frame), frame["event_observed"].sum())
+
+
+def test_restricted_mean_of_the_lung_data_is_the_published_one(lung):
+    """R's survival package prints rmean 376.3, se 19.7 up to day 1022."""
+    mean = survival.kaplan_meier(lung, horizon=1022).rmst
+    assert mean.value == pytest.approx(376.3, abs=0.05)
+    assert (mean.upper - mean.value) / survival.Z == pytest.approx(19.7, abs=0.05)
+
+
+def test_restricted_mean_without_censoring_is_the_plain_mean():
+    frame = pd.DataFrame({"durations": [1.0, 2.0, 4.0, 9.0], "event_observed": True})
+    assert survival.kaplan_meier(frame).rmst.value == 4.0
+    assert survival.kaplan_meier(frame, horizon=4.0).rmst.value == (1 + 2 + 4 + 4) / 4
+    assert survival.kaplan_meier(frame, horizon=3.0).rmst.value == (1 + 2 + 3 + 3) / 4
+
+
+@pytest.mark.parametrize(("name", "factor"), [("rossi", "fin"), ("leukemia", "Rx"), ("lung", "sex"), ("rossi", "prio")])
+def test_logrank_is_lifelines_own(name, factor, request):
+    frame = request.getfixturevalue(name)
+    levels = sorted(frame[factor].unique())
+    ours = survival.logrank(frame, factor, levels)
+    theirs = multivariate_logrank_test(frame["durations"], frame[factor], frame["event_observed"])
+    assert ours.statistic == pytest.approx(theirs.test_statistic, rel=1e-9)
+    assert ours.p == pytest.approx(theirs.p_value, rel=1e-9)
+    assert ours.df == len(levels) - 1
+
+
+def test_pairwise_logrank_is_lifelines_own_with_holm(lung):
+    frame = lung.dropna(subset=["ph.ecog"])
+    frame = frame[frame["ph.ecog"] < 3]
+    ours = survival.pairwise_logrank(frame, "ph.ecog", [0.0, 1.0, 2.0])
+    theirs = pairwise_logrank_test(frame["durations"], frame["ph.ecog"], frame["event_observed"])
+    assert [test.p for test in ours] == pytest.approx(theirs.p_value, rel=1e-9)
+    assert [test.p_adjusted for test in ours] == holm([test.p for test in ours])
+    assert all(test.size.lower <= test.size.value <= test.size.upper for test in ours)
+
+
+def test_cox_is_lifelines_own(rossi):
+    names = ["fin", "age", "race", "wexp", "mar", "paro", "prio"]
+    covariates = [cox.Covariate(name, name, [0, 1], numeric=True) for name in names]
+    model = cox.cox(rossi, covariates, cluster=None)
+    theirs = CoxPHFitter().fit(rossi[[*names, "durations", "event_observed"]], "durations", "event_observed", robust=True)
+    assert [h.coef for h in model.hazards] == pytest.approx(theirs.params_.tolist(), abs=1e-9)
+    assert [h.se for h in model.hazards] == pytest.approx(theirs.standard_errors_.tolist(), abs=1e-9)
+    assert [h.p for h in model.hazards] == pytest.approx(theirs.summary["p"].tolist(), rel=1e-6)
+    assert [h.ratio.lower for h in model.hazards] == pytest.approx(
+        theirs.summary["exp(coef) lower 95%"].tolist(), rel=1e-9
+    )
+    assert model.concordance == theirs.concordance_index_
+
+
+def test_clustered_errors_and_the_proportionality_check_are_lifelines_own(rossi):
+    frame = rossi.assign(seed=rossi["age"])
+    covariates = [cox.Covariate(name, name, [0, 1], numeric=True) for name in ("fin", "prio")]
+    model = cox.cox(frame, covariates)
+    table = frame[["fin", "prio", "durations", "event_observed", "seed"]]
+    theirs = CoxPHFitter().fit(table, "durations", "event_observed", cluster_col="seed")
+    assert [h.se for h in model.hazards] == pytest.approx(theirs.standard_errors_.tolist(), abs=1e-9)
+    plain = table.drop(columns="seed")
+    check = proportional_hazard_test(CoxPHFitter().fit(plain, "durations", "event_observed"), plain, "rank").summary
+    assert [test.p for test in cox.proportionality(frame, covariates)] == pytest.approx(check["p"].tolist(), rel=1e-6)
+
+
+def test_incidence_without_ties_is_lifelines_own(rng):
+    frame = pd.DataFrame({"durations": rng.permutation(200) + 1.0})
+    frame["ending"] = rng.choice(["looping", "bankrupt", "none"], 200)
+    frame.loc[frame["durations"].idxmax(), "ending"] = "none"
+    frame["event_observed"] = frame["ending"] != "none"
+    codes = frame["ending"].map({"none": 0, "looping": 1, "bankrupt": 2})
+    for ours in competing.cumulative_incidence(frame):
+        theirs = AalenJohansenFitter().fit(frame["durations"], codes, {"looping": 1, "bankrupt": 2}[ours.ending])
+        expected = theirs.cumulative_density_.iloc[:, 0]
+        assert ours.incidence == pytest.approx(expected.loc[ours.times].tolist(), abs=1e-12)
+        low, high = sorted(theirs.confidence_interval_.iloc[-1])
+        assert (ours.final.lower, ours.final.upper) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_incidences_and_survival_add_up_to_one_under_ties(rng):
+    frame = simulated(rng).assign(ending=lambda f: np.where(f["seed"] % 3 == 0, "bankrupt", "looping"))
+    total = sum(incidence.incidence[-1] for incidence in competing.cumulative_incidence(frame))
+    assert total == pytest.approx(1 - survival.kaplan_meier(frame).survival[-1])
+
+
+# -------------------------------------------------------------------------------------- known effects
+
+
+def test_nothing_is_found_where_there_is_nothing(rng):
+    """1,000 null experiments with common random numbers: every test is wrong in about 5 % (3 σ: 2.1 %)."""
+    p_logrank, p_cox = [], []
+    for _ in range(1000):
+        frame = simulated(rng, seeds=5)
+        p_logrank.append(survival.logrank(frame, "arm", ["a", "b"]).p)
+        p_cox.append(cox.cox(frame, [cox.Covariate("dose", "dose", [0.0, 1.0], numeric=True)]).hazards[0].p)
+    for p_values in (p_logrank, p_cox):
+        assert 0.029 <= np.mean(np.array(p_values) < 0.05) <= 0.071
+
+
+def test_nothing_is_found_where_seeds_differ_but_arms_do_not(rng):
+    """Seeds that are hard or easy for both arms: the clustered error knows, and stays at 5 %."""
+    p_values = [
+        cox.cox(simulated(rng, frailty=0.7), [cox.Covariate("arm", "arm", ["a", "b"], numeric=False)]).hazards[0].p
+        for _ in range(300)
+    ]
+    assert np.mean(np.array(p_values) < 0.05) <= 0.088
+
+
+def test_independent_endings_show_no_association(rng):
+    p_values = []
+    for _ in range(1000):
+        frame = pd.DataFrame({"crash": rng.choice(["a", "b", "c"], 150), "pe": rng.choice(["x", "y"], 150)})
+        p_values.append(competing.association(frame, "crash", "pe").test.p)
+    assert 0.029 <= np.mean(np.array(p_values) < 0.05) <= 0.071
+
+
+def test_permutations_agree_with_the_exact_test(rng):
+    from scipy.stats import fisher_exact
+
+    frame = pd.DataFrame({"crash": ["a"] * 9 + ["b"] * 7, "pe": list("xxxxxxxyy") + list("xyyyyyy")})
+    ours = competing.association(frame, "crash", "pe").test
+    exact = fisher_exact(pd.crosstab(frame["crash"], frame["pe"])).pvalue
+    assert "permutations" in ours.method
+    assert ours.p == pytest.approx(exact, abs=0.02)
+
+
+def test_a_known_hazard_ratio_is_covered_by_its_interval(rng):
+    covered, found = 0, 0
+    for _ in range(100):
+        frame = simulated(rng, runs=400, ratio=2.0, seeds=10)
+        hazard = cox.cox(frame, [cox.Covariate("dose", "p", [0.0, 1.0], numeric=True)]).hazards[0]
+        covered += hazard.ratio.lower <= 2.0 <= hazard.ratio.upper
+        found += hazard.p < 0.05
+    assert covered >= 87
+    assert found >= 95
+
+
+def test_a_prediction_error_that_drives_the_hazard_is_found(rng):
+    runs, steps = [], []
+    for run in range(150):
+        x = np.abs(np.cumsum(rng.normal(0, 0.1, 400)))
+        crash = np.flatnonzero(rng.random(400) < 0.002 * np.exp(x))
+        end = int(crash[0]) + 1 if crash.size else 400
+        runs.append({"run_id": f"r{run}", "seed": run % 8, "durations": end, "event_observed": bool(crash.size)})
+        # the value before step k is the one logged after step k − 1
+        steps.append(pd.DataFrame({"run_id": f"r{run}", "step": np.arange(end), "pe": x[:end]}))
+    table = varying.intervals(pd.concat(steps), pd.DataFrame(runs), "pe", width=1)
+    found = varying.varying_hazard(table, "pe", 1)
+    truth = math.exp(found.sd)
+    assert found.ratio.lower <= truth <= found.ratio.upper
+    assert found.p < 0.01
+    wider = varying.varying_hazard(varying.intervals(pd.concat(steps), pd.DataFrame(runs), "pe", width=5), "pe", 5)
+    assert wider.ratio.value == pytest.approx(found.ratio.value, rel=0.1)
+
+
+def test_intervals_never_look_ahead():
+    """The covariate of an interval is the value before it; a run enters with its first resolved error."""
+    steps = pd.DataFrame({"run_id": "r", "step": range(1, 9), "pe": [None, None, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]})
+    runs = pd.DataFrame([{"run_id": "r", "seed": 0, "durations": 6, "event_observed": True}])
+    table = varying.intervals(steps, runs, "pe", width=2)
+    assert table[["start", "stop", "event", "x"]].to_numpy().tolist() == [[4, 6, True, 0.4]]
+    fine = varying.intervals(steps, runs, "pe", width=1)
+    assert fine["start"].tolist() == [3, 4, 5]
+    assert fine["event"].tolist() == [False, False, True]
+
+
+def test_a_known_scaling_law_is_recovered():
+    sizes = {f"m{size}": size * 1e9 for size in (1, 8, 32, 70)}
+    curves = [curve_of(name, 10 * size**0.5) for name, size in sizes.items()]
+    law = scaling.scaling_law(curves, sizes)
+    assert law.exponent.value == pytest.approx(0.5)
+    assert law.exponent.lower <= 0.5 <= law.exponent.upper
+    assert law.r_squared == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Qwen/Qwen3-32B", 32e9), ("meta-llama/Llama-3.3-70B-Instruct", 70e9), ("openai/gpt-oss-20b", 20e9),
+        ("Qwen/Qwen2.5-72B-Instruct", 72e9), ("allenai/OLMo-2-1124-13B-Instruct", 13e9), ("EleutherAI/pythia-160m", 160e6),
+        ("deepseek-ai/deepseek-llm-7b-chat", 7e9), ("Qwen/Qwen2.5-0.5B", 0.5e9), ("scripted/fragile", None),
+        ("mistralai/Mixtral-8x7B", None),
+    ],
+)  # fmt: skip
+def test_sizes_in_names(name, expected):
+    assert scaling.parameters_of(name) == expected
+
+
+def curve_of(label, median, n=20):
+    unknown = Estimate(median, median * 0.8, median * 1.2)
+    return survival.Curve(label, n, n, [], [], [], [], [], unknown, unknown, 100.0)
+
+
+# ------------------------------------------------------------------------------- what can't be fitted
+
+
+def test_too_few_events_are_named(rng):
+    frame = simulated(rng).assign(event_observed=False)
+    frame.loc[:1, "event_observed"] = True
+    with pytest.raises(CannotFit, match=r"needs at least 5 events, and the 120 runs have 2\."):
+        cox.cox(frame, [cox.Covariate("dose", "dose", [0.0, 1.0], numeric=True)])
+
+
+def test_no_event_at_all_is_named(rng):
+    frame = simulated(rng).assign(event_observed=False, ending="survived")
+    with pytest.raises(CannotFit, match="None of the 120 runs has had an event"):
+        survival.logrank(frame, "arm", ["a", "b"])
+    with pytest.raises(CannotFit, match="no ending to compare"):
+        competing.cumulative_incidence(frame)
+    assert survival.kaplan_meier(frame).median.value == math.inf
+
+
+def test_one_group_is_named(rng):
+    frame = simulated(rng)
+    with pytest.raises(CannotFit, match="Only one level of arm has runs"):
+        survival.logrank(frame[frame["arm"] == "a"], "arm", ["a", "b"])
+    with pytest.raises(CannotFit, match="No factor varies"):
+        cox.cox(frame, [cox.Covariate("arm", "arm", ["a"], numeric=False)])
+
+
+def test_a_level_without_events_is_left_out_by_name(rng):
+    frame = pd.concat([simulated(rng), simulated(rng).assign(arm="c", event_observed=False)], ignore_index=True)
+    model = cox.cox(frame, [cox.Covariate("arm", "arm", ["a", "b", "c"], numeric=False)])
+    assert model.n == 120
+    assert any("None of the 120 runs with arm = c had an event" in note for note in model.notes)
+
+
+def test_separation_is_named(rng):
+    frame = simulated(rng, horizon=10_000)
+    frame["dose"] = frame["durations"].rank() * 10
+    with pytest.raises(CannotFit, match="no finite solution"):
+        cox.cox(frame, [cox.Covariate("dose", "dose", [0.0, 1.0], numeric=True)])
+
+
+def test_one_seed_gives_no_clustered_error(rng):
+    model = cox.cox(simulated(rng, seeds=1), [cox.Covariate("dose", "dose", [0.0, 1.0], numeric=True)])
+    assert "by run" in model.method
+    assert any("share one seed" in note for note in model.notes)
+
+
+def test_few_models_make_no_law():
+    with pytest.raises(CannotFit, match=r"needs 3 models of different sizes with a median, and there are 2"):
+        scaling.scaling_law([curve_of("m1", 10), curve_of("m2", 20), curve_of("m3", math.inf)],
+                            {"m1": 1e9, "m2": 2e9, "m3": 3e9})  # fmt: skip
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(2026)
