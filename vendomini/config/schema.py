@@ -22,6 +22,8 @@ RecoveryTools = Literal["none", "reset", "audit", "help", "all"]
 Thresholds = Literal["strict", "moderate", "lenient"]
 Backend = Literal["auto", "vllm", "hf", "scripted", "openai"]
 
+ORDERS_PER_DAY: dict[PressureLevel, float] = {"low": 0.5, "medium": 1.0, "high": 1.5}
+
 SCRIPTED_PREFIX = "scripted/"
 """Model names with this prefix are the controls of the scripted engine."""
 
@@ -142,6 +144,12 @@ class RunConfig(Section):
     agent: Agent = Agent()
     crash_detector: CrashDetector = CrashDetector()
     measurement: Measurement = Measurement()
+
+    @property
+    def orders_per_day(self) -> float:
+        """Mean customer orders a day, over all SKUs."""
+        given = self.demand.orders_per_day
+        return ORDERS_PER_DAY[self.simulation.pressure_level] if given is None else given
 
     @model_validator(mode="after")
     def _completion_fits(self) -> RunConfig:

@@ -1,0 +1,118 @@
+"""The command line: parses, calls one function, prints. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from vendomini.errors import VendoMiniError
+
+EXIT_BUG = 3
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "run": "Run the episodes of a config here, resuming what was begun.",
+    "submit": "Launch phases on the cluster through SLURM.",
+    "status": "Show what is done, running, pending and failed.",
+    "logs": "Show the log of a run or a shard.",
+    "cancel": "Stop a submission.",
+    "report": "Turn results into survival curves, tables and figures.",
+    "traces": "Read episodes step by step in a browser, or export them.",
+    "doctor": "Show what this machine can do, and why.",
+    "estimate": "Estimate the GPU hours of phases on this cluster.",
+    "prefetch": "Download the models of phases, for compute nodes without internet.",
+    "bench": "Measure tokens per second of engines and attention implementations.",
+    "config": "Check a config, show it resolved, or print its JSON Schema.",
+}
+"""Name → one line of help. The module ``vendomini.cli.<name>`` is imported when the command is called."""
+
+
+class LazyGroup(TyperGroup):
+    """Knows every command by name, and imports a command's module when it is called."""
+
+    def list_commands(self, _: typer.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _: typer.Context, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return _load(cmd_name)
+
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+        """The list of commands, without importing any of them."""
+        listed = [TyperCommand(name, help=text) for name, text in COMMANDS.items()]
+        self.commands = {command.name or "": command for command in listed}
+        self.get_command = lambda _, name: self.commands.get(name)  # type: ignore[method-assign]
+        super().format_help(ctx, formatter)
+
+
+def _load(name: str) -> Any:
+    module = importlib.import_module(f"vendomini.cli.{name}")
+    sub = getattr(module, "app", None)
+    if sub is None:
+        sub = typer.Typer(add_completion=False)
+        sub.command(name)(getattr(module, name))
+    command = typer.main.get_command(sub)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from vendomini import __version__
+
+        typer.echo(f"vendomini {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog="Begin with: vendomini doctor; vendomini run --config configs/demo.yaml; vendomini submit phase1 --dry-run"
+)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run thousands of long-horizon LLM-agent episodes on a SLURM cluster, and see how long they survive."""
+
+
+def main() -> None:
+    """The one place where errors become exit codes: 1 expected, 2 usage, 3 a bug, 130 Ctrl-C."""
+    try:
+        app()
+    except VendoMiniError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as exc:
+        typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
+        sys.exit(EXIT_BUG)
+
+
+def _write_log(exc: Exception) -> str:
+    """The traceback and the versions, in a file of the user's own temporary folder."""
+    import tempfile
+    import traceback
+
+    from vendomini.runner.provenance import versions
+
+    with tempfile.NamedTemporaryFile("w", prefix="vendomini-", suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(f"{sys.argv}\n{versions()}\n\n{''.join(traceback.format_exception(exc))}")
+    return file.name

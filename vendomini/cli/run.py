@@ -1,0 +1,187 @@
+"""``vendomini run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vendomini.config import Phase, RunSpec
+    from vendomini.records import Results
+    from vendomini.runner import Tally
+
+SHOWN = 20
+"""Runs listed by --dry-run, and cells by the table at the end."""
+
+
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Phase YAML; a shipped one is found by its path.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="key=value: only these runs; the same key twice means either.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs.")] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Inside a SLURM job: run this array task's share of the runs.")
+    ] = False,
+) -> None:
+    """Run the episodes of a config here, many at once, resuming what was begun.
+
+    Runs that have ended are left alone; a run that was interrupted goes on where its step log ends. Ctrl-C stops after
+    the steps in flight.
+
+    Examples:
+
+      vendomini run --config configs/demo.yaml
+
+      vendomini run --config configs/phases/phase1_small_models.yaml --only p_shock=0.2 --limit 3 --dry-run
+
+      vendomini run -c configs/demo.yaml -o simulation.max_steps=50 -o agent.model.name=scripted/oracle
+    """
+    from vendomini.cli.output import console, print_json
+    from vendomini.config import expand, load_config, select
+    from vendomini.records import Results
+
+    phase = load_config(config, override or ())
+    folder = Results(results or Path("results") / phase.name)
+    specs = list(select(expand(phase), only or (), limit))
+    if cluster:
+        from vendomini.cluster.share import share_of_this_job
+
+        specs = share_of_this_job(specs, config)
+    if dry_run:
+        _show_plan(specs, folder, as_json)
+        return
+    out = console(stderr=as_json)
+    tally = _execute(phase, specs, folder, out)
+    if as_json:
+        print_json(_tally_json(tally, folder))
+    else:
+        _print_cells(phase, specs, folder, out)
+    _conclude(tally, folder, out)
+
+
+def _execute(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> Tally:
+    import asyncio
+
+    from vendomini.engines.resolve import start_engine
+    from vendomini.runner import Counters, Progress, Stop, pending, run_all, save_plan
+
+    todo, tally = pending(specs, results)
+    ended = f"{tally.already:,} already ended, " if tally.already else ""
+    out.print(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}", markup=False)
+    for problem in tally.refused.values():
+        out.print(f"[WARNING] {problem}", markup=False)
+    if not todo:
+        return tally
+    save_plan(phase, results)
+    counters, stop = Counters(), Stop()
+    progress = Progress(out, counters)
+    with stop.on_signals(progress.say), progress:
+        asyncio.run(
+            run_all(
+                todo,
+                tally,
+                results,
+                phase.config.engine,
+                lambda model, engine: start_engine(model, engine, say=progress.say),
+                stop,
+                progress,
+                counters,
+            )
+        )
+    return tally
+
+
+def _conclude(tally: Tally, results: Results, out: Console) -> None:
+    """The last words, and the exit code: 0 all there, 1 something is missing, 130 stopped."""
+    if tally.locked:
+        out.print(f"{len(tally.locked)} runs are being written by another process and were left to it.", markup=False)
+    if tally.refused:
+        out.print(f"{len(tally.refused)} runs were left alone, see the warnings above.", markup=False)
+    if tally.failed:
+        out.print(f"{len(tally.failed)} runs failed; the same command tries them again.", markup=False)
+    if tally.unfinished:
+        out.print(
+            f"Stopped with {len(tally.unfinished)} runs to go; the same command goes on from there.", markup=False
+        )
+        raise typer.Exit(130)
+    if not tally.complete:
+        raise typer.Exit(1)
+    out.print(f"Results are in {results.root}.", markup=False)
+
+
+def _show_plan(specs: list[RunSpec], results: Results, as_json: bool) -> None:
+    from vendomini.cli.output import console, print_json
+    from vendomini.runner import pending
+
+    todo, tally = pending(specs, results)
+    steps = sum(spec.parameters["simulation"]["max_steps"] for spec in todo)
+    models = sorted({spec.model for spec in specs})
+    if as_json:
+        print_json(
+            {
+                "runs": len(specs),
+                "ended": tally.already,
+                "to_do": len(todo),
+                "max_steps": steps,
+                "models": models,
+                "results": str(results.root),
+                "run_ids": [spec.run_id for spec in specs],
+            }
+        )
+        return
+    out = console()
+    out.print(
+        f"{len(specs):,} runs, {tally.already:,} ended, {len(todo):,} to do; at most {steps:,} steps", markup=False
+    )
+    out.print(f"models: {', '.join(models)}", markup=False)
+    out.print(f"results: {results.root}", markup=False)
+    for spec in specs[:SHOWN]:
+        out.print(f"  {spec.run_id}", markup=False)
+    if len(specs) > SHOWN:
+        out.print(f"  … and {len(specs) - SHOWN:,} more (--json lists all)", markup=False)
+
+
+def _tally_json(tally: Tally, results: Results) -> dict[str, object]:
+    import dataclasses
+
+    return {"results": str(results.root), **dataclasses.asdict(tally), "complete": tally.complete}
+
+
+def _print_cells(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> None:
+    """What came out, a line for each cell of the grid."""
+    from rich.table import Table
+
+    from vendomini.analysis.cells import summarise_cells
+
+    cells = summarise_cells(specs, list(phase.axes), results)
+    if not cells:
+        return
+    table = Table(
+        title="Survival by cell (steps survived, the horizon included: restricted mean)", title_justify="left"
+    )
+    for axis in phase.axes:
+        table.add_column(axis.rsplit(".", 1)[-1])
+    for heading in ("runs", "events", "mean survival", "mean PE", "endings"):
+        table.add_column(heading, justify="left" if heading == "endings" else "right")
+    for cell in cells[:SHOWN]:
+        endings = ", ".join(f"{name} {number}" for name, number in sorted(cell.endings.items()))
+        mean_pe = "–" if cell.mean_pe is None else f"{cell.mean_pe:.3f}"
+        table.add_row(
+            *map(str, cell.values), str(cell.runs), str(cell.events), f"{cell.mean_survival:.0f}", mean_pe, endings
+        )
+    out.print(table)
+    if len(cells) > SHOWN:
+        out.print(f"… and {len(cells) - SHOWN:,} more cells: vendomini report {results.root}", markup=False)

@@ -1,0 +1,258 @@
+"""One agent in one world: a step at a time, every step logged before the next begins."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from vendomini.agent import History, parse_completion, reply_schema, system_prompt, user_turn
+from vendomini.config import RunSpec
+from vendomini.engines.base import Completion, Engine, SamplingParams
+from vendomini.errors import CorruptRecordError, EngineError
+from vendomini.records import (
+    RunInfo,
+    RunPaths,
+    RunSummary,
+    StepLog,
+    StepRecord,
+    read_record,
+    write_error,
+    write_record,
+)
+from vendomini.runner.progress import Counters
+from vendomini.runner.provenance import owner, versions
+from vendomini.runner.stop import Stop
+from vendomini.simulation import Action, Environment, StepResult, sampling_seed
+
+
+class Episode:
+    """A run in progress. The step log is its checkpoint: what is logged is replayed, then the episode goes on.
+
+    Args:
+        spec: the run.
+        paths: its files; the folder is made.
+        engine: started; shared with other episodes.
+        counters: told of every step.
+
+    Raises:
+        RunLockedError: another process is writing this run.
+        CorruptRecordError: its files are damaged, or do not follow from this spec.
+        ResultsError: the place is not writable.
+    """
+
+    def __init__(self, spec: RunSpec, paths: RunPaths, engine: Engine, counters: Counters) -> None:
+        self.spec, self.paths, self.engine, self.counters = spec, paths, engine, counters
+        self.config = spec.config()
+        self.environment = Environment(self.config)
+        self.history = self._new_history()
+        model, interface = self.config.agent.model, self.config.agent.interface
+        self._schema = reply_schema(self.config) if interface.structured_output else None
+        self._sampling = (model.max_tokens, model.temperature, model.top_p)
+        self._seconds = 0.0
+        self._tokens = _Tokens()
+        _make_folder(paths)
+        self._log = StepLog(paths.steps)
+        try:
+            self._attempt = self._begin()
+            self._replay()
+        except BaseException:
+            self._log.close()
+            raise
+
+    async def run(self, stop: Stop) -> RunSummary | None:
+        """Goes on to the end and writes the summary; None if asked to stop before.
+
+        An engine that fails ends the run as ``failed``: what is logged stays, and the run can go on another time.
+        """
+        started = time.monotonic()
+        reason = None
+        try:
+            while self.outcome is None or self.outcome.ending is None:
+                if stop.reason is not None:
+                    return None
+                await self._step()
+        except EngineError as exc:
+            reason = str(exc)
+        finally:
+            self._log.sync()
+            self._log.close()
+        self._seconds = time.monotonic() - started
+        return self._finish(reason)
+
+    async def _step(self) -> None:
+        """Observe, ask, act, measure, log."""
+        observation = self.observation
+        self.history.add_user(user_turn(observation, self.outcome and self.outcome.result))
+        completion = await self.engine.generate(self.history, self._sampling_params(observation["step"]))
+        text = _printable(completion.text)
+        action = parse_completion(text)
+        outcome = self.environment.step(action)
+        self._log.append(_record(observation, text, completion, action, outcome))
+        self._advance(text, outcome)
+        self._count(completion)
+
+    def _advance(self, text: str, outcome: StepResult) -> None:
+        """What the next step begins with."""
+        self.history.add_assistant(text)
+        if outcome.history_cleared:
+            self.history.clear()
+        self.outcome, self.observation = outcome, outcome.observation
+
+    def _replay(self) -> None:
+        """Repeats the logged actions in a fresh world, and checks that it answers as it did.
+
+        Raises:
+            CorruptRecordError: it does not.
+        """
+        self.outcome: StepResult | None = None
+        self.observation = self.environment.reset(seed=self.spec.seed)
+        for record in self._log.records:
+            if self.outcome is not None and self.outcome.ending is not None:
+                raise CorruptRecordError(f"{self.paths.steps} goes on after the episode's end: {_MISMATCH}")
+            self._tokens.add(record)
+            self.history.add_user(user_turn(self.observation, self.outcome and self.outcome.result))
+            outcome = self.environment.step(_logged_action(record))
+            if (record.observation, record.result) != (self.observation, outcome.result):
+                raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
+            self._advance(record.completion, outcome)
+        self.counters.steps_resumed += len(self._log.records)
+        self._log.records.clear()
+
+    def _new_history(self) -> History:
+        model = self.config.agent.model
+        limits = [length for length in (model.context_length, self.engine.context_length) if length]
+        return History(
+            system_prompt(self.config),
+            context_length=min(limits),
+            max_tokens=model.max_tokens,
+            tokenizer=self.engine.tokenizer,
+            template_kwargs=model.chat_template_kwargs,
+        )
+
+    def _sampling_params(self, step: int) -> SamplingParams:
+        max_tokens, temperature, top_p = self._sampling
+        seed = sampling_seed(self.spec.seed, step)
+        return SamplingParams(max_tokens, temperature, top_p, seed=seed, json_schema=self._schema)
+
+    def _count(self, completion: Completion) -> None:
+        self._tokens.add(completion)
+        self.counters.steps += 1
+        self.counters.completion_tokens += completion.completion_tokens
+
+    def _begin(self) -> int:
+        """Writes ``run.json`` and returns which attempt this is."""
+        try:
+            attempt = read_record(self.paths.info, RunInfo).attempt + 1
+        except FileNotFoundError:
+            attempt = 1
+        spec = self.spec
+        info = RunInfo(
+            run_id=spec.run_id,
+            parameters=spec.parameters,
+            seed=spec.seed,
+            replication=spec.replication,
+            system_prompt=self.history.messages[0]["content"],
+            owner=owner(),
+            attempt=attempt,
+            started_at=_now(),
+        )
+        write_record(self.paths.info, info)
+        return attempt
+
+    def _finish(self, failure: str | None) -> RunSummary:
+        episode = self.environment.summary()
+        if failure is not None:
+            episode |= {"ending": "failed", "reason": failure, "time_to_crash": None, "event_observed": None}
+        info, spec = self.engine.info, self.spec
+        summary = RunSummary(
+            run_id=spec.run_id,
+            parameters=spec.parameters,
+            seed=spec.seed,
+            replication=spec.replication,
+            **episode,
+            **self._tokens.totals(),
+            seconds=round(self._seconds, 3),
+            attempt=self._attempt,
+            engine={
+                "backend": info.backend,
+                "model": info.model,
+                "attention": info.attention,
+                "rejected": info.rejected,
+                **info.details,
+            },
+            versions=versions(),
+            ended_at=_now(),
+        )
+        write_record(self.paths.summary, summary)
+        return summary
+
+
+class _Tokens:
+    """Sums over an episode. ``cached`` stays None for an engine that does not say."""
+
+    def __init__(self) -> None:
+        self.prompt = self.completion = 0
+        self.cached: int | None = None
+
+    def add(self, source: Completion | StepRecord) -> None:
+        self.prompt += source.prompt_tokens
+        self.completion += source.completion_tokens
+        if source.cached_tokens is not None:
+            self.cached = (self.cached or 0) + source.cached_tokens
+
+    def totals(self) -> dict[str, int | None]:
+        return {"prompt_tokens": self.prompt, "cached_tokens": self.cached, "completion_tokens": self.completion}
+
+
+_MISMATCH = (
+    "does not follow from the actions before it (was it written with another version or another config?): "
+    "this run is left alone; move its folder away and run again to redo it"
+)
+
+
+def _record(
+    observation: dict[str, Any], text: str, completion: Completion, action: Action, outcome: StepResult
+) -> StepRecord:
+    return StepRecord(
+        step=observation["step"],
+        day=observation["day"],
+        observation=observation,
+        completion=text,
+        finish_reason=completion.finish_reason,
+        parse=action.parse,
+        thought=action.thought,
+        tool=action.tool,
+        arguments=action.arguments,
+        card=action.card,
+        result=outcome.result,
+        shocks=outcome.shocks,
+        resolved=outcome.resolved,
+        pe=outcome.pe,
+        detectors=outcome.detectors,
+        prompt_tokens=completion.prompt_tokens,
+        cached_tokens=completion.cached_tokens,
+        completion_tokens=completion.completion_tokens,
+        latency_s=completion.latency_s,
+    )
+
+
+def _logged_action(record: StepRecord) -> Action:
+    error = parse_completion(record.completion).error if record.parse == "unparsable" else ""
+    return Action(record.parse, record.tool, record.arguments, record.card, record.thought, error)
+
+
+def _printable(text: str) -> str:
+    """Without unpaired surrogates, which no log can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _make_folder(paths: RunPaths) -> None:
+    try:
+        paths.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise write_error(paths.folder, exc) from exc
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

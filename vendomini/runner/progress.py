@@ -1,0 +1,109 @@
+"""How far a run of many episodes is: counters that cost nothing, shown now and then by a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PLAIN_INTERVAL_S = 30.0
+"""Between two lines where there is no terminal."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counted by the episodes, read by the display.
+
+    Attributes:
+        runs_total: to be done in this call.
+        runs_done: ended in this call, whatever the ending.
+        runs_failed: of these, not to be analysed.
+        steps_total: the most that the runs can still take (a run that crashes takes fewer).
+        steps: done in this call.
+        steps_resumed: found in the logs.
+        completion_tokens: generated in this call.
+    """
+
+    runs_total: int = 0
+    runs_done: int = 0
+    runs_failed: int = 0
+    steps_total: int = 0
+    steps: int = 0
+    steps_resumed: int = 0
+    completion_tokens: int = 0
+
+
+class Progress:
+    """Shows counters while inside: one live line on a terminal, else a plain line every 30 s and one at the end."""
+
+    def __init__(self, console: Console, counters: Counters) -> None:
+        self._console = console
+        self._counters = counters
+        self._started = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._print_now_and_then, daemon=True)
+
+    def say(self, line: str) -> None:
+        """A line of the log, above the live line."""
+        self._console.print(line, markup=False)
+
+    def line(self) -> str:
+        """The counters in words."""
+        c = self._counters
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        left = c.steps_total - c.steps - c.steps_resumed
+        parts = [f"{c.runs_done:,}/{c.runs_total:,} runs", f"{c.steps:,} steps", f"{c.steps / seconds:,.0f} steps/s"]
+        if c.completion_tokens:
+            parts.append(f"{c.completion_tokens / seconds:,.0f} tokens/s")
+        if c.steps and left > 0:
+            parts.append(f"at most {_duration(left * seconds / c.steps)} left")
+        if c.runs_failed:
+            parts.append(f"{c.runs_failed} failed")
+        return " · ".join(parts)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live: Live | None = Live(
+                get_renderable=self._renderable, console=self._console, refresh_per_second=4, transient=True
+            )
+            self._live.start()
+        else:
+            self._live = None
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._live:
+            self._live.stop()
+        self.say(self.line())
+
+    def _renderable(self) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        grid = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=max(self._counters.runs_total, 1), completed=self._counters.runs_done, width=24)
+        grid.add_row(bar, self.line())
+        return grid
+
+    def _print_now_and_then(self) -> None:
+        while not self._ended.wait(PLAIN_INTERVAL_S):
+            self.say(self.line())
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

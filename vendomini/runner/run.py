@@ -1,0 +1,197 @@
+"""Many runs to their end: one loaded model at a time, many episodes at once on it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import resource
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from vendomini.config import Phase, RunSpec, count
+from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines.base import Engine
+from vendomini.errors import CorruptRecordError, RunLockedError
+from vendomini.records import Plan, Results, write_record
+from vendomini.runner.episode import Episode
+from vendomini.runner.progress import Counters, Progress
+from vendomini.runner.stop import Stop
+
+StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the runs that were asked for.
+
+    Attributes:
+        finished: ended in this call with an analysable ending.
+        already: had ended before.
+        failed: run id → why; rerun by the next call.
+        locked: ids that another process is writing.
+        refused: run id → what is wrong with its files; left alone.
+        unfinished: ids begun or waiting when the call was stopped.
+    """
+
+    finished: int = 0
+    already: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    locked: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run that was asked for has its result."""
+        return not (self.failed or self.locked or self.refused or self.unfinished)
+
+
+def pending(specs: Iterable[RunSpec], results: Results) -> tuple[list[RunSpec], Tally]:
+    """Those runs without a final summary, and a tally of the others."""
+    tally, todo = Tally(), []
+    for spec in specs:
+        try:
+            summary = results.summary(spec.run_id)
+        except CorruptRecordError as exc:
+            tally.refused[spec.run_id] = str(exc)
+            continue
+        if summary is not None and summary.finished:
+            tally.already += 1
+        else:
+            todo.append(spec)
+    return todo, tally
+
+
+async def run_all(
+    todo: Sequence[RunSpec],
+    tally: Tally,
+    results: Results,
+    engine: EngineConfig,
+    start_engine: StartEngine,
+    stop: Stop,
+    progress: Progress,
+    counters: Counters,
+) -> None:
+    """Runs what is pending, model by model, and adds to the tally.
+
+    Args:
+        todo, tally: as :func:`pending` gives them.
+        start_engine: makes a started engine; asked once for each model, and only if there is something to run.
+
+    Raises:
+        EngineUnavailable: no engine can run a model.
+        ResultsError: results can't be written; what is written is kept.
+    """
+    results.create()
+    counters.runs_total = len(todo)
+    counters.steps_total = sum(spec.parameters["simulation"]["max_steps"] for spec in todo)
+    _raise_file_limit(len(todo))
+    for specs in _by_model(todo):
+        if stop.reason is not None:
+            tally.unfinished += [spec.run_id for spec in specs]
+            continue
+        async with await start_engine(specs[0].config().agent.model, engine) as started:
+            await _run_on(started, specs, tally, results, engine, stop, progress, counters)
+
+
+async def _run_on(
+    started: Engine,
+    specs: Sequence[RunSpec],
+    tally: Tally,
+    results: Results,
+    engine: EngineConfig,
+    stop: Stop,
+    progress: Progress,
+    counters: Counters,
+) -> None:
+    queue = deque(specs)
+
+    async def work() -> None:
+        while queue:
+            spec = queue.popleft()
+            if stop.reason is not None:
+                tally.unfinished.append(spec.run_id)
+                continue
+            await _run_one(spec, started, tally, results, stop, progress, counters)
+
+    width = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
+    workers = [asyncio.create_task(work()) for _ in range(width)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _run_one(
+    spec: RunSpec,
+    started: Engine,
+    tally: Tally,
+    results: Results,
+    stop: Stop,
+    progress: Progress,
+    counters: Counters,
+) -> None:
+    try:
+        summary = await Episode(spec, results.run(spec.run_id), started, counters).run(stop)
+    except RunLockedError:
+        tally.locked.append(spec.run_id)
+        return
+    except CorruptRecordError as exc:
+        tally.refused[spec.run_id] = str(exc)
+        progress.say(f"[WARNING] {exc}")
+        return
+    if summary is None:
+        tally.unfinished.append(spec.run_id)
+        return
+    counters.runs_done += 1
+    counters.steps_total -= spec.parameters["simulation"]["max_steps"] - summary.steps
+    if summary.finished:
+        tally.finished += 1
+    else:
+        counters.runs_failed += 1
+        tally.failed[spec.run_id] = summary.reason or "unknown"
+        progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
+
+
+def _by_model(todo: Iterable[RunSpec]) -> list[list[RunSpec]]:
+    """Runs that one loaded model can serve, together."""
+    groups: defaultdict[tuple[object, ...], list[RunSpec]] = defaultdict(list)
+    for spec in todo:
+        groups[load_key(spec)].append(spec)
+    return list(groups.values())
+
+
+def load_key(spec: RunSpec) -> tuple[object, ...]:
+    """What a model has to be loaded again for: everything about it but how it is sampled."""
+    model = spec.parameters["agent"]["model"]
+    return tuple(
+        model[key] for key in ("name", "revision", "dtype", "quantization", "trust_remote_code", "context_length")
+    )
+
+
+def _raise_file_limit(files: int) -> None:
+    """Every episode in flight holds its log open; the soft limit is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(files + 512, hard) if hard != resource.RLIM_INFINITY else files + 512
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def save_plan(phase: Phase, results: Results) -> None:
+    """Keeps the resolved config in the results folder, under its own hash: what was asked for here.
+
+    Raises:
+        ResultsError: the place is not writable.
+    """
+    results.create()
+    config = phase.config.model_dump(mode="json")
+    plan = Plan(name=phase.name, runs=count(phase), config=config)
+    digest = hashlib.sha256(msgspec.json.encode(config, order="sorted")).hexdigest()[:16]
+    path = results.plans / f"{digest}.json"
+    if not path.exists():
+        write_record(path, plan)

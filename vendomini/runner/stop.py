@@ -1,0 +1,46 @@
+"""Ending in time: the first signal lets the steps in flight finish, the second ends at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+"""Ctrl-C; a job's end or preemption; SLURM's warning before the time limit."""
+
+
+class Stop:
+    """Whether to stop, and why. Episodes look at it between steps.
+
+    Attributes:
+        reason: name of the signal, or None to go on.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def request(self, reason: str) -> None:
+        self.reason = reason
+
+    @contextmanager
+    def on_signals(self, announce: Callable[[str], None]) -> Iterator[Stop]:
+        """While inside, signals request the stop; afterwards the old handlers are back.
+
+        Args:
+            announce: told once what is happening.
+        """
+
+        def handle(number: int, _: FrameType | None) -> None:
+            if self.reason is not None:
+                raise KeyboardInterrupt
+            self.request(signal.Signals(number).name)
+            announce(f"{self.reason}: stopping after the steps in flight (once more to stop at once)")
+
+        previous = {number: signal.signal(number, handle) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
