@@ -52,6 +52,8 @@ def next_call(view: View, book: TermsBook, *, shop_around: bool) -> Call:
         book: the terms that are believed.
         shop_around: whether to ask several suppliers for quotes before buying, or only one.
     """
+    if view.observation.inbox_unread and view.last_call != CHECK_INBOX:
+        return CHECK_INBOX
     if not view.stock_current:
         return CHECK_STORAGE
     if not view.pending_current:
@@ -61,8 +63,6 @@ def next_call(view: View, book: TermsBook, *, shop_around: bool) -> Call:
         return ship(ready.customer_order_id)
     if not view.customers_current:
         return CHECK_ORDERS
-    if view.observation.inbox_unread:
-        return CHECK_INBOX
     return _buy(view, book, shop_around) or pass_time(view)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from vendomini.engines.controls.transcript import Call, write_reply
+from vendomini.engines.controls.transcript import Call, CustomerOrder, write_reply
 from vendomini.engines.controls.view import Terms, TermsBook, View
 
 CHECK_BUDGET = Call("tool_check_budget", {})
@@ -72,7 +72,7 @@ class Control(ABC):
         return {name: expected[name] if name in expected else _REMARKS[name] for name in view.catalogue.card_fields}
 
 
-_GUESS = Terms(25.0, 3)
+_GUESS = Terms(25.0, 3, 0)
 """The terms of a supplier that one knows nothing of."""
 
 _REMARKS = {
@@ -102,10 +102,17 @@ def expectations(view: View, call: Call, book: TermsBook) -> dict[str, Any]:
         expected["expected_delivery_day"] = now.day + terms.lead_days
         expected["expected_quantity"] = arguments["quantity"]
         expected["expected_cost"] = cost
-        expected["expected_budget_after"] = round(now.budget - cost, 2)
+        expected["expected_budget_after"] = now.budget if view.booking_late else round(now.budget - cost, 2)
     elif tool == "tool_ship_customer_order":
         customer = view.customers[arguments["customer_order_id"]]
-        revenue = customer.quantity * customer.unit_price
         expected["expected_storage_after"] = now.storage_used - customer.quantity
-        expected["expected_budget_after"] = round(now.budget + revenue, 2)
+        if not view.booking_late:
+            expected["expected_budget_after"] = round(now.budget + _revenue(view, customer), 2)
     return expected
+
+
+def _revenue(view: View, customer: CustomerOrder) -> float:
+    revenue = customer.quantity * customer.unit_price
+    if view.observation.day > customer.due_day:
+        revenue -= round(revenue * view.catalogue.late_penalty, 2)
+    return revenue

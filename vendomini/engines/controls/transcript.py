@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -48,6 +49,23 @@ class CustomerOrder(msgspec.Struct):
     expires_day: int
 
 
+class Letter(msgspec.Struct):
+    """A message of the inbox: the union of the fields that the controls use."""
+
+    day: int
+    kind: str
+    text: str
+    order_id: str = ""
+    customer_order_id: str = ""
+    supplier_id: str = ""
+    sku: str = ""
+    shock: str = ""
+    quantity: int | None = None
+    sent_back: int = 0
+    due_day: int = 0
+    eta_day: int | None = None
+
+
 class Result(msgspec.Struct):
     """A tool's answer: the union of the fields that the controls use; absent ones are None."""
 
@@ -57,7 +75,7 @@ class Result(msgspec.Struct):
     order_id: str | None = None
     eta_day: int | None = None
     cost: float | None = None
-    messages: list[dict[str, Any]] | None = None
+    messages: list[Letter] | None = None
     stock: dict[str, int] | None = None
     supplier_orders: list[SupplierOrder] | None = None
     customer_orders: list[CustomerOrder] | None = None
@@ -73,12 +91,14 @@ class Reply(msgspec.Struct):
 
 
 class Catalogue(NamedTuple):
-    """What the system message offers: suppliers, SKUs, tools, and the fields of a prediction card."""
+    """What the system message says: suppliers, SKUs, tools, the fields of a prediction card, and the share of the price
+    that a late customer keeps back."""
 
     suppliers: tuple[str, ...]
     skus: tuple[str, ...]
     tools: frozenset[str]
     card_fields: tuple[str, ...]
+    late_penalty: float
 
 
 _observation = msgspec.json.Decoder(Observation).decode
@@ -86,6 +106,7 @@ _result = msgspec.json.Decoder(Result).decode
 _reply = msgspec.json.Decoder(Reply).decode
 _encode = msgspec.json.Encoder().encode
 
+_LATE_PENALTY = re.compile(r"A late one pays (\d+)% less")
 _RESULT = "RESULT "
 _OBSERVATION = "OBSERVATION "
 
@@ -136,4 +157,6 @@ def read_catalogue(system: str) -> Catalogue:
     except (ValueError, LookupError, TypeError) as exc:
         raise EngineError(f"the scripted engine can't read the rules of this conversation: {exc!r}") from exc
     suppliers, skus = order["supplier_id"]["enum"], order["sku"]["enum"]
-    return Catalogue(tuple(suppliers), tuple(skus), frozenset(specs), tuple(card))
+    penalty = _LATE_PENALTY.search(system)
+    late_penalty = int(penalty[1]) / 100 if penalty else 0.0
+    return Catalogue(tuple(suppliers), tuple(skus), frozenset(specs), tuple(card), late_penalty)

@@ -13,6 +13,7 @@ from vendomini.engines.controls.transcript import (
     Call,
     Catalogue,
     CustomerOrder,
+    Letter,
     Observation,
     Result,
     SupplierOrder,
@@ -21,15 +22,19 @@ from vendomini.engines.controls.transcript import (
     read_turn,
 )
 
+_EXPIRY_DAYS = 10
+"""As the rules say."""
+
 _SURPRISE_MEMORY = 0.05
 """Weight of the newest turn in :attr:`View.surprise`."""
 
 
 class Terms(NamedTuple):
-    """What a supplier asks for one unit, and the days until delivery."""
+    """What a supplier asks for one unit, the days until delivery, and the day on which one learnt it."""
 
     unit_price: float
     lead_days: int
+    day: int
 
 
 TermsBook = dict[str, dict[str, Terms]]
@@ -43,34 +48,34 @@ class View:
 
     Attributes:
         observation: the newest.
-        result: of the last call; None before the first.
         last_text: one's own newest completion; empty where none is visible.
         last_call: the call in it; None where there is none.
-        repeats: how often in a row that call was made.
         stock: units by SKU, and ``units`` their sum.
         pending: supplier orders under way, by id.
         customers: customer orders that wait, by id.
+        newest_customer: the highest number of a customer order seen; older ones that are not in ``customers`` are gone.
+        sale_prices: SKU → what customers pay for a unit.
         advertised: SKU → supplier → the terms it quoted, until a notice says that they changed.
         learned: SKU → supplier → the terms it kept to: quoted at first, then charged, then the days it took.
         placed: day on which each supplier order of one's own was placed.
-        sale_prices: SKU → what the newest customer for it pays.
+        booking_late: whether a notice said that the next charge or revenue is booked later.
         surprise: moving share of turns that showed something else than suppliers had promised.
     """
 
     catalogue: Catalogue
     observation: Observation
-    result: Result | None = None
     last_text: str = ""
     last_call: Call | None = None
-    repeats: int = 0
     stock: dict[str, int] = field(default_factory=dict)
     units: int = 0
     pending: dict[str, SupplierOrder] = field(default_factory=dict)
     customers: dict[str, CustomerOrder] = field(default_factory=dict)
+    newest_customer: int = 0
+    sale_prices: dict[str, float] = field(default_factory=dict)
     advertised: TermsBook = field(default_factory=dict)
     learned: TermsBook = field(default_factory=dict)
     placed: dict[str, int] = field(default_factory=dict)
-    sale_prices: dict[str, float] = field(default_factory=dict)
+    booking_late: bool = False
     surprise: float = 0.0
 
     @property
@@ -85,35 +90,34 @@ class View:
     def customers_current(self) -> bool:
         return len(self.customers) == self.observation.open_customer_orders
 
+    # --------------------------------------------------------------------------------------- what is said
+
     def say(self, text: str, call: Call | None) -> None:
         """Takes note of one's own completion."""
-        self.repeats = self.repeats + 1 if call is not None and call == self.last_call else 1
         self.last_text, self.last_call = text, call
 
     def see(self, result: Result | None, observation: Observation) -> None:
         """Takes note of a user turn."""
-        before, self.result = self.observation, result
-        promised = self.stock_current
+        yesterday = self.observation.day
+        trusted = self.stock_current
         if result is not None:
             self._learn(result)
-        if observation.day != before.day:
-            self._receive(before.day, observation)
+        if observation.day != yesterday:
+            self._pass_night(yesterday, observation)
         self.observation = observation
-        surprised = (promised and not self.stock_current) or self._overdue(observation.day)
+        surprised = (trusted and not self.stock_current) or self._anything_overdue()
         self.surprise += _SURPRISE_MEMORY * (surprised - self.surprise)
 
     def _learn(self, result: Result) -> None:
-        call = self.last_call
         if result.stock is not None:
             self.stock, self.units = result.stock, sum(result.stock.values())
         elif result.supplier_orders is not None and result.customer_orders is not None:
-            self._took_over(result.supplier_orders)
-            self.customers = {order.customer_order_id: order for order in result.customer_orders}
-            self.sale_prices.update((order.sku, order.unit_price) for order in result.customer_orders)
+            self._take_over(result.supplier_orders, result.customer_orders)
         elif result.messages is not None:
-            self._read_notices(result.messages)
-        elif call is not None:
-            self._learn_from(call, result)
+            for letter in result.messages:
+                self._read(letter)
+        elif self.last_call is not None:
+            self._learn_from(self.last_call, result)
 
     def _learn_from(self, call: Call, result: Result) -> None:
         tool, arguments = call
@@ -123,69 +127,112 @@ class View:
             return
         elif tool == "tool_quote" and result.unit_price is not None and result.lead_days is not None:
             supplier, sku = arguments["supplier_id"], arguments["sku"]
-            terms = Terms(result.unit_price, result.lead_days)
+            terms = Terms(result.unit_price, result.lead_days, self.observation.day)
             self.advertised.setdefault(sku, {})[supplier] = terms
-            self.learned.setdefault(sku, {})[supplier] = terms
-        elif tool == "tool_order" and result.order_id is not None:
-            self._ordered(arguments, result)
+            self.learned.setdefault(sku, {}).setdefault(supplier, terms)
+        elif tool == "tool_order" and result.order_id and result.eta_day is not None and result.cost is not None:
+            self._ordered(arguments, result.order_id, result.eta_day, result.cost)
 
-    def _ordered(self, arguments: dict[str, Any], result: Result) -> None:
+    # -------------------------------------------------------------------------------------------- orders
+
+    def _ordered(self, arguments: dict[str, Any], order_id: str, eta_day: int, cost: float) -> None:
         supplier, sku, quantity = arguments["supplier_id"], arguments["sku"], arguments["quantity"]
         today = self.observation.day
-        eta_day = today if result.eta_day is None else result.eta_day
-        self.pending[result.order_id or ""] = SupplierOrder(result.order_id or "", supplier, sku, quantity, eta_day)
-        self.placed[result.order_id or ""] = today
+        self.pending[order_id] = SupplierOrder(order_id, supplier, sku, quantity, eta_day)
+        self.placed[order_id] = today
         known = self.learned.setdefault(sku, {})
         lead_days = known[supplier].lead_days if supplier in known else eta_day - today
-        known[supplier] = Terms((result.cost or 0.0) / quantity, lead_days)
+        known[supplier] = Terms(cost / quantity, lead_days, today)
+        self.booking_late = False
 
-    def _took_over(self, orders: list[SupplierOrder]) -> None:
+    def _shipped(self, customer_order_id: str, ok: bool) -> None:
+        if not ok:
+            self.customers.clear()  # what was believed of them is wrong: look again
+            return
+        self.booking_late = False
+        order = self.customers.pop(customer_order_id, None)
+        if order is not None:
+            self._store(order.sku, -order.quantity)
+
+    def _take_over(self, pending: list[SupplierOrder], customers: list[CustomerOrder]) -> None:
         """The list of what is under way is new; what was on the old one has come by now."""
-        pending = {order.order_id: order for order in orders}
-        for order_id in self.pending.keys() - pending.keys():
+        under_way = {order.order_id: order for order in pending}
+        for order_id in self.pending.keys() - under_way.keys():
             self._came(self.pending[order_id], self.observation.day)
-        self.pending = pending
+        self.pending = under_way
+        self.customers = {order.customer_order_id: order for order in customers}
+        self.sale_prices.update((order.sku, order.unit_price) for order in customers)
+        self.newest_customer = max(self.newest_customer, *map(_number, self.customers), 0)
 
     def _came(self, order: SupplierOrder, day: int) -> None:
         known, placed = self.learned.get(order.sku, {}), self.placed.pop(order.order_id, None)
         if placed is not None and order.supplier_id in known:
             known[order.supplier_id] = known[order.supplier_id]._replace(lead_days=day - placed)
 
-    def _shipped(self, customer_order_id: str, ok: bool) -> None:
-        if not ok:
-            self.customers.clear()  # what was believed of them is wrong: look again
-            return
-        order = self.customers.pop(customer_order_id, None)
-        if order is not None:
-            self.stock[order.sku] = self.stock.get(order.sku, 0) - order.quantity
-            self.units -= order.quantity
+    def _store(self, sku: str, units: int) -> None:
+        self.stock[sku] = self.stock.get(sku, 0) + units
+        self.units += units
 
-    def _receive(self, yesterday: int, observation: Observation) -> None:
+    def _anything_overdue(self) -> bool:
+        today = self.observation.day
+        return any(order.eta_day < today for order in self.pending.values())
+
+    def _pass_night(self, yesterday: int, observation: Observation) -> None:
         """Books what was due since yesterday, unless the count of pending orders denies that it came; drops customers
-        who will have gone."""
-        due = [order for order in self.pending.values() if yesterday < order.eta_day <= observation.day]
+        who have gone."""
+        today = observation.day
+        due = [order for order in self.pending.values() if yesterday < order.eta_day <= today]
         if len(self.pending) - len(due) == observation.pending_supplier_orders:
             for order in due:
                 del self.pending[order.order_id]
                 self._came(order, order.eta_day)
-                self.stock[order.sku] = self.stock.get(order.sku, 0) + order.quantity
-                self.units += order.quantity
-        gone = [key for key, order in self.customers.items() if order.expires_day < observation.day]
-        for key in gone:
+                self._store(order.sku, order.quantity)
+        for key in [key for key, order in self.customers.items() if order.expires_day < today]:
             del self.customers[key]
 
-    def _read_notices(self, messages: list[dict[str, Any]]) -> None:
-        """Advertised terms that a notice touches are to be asked for again."""
-        for message in messages:
-            supplier, sku = message.get("supplier_id"), message.get("sku")
-            for known in self.advertised.values() if sku is None else [self.advertised.get(sku, {})]:
-                if supplier is None:
-                    known.clear()
-                else:
-                    known.pop(supplier, None)
+    # ---------------------------------------------------------------------------------------------- mail
 
-    def _overdue(self, day: int) -> bool:
-        return any(order.eta_day < day for order in self.pending.values())
+    def _read(self, letter: Letter) -> None:
+        if letter.kind == "customer_order":
+            self._welcome(letter)
+        elif letter.kind == "delivery":
+            order = self.pending.pop(letter.order_id, None)
+            if order is not None:
+                self._came(order, letter.day)
+                self._store(order.sku, (letter.quantity or order.quantity) - letter.sent_back)
+        elif letter.kind == "expired":
+            self.customers.pop(letter.customer_order_id, None)
+        else:
+            self._heed(letter)
+
+    def _welcome(self, letter: Letter) -> None:
+        """A new customer, if it is known what the SKU sells for; else the count will say that someone is missing."""
+        number, price = _number(letter.customer_order_id), self.sale_prices.get(letter.sku)
+        if number <= self.newest_customer or price is None or letter.quantity is None:
+            return
+        self.newest_customer = number
+        self.customers[letter.customer_order_id] = CustomerOrder(
+            letter.customer_order_id, letter.sku, letter.quantity, price, letter.due_day, letter.day + _EXPIRY_DAYS
+        )
+
+    def _heed(self, notice: Letter) -> None:
+        """What a notice touches is corrected where it says how, and to be asked for again where it doesn't."""
+        order = self.pending.get(notice.order_id)
+        if notice.shock == "delay" and order is not None and notice.eta_day is not None:
+            order.eta_day = notice.eta_day
+        elif notice.shock == "miscount" and order is not None and notice.quantity is not None:
+            order.quantity = notice.quantity
+        elif notice.shock == "posting_lag":
+            self.booking_late = notice.text.startswith("The next")
+        elif notice.shock == "interference":
+            self.advertised.pop(notice.sku, None)
+        elif notice.shock == "regime_shift":
+            for known in self.advertised.values():
+                known.pop(notice.supplier_id, None)
+
+
+def _number(customer_order_id: str) -> int:
+    return int(customer_order_id[1:])
 
 
 def fold(messages: list[Message], view: View | None = None, start: int = 0) -> View:
