@@ -1,0 +1,18 @@
+"""A seeded, deterministic warehouse with its measures; no input or output, no model."""
+
+from vendomini.simulation.cards import card_schema
+from vendomini.simulation.environment import Action, Environment, StepResult
+from vendomini.simulation.randomness import sampling_seed
+from vendomini.simulation.text import json_safe
+from vendomini.simulation.tools import ToolSpec, tool_specs
+
+__all__ = [
+    "Action",
+    "Environment",
+    "StepResult",
+    "ToolSpec",
+    "card_schema",
+    "json_safe",
+    "sampling_seed",
+    "tool_specs",
+]

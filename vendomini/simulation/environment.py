@@ -1,0 +1,308 @@
+"""The environment: one agent's warehouse, step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from vendomini.config.schema import RunConfig
+from vendomini.errors import ConfigError
+from vendomini.records import ParseStatus
+from vendomini.simulation.cards import Card, CardValidator, InvalidCard, contradicts
+from vendomini.simulation.crash import Detectors
+from vendomini.simulation.market import LEVELS, Market
+from vendomini.simulation.prediction import Predictions
+from vendomini.simulation.randomness import uniforms
+from vendomini.simulation.shocks import RISE_PERCENT, Shocks
+from vendomini.simulation.text import clip, json_safe
+from vendomini.simulation.toolbox import Toolbox
+from vendomini.simulation.tools import MAX_AUDIT, Arguments, InvalidArguments, Result, refuse, tool_specs
+from vendomini.simulation.world import World
+
+_TRADES = frozenset({"tool_order", "tool_ship_customer_order"})
+
+
+@dataclass(slots=True)
+class Action:
+    """What an agent did, as the parser found it; nothing in it is trusted.
+
+    Attributes:
+        parse: ``ok``, ``repaired`` or ``unparsable``.
+        tool, arguments: the call.
+        card: the prediction that came with it; None if none did.
+        thought: stated reasoning.
+        error: why the completion can't be parsed.
+    """
+
+    parse: ParseStatus
+    tool: str | None = None
+    arguments: Any = None
+    card: Any = None
+    thought: str = ""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What came of a step. All of it is JSON-ready, and none of it changes later.
+
+    Attributes:
+        result: of the tool: ``{ok: true, …}`` or ``{ok: false, error: {code, message}}``.
+        observation: what the agent sees next.
+        card: the validated card; None if missing or invalid.
+        shocks: log entries of this step, see :mod:`vendomini.simulation.shocks`.
+        resolved: claims settled at this step, see :mod:`vendomini.simulation.prediction`.
+        pe: type → accumulators, null while nothing of that type resolved.
+        detectors: detector → value, and ``on``.
+        ending: ``crashed``, ``bankrupt``, ``customers_lost`` or ``survived`` if this step was the last.
+        history_cleared: the agent asked for its conversation to be cleared.
+    """
+
+    result: Result
+    observation: dict[str, Any]
+    card: Card | None
+    shocks: list[dict[str, Any]]
+    resolved: list[dict[str, Any]]
+    pe: dict[str, Any]
+    detectors: dict[str, Any]
+    ending: str | None = None
+    history_cleared: bool = False
+
+    @property
+    def terminated(self) -> bool:
+        """The episode ended by an event."""
+        return self.ending is not None and self.ending != "survived"
+
+    @property
+    def truncated(self) -> bool:
+        """The episode ended at ``max_steps``: right-censored."""
+        return self.ending == "survived"
+
+
+class Environment:
+    """A seeded, deterministic episode: the same seed and actions give the same results, to the byte.
+
+    Args:
+        config: of the run.
+
+    Raises:
+        ConfigError: the stock at the start does not fit the storage.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        simulation = config.simulation
+        needed = simulation.initial_storage_per_sku * LEVELS[simulation.complexity_level][0]
+        if needed > simulation.storage_capacity:
+            raise ConfigError(
+                f"simulation.initial_storage_per_sku asks for {needed} units at complexity_level "
+                f"{simulation.complexity_level}, and simulation.storage_capacity is {simulation.storage_capacity}: "
+                "lower the one or raise the other"
+            )
+        self.config = config
+        self.specs = tool_specs(config)
+        self._arguments = {spec.name: Arguments(spec) for spec in self.specs}
+        self._places = {spec.name: place for place, spec in enumerate(self.specs)}
+        self._cards = CardValidator(config.agent.interface)
+        self._card_required = config.agent.interface.prediction_mode != "optional"
+        self._max_steps = simulation.max_steps
+        self._actions_per_day = simulation.actions_per_day
+        self._patience = config.crash_detector.continue_after_crash
+
+    def reset(self, *, seed: int) -> dict[str, Any]:
+        """Begins an episode; returns the first observation. Every random stream is made here, from the seed."""
+        config = self.config
+        induction = config.pe_induction
+        market = Market(config.simulation.complexity_level, uniforms(seed, "terms"), RISE_PERCENT[induction.pe_mag])
+        audits = config.agent.interface.recovery_tools in {"audit", "all"}
+        self.world = World(config.simulation, config.demand, market, uniforms(seed, "demand"))
+        self.shocks = Shocks(induction, self.world, seed)
+        self.predictions = Predictions(tuple(config.measurement.pe_windows), MAX_AUDIT if audits else 0)
+        self.detectors = Detectors(config.crash_detector.thresholds, len(self.specs))
+        self._toolbox = Toolbox(self.world, self.predictions.audit)
+        self._parses: Counter[str] = Counter(ok=0, repaired=0, unparsable=0)
+        self._step = 0
+        self._actions_left = self._actions_per_day
+        self._event: tuple[str, int] | None = None
+        self._ending: str | None = None
+        self.world.morning()
+        return self._observe()
+
+    def step(self, action: Action) -> StepResult:
+        """One tool call: a shock may strike, the tool runs, predictions and behaviour are judged, the day may turn.
+
+        Raises:
+            RuntimeError: the episode is over, or was never reset.
+        """
+        if self._ending is not None:
+            raise RuntimeError("the episode is over: reset the environment")
+        self._step = step = self._step + 1
+        world, predictions, toolbox = self.world, self.predictions, self._toolbox
+        day = world.day
+        self._parses[action.parse] += 1
+
+        shocks = self.shocks.strike(step)
+        card, key, result = self._call(action)
+        if world.effects:
+            shocks += self.shocks.settle()
+
+        tool, ok, resolved = action.tool, result["ok"], []
+        contradiction = None
+        if card is not None and isinstance(tool, str):
+            contradiction = contradicts(action.card, card, tool, action.arguments, day)
+            resolved = predictions.judge(
+                step, day, tool, card, ok, toolbox.charged, toolbox.placed, world.used, world.cents
+            )
+        changes = world.changes
+        ended_day = ok and tool == "tool_end_day"
+        self._actions_left -= 1
+        if ended_day or self._actions_left == 0:
+            resolved += self._turn_day()
+        detectors = self._detect(action, key, result, contradiction, changes)
+        self._ending = self._judge_ending()
+        return StepResult(
+            result,
+            self._observe(),
+            card,
+            shocks,
+            resolved,
+            predictions.state(),
+            detectors,
+            self._ending,
+            ok and tool == "tool_reset_beliefs",
+        )
+
+    # ----------------------------------------------------------------------------------------- the call
+
+    def _call(self, action: Action) -> tuple[Card | None, Any, Result]:
+        """Runs the tool. Returns the validated card, the identity of the call, and the result."""
+        toolbox = self._toolbox
+        toolbox.placed = toolbox.charged = None
+        if action.parse == "unparsable":
+            return None, None, self._refuse("unparsable", clip(action.error or "The reply is not a JSON object.", 400))
+        card, complaint = self._read_card(action.card)
+        tool = action.tool
+        check = self._arguments.get(tool) if isinstance(tool, str) else None
+        if check is None or tool is None:
+            names = ", ".join(self._places)
+            result = self._refuse("unknown_tool", f"There is no tool {clip(tool)!r}; there are: {names}.")
+            return card, (clip(tool), json_safe(action.arguments)), result
+        try:
+            values = check.validate(action.arguments)
+        except InvalidArguments as exc:
+            return card, (tool, json_safe(action.arguments)), self._refuse("invalid_arguments", f"{exc}.")
+        if complaint is not None and self._card_required:
+            return None, (tool, values), self._refuse(*complaint)
+        result = toolbox.handlers[tool](*values)
+        if not result["ok"]:
+            toolbox.last_error = result["error"]["code"]
+        elif complaint is not None and action.card is not None:
+            result["prediction_ignored"] = complaint[1]
+        return card, (tool, values), result
+
+    def _refuse(self, code: str, message: str) -> Result:
+        self._toolbox.last_error = code
+        return refuse(code, message)
+
+    def _read_card(self, sent: Any) -> tuple[Card | None, tuple[str, str] | None]:
+        """The card, or the code and message of what is wrong with it."""
+        if sent is None:
+            return None, ("card_missing", "The call needs a prediction.")
+        try:
+            return self._cards.validate(sent), None
+        except InvalidCard as exc:
+            return None, ("card_invalid", f"{exc}.")
+
+    # ------------------------------------------------------------------------------------ day and ending
+
+    def _turn_day(self) -> list[dict[str, Any]]:
+        """Evening, and unless it ends the episode, the next morning. Returns the claims that deliveries settled."""
+        world = self.world
+        event = world.evening()
+        if event is not None:
+            self._event = (event, self._step)
+            return []
+        world.day += 1
+        self._actions_left = self._actions_per_day
+        delivered = world.morning()
+        self.shocks.morning()
+        return self.predictions.delivered(delivered, world.day) if delivered else []
+
+    def _detect(
+        self, action: Action, key: Any, result: Result, contradiction: bool | None, changes: int
+    ) -> dict[str, Any]:
+        ok, tool, step = result["ok"], action.tool, self._step
+        is_name = isinstance(tool, str) and key is not None
+        denied = not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds"
+        self.detectors.note_business(step, ok and tool in _TRADES, bool(self.world.customers))
+        return self.detectors.update(
+            step,
+            key,
+            changes,
+            not ok,
+            denied,
+            contradiction,
+            self._places.get(tool, -1) if is_name and tool is not None else -1,
+            action.thought if isinstance(action.thought, str) else "",
+            ok,
+        )
+
+    def _judge_ending(self) -> str | None:
+        """A crash is the event even if bankruptcy or the horizon ends the steps that follow it."""
+        onset = self.detectors.onset
+        over = self._event is not None or self._step >= self._max_steps
+        if onset is not None:
+            return "crashed" if over or self._step >= onset + self._patience else None
+        if self._event is not None:
+            return self._event[0]
+        return "survived" if over else None
+
+    # -------------------------------------------------------------------------------------- what is seen
+
+    def _observe(self) -> dict[str, Any]:
+        world = self.world
+        return {
+            "step": self._step + 1,
+            "day": world.day,
+            "actions_left_today": self._actions_left,
+            "budget": world.cents / 100,
+            "storage_used": world.used,
+            "storage_capacity": world.capacity,
+            "inbox_unread": len(world.inbox),
+            "pending_supplier_orders": len(world.pending),
+            "open_customer_orders": len(world.customers),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The fields of a run's summary that the episode knows.
+
+        ``time_to_crash`` is the onset of the first crash, or the step of bankruptcy or of the last customer; without
+        such an event it is ``max_steps``, right-censored. Null while the episode goes on without an event.
+        """
+        detectors, world = self.detectors, self.world
+        crashed = detectors.first is not None
+        time: int | None = None
+        if crashed:
+            time = detectors.onset
+        elif self._event is not None:
+            time = self._event[1]
+        elif self._ending is not None:
+            time = self._max_steps
+        return {
+            "ending": self._ending,
+            "crash_type": detectors.first,
+            "severity": detectors.severity(detectors.first) if detectors.first else None,
+            "time_to_crash": time,
+            "event_observed": None if self._ending is None else self._ending != "survived",
+            "steps": self._step,
+            "days": world.day,
+            "detectors": detectors.summary(),
+            "orders_total": world.orders_total,
+            "orders_fulfilled": world.orders_fulfilled,
+            "orders_expired": world.orders_expired,
+            "budget": world.cents / 100,
+            "net_worth": world.net_worth(),
+            "pe": self.predictions.summary(),
+            "shocks": self.shocks.summary(),
+            "parse": dict(self._parses),
+        }
