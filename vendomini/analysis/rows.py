@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from vendomini.records import RunInfo, RunSummary, StepRecord
@@ -26,11 +25,11 @@ def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, tree
 
 
-def numbers(tree: Any, prefix: str) -> Iterator[tuple[str, float | None]]:
-    """The numeric leaves of a JSON tree (true is 1), missing ones as None."""
+def numbers(tree: Any, prefix: str) -> Iterator[tuple[str, float]]:
+    """The numeric leaves of a JSON tree."""
     for path, value in flatten(tree, prefix):
-        if value is None or isinstance(value, int | float):
-            yield path, None if value is None else float(value)
+        if isinstance(value, int | float):
+            yield path, float(value)
 
 
 def summary_row(summary: RunSummary) -> Row:
@@ -50,18 +49,24 @@ def summary_row(summary: RunSummary) -> Row:
     return row
 
 
-def running_row(info: RunInfo, last: StepRecord | None) -> Row:
-    """A run in progress: alive at its last step, hence right-censored there."""
-    steps = last.step if last else 0
+def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
+    """A run in progress, right-censored at its last step; unless it has crashed and only lingers after that.
+
+    Args:
+        last: its last steps, as many as an episode goes on for after a crash.
+    """
+    crash = next((step for step in last if step.detectors.get("on")), None)
+    steps = last[-1].step if last else 0
     return {
         "run_id": info.run_id,
         "status": "running",
         "seed": info.seed,
         "replication": info.replication,
         **dict(flatten(info.parameters)),
-        "ending": None,
-        "time_to_crash": steps or None,
-        "event_observed": False if steps else None,
+        "ending": "crashed" if crash else None,
+        "crash_type": crash.detectors["on"][0] if crash else None,
+        "time_to_crash": crash.step if crash else steps or None,
+        "event_observed": crash is not None if steps else None,
         "steps": steps,
         "attempt": info.attempt,
     }
@@ -91,18 +96,24 @@ def _step_row(run_id: str, step: StepRecord) -> Iterator[tuple[str, Any]]:
     yield "tool", step.tool
     yield "ok", bool(step.result.get("ok"))
     yield "error", error.get("code") if isinstance(error, dict) else None
-    yield "shocks", len(step.shocks)
-    yield "shock_types", "+".join(str(shock.get("type")) for shock in step.shocks) or None
-    yield "resolved", len(step.resolved)
+    realised = [str(shock.get("type")) for shock in step.shocks if shock.get("status") == "realised"]
+    yield "shocks", len(realised)
+    yield "shock_types", "+".join(realised) or None
+    yield "detectors_on", "+".join(step.detectors.get("on", [])) or None
     yield "prompt_tokens", step.prompt_tokens
     yield "cached_tokens", step.cached_tokens
     yield "completion_tokens", step.completion_tokens
     yield "latency_s", step.latency_s
+    yield from _resolved(step)
     yield from numbers(step.pe, "pe")
     yield from numbers(step.detectors, "detectors")
 
 
-def dominant(counts: dict[str, int]) -> str | None:
-    """The most frequent key, the first in alphabetical order where two are; None where nothing was counted."""
-    ranked = sorted(Counter(counts).items(), key=lambda item: (-item[1], item[0]))
-    return ranked[0][0] if ranked and ranked[0][1] > 0 else None
+def _resolved(step: StepRecord) -> Iterator[tuple[str, Any]]:
+    """How many claims this step settled, and the mean error of each type."""
+    yield "resolved", len(step.resolved)
+    errors: dict[str, list[float]] = {}
+    for claim in step.resolved:
+        errors.setdefault(f"resolved.{claim['type']}", []).append(float(claim["pe"]))
+    for name, values in errors.items():
+        yield name, sum(values) / len(values)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vendomini.analysis.rows import Columns, Row, running_row, step_columns, summary_row
-from vendomini.analysis.tail import last_step
+from vendomini.analysis.tail import last_steps
 from vendomini.errors import CorruptRecordError, MissingExtraError, ResultsError
 from vendomini.records import Results, RunInfo, RunPaths, RunSummary, read_record, read_steps, write_atomically
 
@@ -198,7 +198,8 @@ def _unfinished_row(results: Results, run_id: str) -> Row:
     paths = results.run(run_id)
     try:
         info = read_record(paths.info, RunInfo)
-        return running_row(info, last_step(paths.steps))
+        patience = int(info.parameters["crash_detector"]["continue_after_crash"])
+        return running_row(info, last_steps(paths.steps, patience + 1))
     except FileNotFoundError:
         return _damaged_row(run_id, "its folder has no run.json")
     except CorruptRecordError as exc:
@@ -302,7 +303,7 @@ def _schema(columns: Columns) -> pyarrow.Schema:
 
     text, count = pyarrow.string(), pyarrow.int64()
     named = {
-        **dict.fromkeys(("run_id", "parse", "tool", "error", "shock_types"), text),
+        **dict.fromkeys(("run_id", "parse", "tool", "error", "shock_types", "detectors_on"), text),
         **dict.fromkeys(("step", "day", "shocks", "resolved"), count),
         **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), count),
         "ok": pyarrow.bool_(),

@@ -10,37 +10,35 @@ import msgspec
 from vendomini.errors import CorruptRecordError
 from vendomini.records import StepRecord, unseal
 
-_CHUNK = 64 * 1024
+_CHUNK = 256 * 1024
 
 
-def last_step(path: Path) -> StepRecord | None:
-    """The last complete step of a log, or None where there is none yet; a torn last line is left out.
+def last_steps(path: Path, count: int) -> list[StepRecord]:
+    """The last complete steps of a log, at most ``count``, in order; a torn last line is left out.
 
     Raises:
-        CorruptRecordError: that line is damaged.
+        CorruptRecordError: one of these lines is damaged.
     """
     try:
-        line = _last_line(path)
+        lines = _last_lines(path, count)
+        return [msgspec.json.decode(unseal(line), type=StepRecord) for line in lines]
     except FileNotFoundError:
-        return None
-    try:
-        return msgspec.json.decode(unseal(line), type=StepRecord) if line else None
+        return []
     except (ValueError, msgspec.MsgspecError) as exc:
-        raise CorruptRecordError(f"the last line of {path} is damaged ({exc})") from exc
+        raise CorruptRecordError(f"one of the last lines of {path} is damaged ({exc})") from exc
 
 
-def _last_line(path: Path) -> bytes:
-    """The last line that ends with a newline, without it; reads backwards from the end."""
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    """Reads backwards from the end."""
     with open(path, "rb") as file:
         position = file.seek(0, os.SEEK_END)
-        tail = b""
-        while position > 0:
+        chunks: list[bytes] = []
+        newlines = 0
+        while position > 0 and newlines <= count:
             size = min(_CHUNK, position)
             position -= size
             file.seek(position)
-            tail = file.read(size) + tail
-            complete = tail.rpartition(b"\n")[0]
-            before, newline, line = complete.rpartition(b"\n")
-            if newline or position == 0:
-                return line
-        return b""
+            chunks.append(file.read(size))
+            newlines += chunks[-1].count(b"\n")
+    lines = b"".join(reversed(chunks)).split(b"\n")[:-1]
+    return lines[-count:]
