@@ -28,6 +28,7 @@ MAX_CANDIDATES = 32
 _decode = msgspec.json.Decoder().decode
 _lenient = json.JSONDecoder(strict=False)
 _THINK = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
+_LONG_NUMBER = re.compile(r"[0-9]{19}")  # the only thing that strict JSON can say and a log can't
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 _TOOL_KEYS = ("tool", "name", "tool_name", "action", "function")
@@ -46,7 +47,9 @@ def parse_completion(text: str) -> Action:
     if type(reply) is dict and type(tool := reply.get("tool")) is str and type(reply.get("arguments")) is dict:
         thought = reply.get("thought", thinking)
         if type(thought) is str:
-            return Action("ok", tool, _clean(reply["arguments"]), _clean(reply.get("prediction")), thought)
+            if _LONG_NUMBER.search(body):
+                reply = _clean(reply)
+            return Action("ok", tool, reply["arguments"], reply.get("prediction"), thought)
     return _repair(body, thinking)
 
 
@@ -68,9 +71,10 @@ def _repair(body: str, thinking: str) -> Action:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Every complete object in a text, from the left, none inside another."""
-    position, seen = text.find("{"), 0
-    while position >= 0 and seen < MAX_CANDIDATES:
-        seen += 1
+    position = text.find("{")
+    for _ in range(MAX_CANDIDATES):
+        if position < 0:
+            return
         found, end = _object_at(text, position)
         if found is not None:
             yield found
@@ -84,17 +88,17 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
         return value, end
     except (ValueError, RecursionError):
         pass
-    end = _balanced_end(text, start)
-    if end is None:
+    close = _balanced_end(text, start)
+    if close is None:
         return None, start + 1
-    piece = text[start:end]
+    piece = text[start:close]
     for read in (_without_trailing_commas, ast.literal_eval):
         try:
             value = read(piece)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
         if isinstance(value, dict):
-            return value, end
+            return value, close
     return None, start + 1
 
 

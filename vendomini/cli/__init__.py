@@ -33,22 +33,17 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """Knows every command by name, and imports a command's module when it is called."""
+    """Lists commands by name and one line of help; imports a command's module when the command is called."""
 
-    def list_commands(self, _: typer.Context) -> list[str]:
+    def list_commands(self, _: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, _: typer.Context, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        return _load(cmd_name)
+    def get_command(self, _: Any, cmd_name: str) -> TyperCommand | None:
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
-        """The list of commands, without importing any of them."""
-        listed = [TyperCommand(name, help=text) for name, text in COMMANDS.items()]
-        self.commands = {command.name or "": command for command in listed}
-        self.get_command = lambda _, name: self.commands.get(name)  # type: ignore[method-assign]
-        super().format_help(ctx, formatter)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name else command, rest
 
 
 def _load(name: str) -> Any:

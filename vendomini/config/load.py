@@ -164,10 +164,11 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
 
 
 def _mark(places: dict[KeyPath, Place], at: KeyPath, here: Place) -> None:
-    """From now on, this key and all below it stand here."""
+    """From now on, this key, all below it, and what had to be made above it, stand here."""
     for known in [known for known in places if known[: len(at)] == at]:
         del places[known]
-    places[at] = here
+    for depth in range(1, len(at) + 1):
+        places.setdefault(at[:depth], here)
 
 
 def _normalise(raw: dict[str, Any]) -> None:

@@ -49,6 +49,9 @@ class Episode:
         model, interface = self.config.agent.model, self.config.agent.interface
         self._schema = reply_schema(self.config) if interface.structured_output else None
         self._sampling = (model.max_tokens, model.temperature, model.top_p)
+        self.observation = self.environment.reset(seed=spec.seed)
+        self.result: dict[str, Any] | None = None
+        self.ended = False
         self._seconds = 0.0
         self._tokens = _Tokens()
         _make_folder(paths)
@@ -68,7 +71,7 @@ class Episode:
         started = time.monotonic()
         reason = None
         try:
-            while self.outcome is None or self.outcome.ending is None:
+            while not self.ended:
                 if stop.reason is not None:
                     return None
                 await self._step()
@@ -83,7 +86,7 @@ class Episode:
     async def _step(self) -> None:
         """Observe, ask, act, measure, log."""
         observation = self.observation
-        self.history.add_user(user_turn(observation, self.outcome and self.outcome.result))
+        self.history.add_user(user_turn(observation, self.result))
         completion = await self.engine.generate(self.history, self._sampling_params(observation["step"]))
         text = _printable(completion.text)
         action = parse_completion(text)
@@ -97,7 +100,8 @@ class Episode:
         self.history.add_assistant(text)
         if outcome.history_cleared:
             self.history.clear()
-        self.outcome, self.observation = outcome, outcome.observation
+        self.result, self.observation = outcome.result, outcome.observation
+        self.ended = outcome.ending is not None
 
     def _replay(self) -> None:
         """Repeats the logged actions in a fresh world, and checks that it answers as it did.
@@ -105,13 +109,11 @@ class Episode:
         Raises:
             CorruptRecordError: it does not.
         """
-        self.outcome: StepResult | None = None
-        self.observation = self.environment.reset(seed=self.spec.seed)
         for record in self._log.records:
-            if self.outcome is not None and self.outcome.ending is not None:
+            if self.ended:
                 raise CorruptRecordError(f"{self.paths.steps} goes on after the episode's end: {_MISMATCH}")
             self._tokens.add(record)
-            self.history.add_user(user_turn(self.observation, self.outcome and self.outcome.result))
+            self.history.add_user(user_turn(self.observation, self.result))
             outcome = self.environment.step(_logged_action(record))
             if (record.observation, record.result) != (self.observation, outcome.result):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
@@ -201,7 +203,7 @@ class _Tokens:
         if source.cached_tokens is not None:
             self.cached = (self.cached or 0) + source.cached_tokens
 
-    def totals(self) -> dict[str, int | None]:
+    def totals(self) -> dict[str, Any]:
         return {"prompt_tokens": self.prompt, "cached_tokens": self.cached, "completion_tokens": self.completion}
 
 

