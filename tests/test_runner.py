@@ -1,0 +1,294 @@
+"""Runs: the log is the checkpoint, whatever happens; every run ends exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vendomini.config import expand, load_config
+from vendomini.config.schema import EngineConfig
+from vendomini.engines.base import Completion, Engine, EngineInfo
+from vendomini.engines.resolve import start_engine
+from vendomini.errors import EngineError
+from vendomini.records import Results, read_steps
+from vendomini.runner import Counters, Progress, Stop, pending, run_all
+
+
+def run_here(specs, folder, engine_config=None, start=None, stop=None):
+    """What ``vendomini run`` does, in this process; returns tally and counters."""
+    results, counters = Results(Path(folder)), Counters()
+    todo, tally = pending(specs, results)
+    progress = Progress(Console(file=io.StringIO()), counters)
+
+    async def start_quietly(model, config):
+        return await start_engine(model, config, say=lambda line: None)
+
+    asyncio.run(
+        run_all(
+            todo,
+            tally,
+            results,
+            engine_config or EngineConfig(),
+            start or start_quietly,
+            stop or Stop(),
+            progress,
+            counters,
+        )
+    )
+    return tally, counters
+
+
+def logs(folder):
+    return {path.parent.name: path.read_bytes() for path in Path(folder).glob("runs/*/steps.jsonl")}
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def grid(*overrides):
+    return list(expand(load_config("configs/demo.yaml", overrides)))
+
+
+SHORT = ("simulation.max_steps=60", "experiment.replications=2", "pe_induction.p_shock=0.4")
+
+
+class TestDeterminism:
+    def test_two_processes_write_the_same_bytes(self, tmp_path):
+        for name, salt in (("a", "1"), ("b", "2")):
+            command = [sys.executable, "-m", "vendomini", "run", "-c", "configs/demo.yaml", "-r", str(tmp_path / name)]
+            command += [part for override in SHORT for part in ("-o", override)]
+            subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": salt})
+        assert logs(tmp_path / "a") == logs(tmp_path / "b")
+        assert len(logs(tmp_path / "a")) == 4
+
+    def test_seeds_differ(self, tmp_path):
+        run_here(grid(*SHORT, "agent.model.name=scripted/oracle"), tmp_path)
+        assert len({hashlib.sha256(log).digest() for log in logs(tmp_path).values()}) == 2
+
+    def test_neighbours_do_not_matter(self, tmp_path):
+        specs = grid(*SHORT)
+        run_here(specs, tmp_path / "together")
+        for spec in specs:
+            run_here([spec], tmp_path / "alone")
+        assert logs(tmp_path / "together") == logs(tmp_path / "alone")
+
+
+class TestKilled:
+    def test_fifty_kills_leave_the_log_of_an_undisturbed_run(self, tmp_path, spec):
+        specs = [spec("reactive", simulation__max_steps=1500, pe_induction__p_shock=0.1, demand__max_failures=10_000)]
+        run_here(specs, tmp_path / "undisturbed")
+        (whole,) = logs(tmp_path / "undisturbed").values()
+        log = Results(tmp_path / "killed").run(specs[0].run_id).steps
+        context, generator = multiprocessing.get_context("fork"), random.Random(7)
+        lines = [0]
+        for size in sorted(generator.randrange(len(whole)) for _ in range(50)):
+            child = context.Process(target=run_here, args=(specs, tmp_path / "killed"))
+            child.start()
+            until = time.monotonic() + (generator.uniform(0, 0.05) if generator.random() < 0.2 else 60)
+            while time.monotonic() < until and child.is_alive() and _size(log) < size:
+                pass  # one kill in five strikes at any moment of start and replay, the others at a place in the log
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
+            lines.append(log.read_bytes().count(b"\n") if log.exists() else 0)
+        run_here(specs, tmp_path / "killed")
+        assert logs(tmp_path / "killed") == logs(tmp_path / "undisturbed")
+        assert lines == sorted(lines), "a start never loses a step that was logged"
+        assert len(set(lines)) > 25, "the kills struck at different moments of the episode"
+
+    def test_a_torn_line_is_written_anew(self, tmp_path, spec):
+        specs = [spec("oracle", simulation__max_steps=50)]
+        run_here(specs, tmp_path)
+        whole = logs(tmp_path)[specs[0].run_id]
+        files = Results(tmp_path).run(specs[0].run_id)
+        for length in (0, 1, len(whole) // 2, len(whole) - 1):
+            files.summary.unlink()
+            files.steps.write_bytes(whole[:length])
+            run_here(specs, tmp_path)
+            assert files.steps.read_bytes() == whole
+
+    def test_killed_between_the_last_step_and_the_summary(self, tmp_path, spec):
+        specs = [spec("oracle", simulation__max_steps=50)]
+        run_here(specs, tmp_path)
+        files = Results(tmp_path).run(specs[0].run_id)
+        before = Results(tmp_path).summary(specs[0].run_id)
+        files.summary.unlink()
+        run_here(specs, tmp_path)
+        after = Results(tmp_path).summary(specs[0].run_id)
+        assert (after.ending, after.steps, after.pe) == (before.ending, before.steps, before.pe)
+        assert after.attempt == 2
+
+    def test_a_third_start_finds_nothing_to_do(self, tmp_path):
+        specs = grid(*SHORT)
+        run_here(specs[:2], tmp_path)
+        tally, _ = run_here(specs, tmp_path)
+        assert (tally.already, tally.finished) == (2, 2)
+        written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+        async def no_engine(model, config):
+            raise AssertionError("an engine was started for nothing")
+
+        tally, _ = run_here(specs, tmp_path, start=no_engine)
+        assert (tally.already, tally.finished, tally.complete) == (4, 0, True)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == written
+
+
+class TestStopped:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+    def test_a_signal_ends_it_cleanly_and_the_next_start_goes_on(self, tmp_path, number):
+        overrides = ["experiment.replications=1", "simulation.max_steps=20000", "pe_induction.p_shock=0"]
+        overrides += ["agent.model.name=scripted/oracle"]
+        command = [sys.executable, "-m", "vendomini", "run", "-c", "configs/demo.yaml", "-r", str(tmp_path)]
+        command += [part for override in overrides for part in ("-o", override)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while not any(logs(tmp_path).values()):
+            time.sleep(0.01)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "stopping after the steps in flight" in said
+        assert "Traceback" not in said
+        (path,) = tmp_path.glob("runs/*/steps.jsonl")
+        assert 0 < len(list(read_steps(path))) < 20_000
+        assert not (path.parent / "summary.json").exists()
+
+    def test_what_waits_is_listed(self, tmp_path):
+        stop = Stop()
+        stop.request("test")
+        tally, _ = run_here(grid(*SHORT), tmp_path, stop=stop)
+        assert len(tally.unfinished) == 4
+
+
+class Breaking(Engine):
+    """The oracle's engine, but the wire is cut after some answers."""
+
+    def __init__(self, inner: Engine, answers: int) -> None:
+        self.inner, self.answers = inner, answers
+        self.info, self.max_num_seqs = inner.info, inner.max_num_seqs
+
+    async def generate(self, prompt, params):
+        self.answers -= 1
+        if self.answers < 0:
+            raise EngineError("the wire was cut")
+        return await self.inner.generate(prompt, params)
+
+
+class TestEngineFailure:
+    def test_fails_the_run_and_the_next_start_goes_on_from_there(self, tmp_path, spec):
+        specs = [spec("oracle", simulation__max_steps=50)]
+
+        async def breaking(model, config):
+            return Breaking(await start_engine(model, config, say=lambda line: None), 20)
+
+        tally, _ = run_here(specs, tmp_path, start=breaking)
+        assert tally.failed == {specs[0].run_id: "the wire was cut"}
+        summary = Results(tmp_path).summary(specs[0].run_id)
+        assert (summary.ending, summary.time_to_crash, summary.event_observed) == ("failed", None, None)
+        assert summary.steps == 20
+        tally, counters = run_here(specs, tmp_path)
+        assert (tally.finished, counters.steps_resumed, counters.steps) == (1, 20, 30)
+        run_here(specs, tmp_path / "undisturbed")
+        assert logs(tmp_path) == logs(tmp_path / "undisturbed")
+
+
+class TestDamage:
+    def test_a_damaged_run_is_refused_by_name_and_the_rest_goes_on(self, tmp_path):
+        specs = grid(*SHORT)
+        run_here(specs[:1], tmp_path)
+        files = Results(tmp_path).run(specs[0].run_id)
+        files.summary.unlink()
+        damaged = bytearray(files.steps.read_bytes())
+        damaged[1000] ^= 1
+        files.steps.write_bytes(damaged)
+        tally, _ = run_here(specs, tmp_path)
+        assert list(tally.refused) == [specs[0].run_id]
+        assert "line 1 is damaged" in tally.refused[specs[0].run_id]
+        assert (tally.finished, tally.complete) == (3, False)
+        assert files.steps.read_bytes() == bytes(damaged)
+
+    def test_a_log_of_another_run_does_not_replay(self, tmp_path):
+        specs = grid(*SHORT, "agent.model.name=scripted/oracle")
+        run_here(specs, tmp_path)
+        first, second = (Results(tmp_path).run(spec.run_id) for spec in specs)
+        first.summary.unlink()
+        first.steps.write_bytes(second.steps.read_bytes())
+        tally, _ = run_here(specs, tmp_path)
+        assert "does not follow from the actions before it" in tally.refused[specs[0].run_id]
+
+    def test_a_damaged_summary_is_not_overwritten(self, tmp_path, spec):
+        specs = [spec("idle", simulation__max_steps=5)]
+        run_here(specs, tmp_path)
+        files = Results(tmp_path).run(specs[0].run_id)
+        files.summary.write_bytes(b'{"half":')
+        tally, _ = run_here(specs, tmp_path)
+        assert specs[0].run_id in tally.refused
+        assert files.summary.read_bytes() == b'{"half":'
+
+    def test_a_run_that_another_process_writes_is_left_to_it(self, tmp_path, spec):
+        specs = [spec("idle", simulation__max_steps=5)]
+        results = Results(tmp_path)
+        results.run(specs[0].run_id).folder.mkdir(parents=True)
+        code = (
+            "import sys; from pathlib import Path; from vendomini.records import StepLog;"
+            "log = StepLog(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+        )
+        command = [sys.executable, "-c", code, str(results.run(specs[0].run_id).steps)]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holder.stdout.readline()
+        tally, _ = run_here(specs, tmp_path)
+        holder.kill()
+        holder.communicate()
+        assert (tally.locked, tally.failed) == ([specs[0].run_id], {})
+
+
+class Clocked(Engine):
+    """Answers the same idle reply after a moment, and remembers how many waited together."""
+
+    info = EngineInfo(backend="scripted", model="clocked")
+    max_num_seqs = 8
+
+    def __init__(self) -> None:
+        self.waiting = self.most = 0
+
+    async def generate(self, prompt, params):
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        await asyncio.sleep(0.001)
+        self.waiting -= 1
+        return Completion('{"thought":"","tool":"tool_end_day","arguments":{}}', "stop", 10, 5)
+
+
+class TestConcurrency:
+    def test_as_many_episodes_as_the_engine_likes_are_in_flight(self, tmp_path):
+        engine = Clocked()
+
+        async def start(model, config):
+            return engine
+
+        overrides = ("experiment.replications=20", "simulation.max_steps=5", "pe_induction.p_shock=0")
+        specs = grid(*overrides, "agent.model.name=scripted/idle")
+        tally, counters = run_here(specs, tmp_path, start=start)
+        assert (tally.finished, engine.most) == (20, 8)
+        assert counters.completion_tokens == 20 * 5 * 5
+
+    def test_the_config_can_narrow_it(self, tmp_path):
+        engine = Clocked()
+
+        async def start(model, config):
+            return engine
+
+        specs = grid("experiment.replications=6", "simulation.max_steps=5", "agent.model.name=scripted/idle")
+        run_here(specs, tmp_path, EngineConfig(max_num_seqs=3), start=start)
+        assert engine.most == 3
