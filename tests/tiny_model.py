@@ -54,7 +54,7 @@ def make_tiny_model(
     *,
     hidden: int = 64,
     layers: int = 2,
-    heads: int = 4,
+    heads: int = 2,
     kv_heads: int | None = None,
     vocab: int = 512,
     context: int = 4096,
@@ -64,6 +64,7 @@ def make_tiny_model(
     """Writes a random Llama and its tokenizer into ``folder`` and returns the folder.
 
     Args:
+        hidden, heads: vLLM has kernels for heads of 32 dimensions and more only.
         vocab: size of the tokenizer's vocabulary at most; the model's own is what the training reached.
     """
     import torch
