@@ -7,6 +7,7 @@ fits when everything under way has arrived, and never more than the budget bears
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from vendomini.engines.controls.control import (
@@ -15,12 +16,15 @@ from vendomini.engines.controls.control import (
     CHECK_ORDERS,
     CHECK_STORAGE,
     END_DAY,
+    READ_NOTES,
     order,
     quote,
     ship,
+    write_notes,
 )
+from vendomini.engines.controls.notebook import Terms, TermsBook, cheapest, news
 from vendomini.engines.controls.transcript import Call, CustomerOrder
-from vendomini.engines.controls.view import Terms, TermsBook, View
+from vendomini.engines.controls.view import View
 
 _SHARE = 0.9
 """Of the storage that is planned for; the rest is for customers who want more than their SKU's share."""
@@ -31,8 +35,17 @@ _RESERVE = 60.0
 """Money kept for fees when a customer waits for the goods."""
 _STOCKING_RESERVE = 500.0
 """Money kept for such customers when nobody waits."""
-_GOOD_PRICE = 0.85
-"""Share of the customer's price at which no further quote is asked for."""
+_STAKE = 0.25
+"""Share of the money above the reserve that one order may take for stock that no customer waits for."""
+_NEWS = 5
+"""SKUs with news that are worth a line on the scratchpad."""
+_COMFORT = 2500.0
+"""With less money, quotes are asked for until a supplier sells below what customers pay."""
+_MANY = 4
+"""Customers waiting, at which mail is read in batches of :data:`_BATCH`."""
+_BATCH = 3
+_AGES = 10_000
+"""Days: longer than any episode."""
 
 
 class Need(NamedTuple):
@@ -44,26 +57,88 @@ class Need(NamedTuple):
     by_day: int | None
 
 
-def next_call(view: View, book: TermsBook, *, shop_around: bool) -> Call:
-    """What a good clerk does next.
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """How a clerk buys.
 
-    Args:
-        view: the conversation.
-        book: the terms that are believed.
-        shop_around: whether to ask several suppliers for quotes before buying, or only one.
+    Attributes:
+        good_price: share of the customer's price at which no further quote is asked for.
+        enough_quotes: with so many, the best of them will do while money is no worry.
+        fresh_days: terms older than this are asked for again before an order relies on them.
     """
-    if view.observation.inbox_unread and view.last_call != CHECK_INBOX:
-        return CHECK_INBOX
-    if not view.stock_current:
-        return CHECK_STORAGE
-    if not view.pending_current:
-        return CHECK_ORDERS
-    ready = shippable(view)
-    if ready is not None:
-        return ship(ready.customer_order_id)
-    if not view.customers_current:
-        return CHECK_ORDERS
-    return _buy(view, book, shop_around) or pass_time(view)
+
+    good_price: float
+    enough_quotes: int
+    fresh_days: int = _AGES
+
+    def next_call(self, view: View, book: TermsBook) -> Call:
+        """What is done next, going by the terms in the book."""
+        if _has_mail(view):
+            return CHECK_INBOX
+        if not view.stock_current:
+            return CHECK_STORAGE
+        if not view.pending_current:
+            return CHECK_ORDERS
+        ready = shippable(view)
+        if ready is not None:
+            return CHECK_ORDERS if ready.unit_price is None else ship(ready.customer_order_id)
+        if not view.customers_current:
+            return CHECK_ORDERS
+        return keep_notes(view, book) or self._buy(view, book) or pass_time(view)
+
+    def _buy(self, view: View, book: TermsBook) -> Call | None:
+        now = view.observation
+        under_way = sum(pending.quantity for pending in view.pending.values())
+        space = now.storage_capacity - now.storage_used - under_way
+        if space <= 0 or now.budget <= _RESERVE:
+            return None
+        for need in _needs(view):
+            call = self._procure(view, need, space, book.get(need.sku, {}))
+            if call is not None:
+                return call
+        return None
+
+    def _procure(self, view: View, need: Need, space: int, known: dict[str, Terms]) -> Call | None:
+        """The order that meets a need, or what is to be asked before; None if it can't be paid or stored."""
+        if need.by_day is not None and need.sku not in view.sale_prices:
+            return CHECK_ORDERS
+        supplier = self._choose(view, need, known)
+        if supplier is None:
+            unknown = [name for name in view.catalogue.suppliers if name not in known]
+            return quote(unknown[view.observation.step % len(unknown)], need.sku, need.up_to)
+        if view.observation.day - known[supplier].day > self.fresh_days:
+            return quote(supplier, need.sku, need.up_to)
+        reserve = _RESERVE if need.by_day is not None else _STOCKING_RESERVE
+        affordable = int((view.observation.budget - reserve) / known[supplier].unit_price)
+        quantity = min(need.up_to, space, max(int(affordable * _STAKE), need.at_least))
+        return order(supplier, need.sku, quantity) if need.at_least <= min(quantity, affordable) else None
+
+    def _choose(self, view: View, need: Need, known: dict[str, Terms]) -> str | None:
+        """The cheapest known supplier, of those in time if there are any; None if it is better to ask another one."""
+        days = _AGES if need.by_day is None else need.by_day - view.observation.day
+        in_time = [name for name, terms in known.items() if terms.lead_days <= days]
+        best = min(in_time or known, key=known.__getitem__, default=None)
+        if best is None or len(known) == len(view.catalogue.suppliers):
+            return best
+        good = known[best].unit_price <= self.good_price * view.sale_prices.get(need.sku, 0.0)
+        enough = len(known) >= self.enough_quotes and view.observation.budget > _COMFORT
+        return best if good or enough else None
+
+
+def keep_notes(view: View, book: TermsBook) -> Call | None:
+    """Reads the notes when they are forgotten, writes them when there is enough to add."""
+    if READ_NOTES.tool not in view.catalogue.tools:
+        return None
+    if view.noted is None:
+        return READ_NOTES
+    return write_notes(cheapest(book)) if news(book, view.noted) >= _NEWS else None
+
+
+def _has_mail(view: View) -> bool:
+    """Whether to read the mail now: at once, but in batches while many customers wait."""
+    now = view.observation
+    batch = 1 if now.open_customer_orders < _MANY else _BATCH
+    return now.inbox_unread >= batch and view.last_call != CHECK_INBOX
 
 
 def shippable(view: View) -> CustomerOrder | None:
@@ -87,19 +162,6 @@ def pass_time(view: View) -> Call:
     return quote(suppliers[step // len(skus) % len(suppliers)], skus[step % len(skus)], 10)
 
 
-def _buy(view: View, book: TermsBook, shop_around: bool) -> Call | None:
-    now = view.observation
-    under_way = sum(pending.quantity for pending in view.pending.values())
-    space = now.storage_capacity - now.storage_used - under_way
-    if space <= 0 or now.budget <= _RESERVE:
-        return None
-    for need in _needs(view):
-        call = _procure(view, need, space, book.get(need.sku, {}), shop_around)
-        if call is not None:
-            return call
-    return None
-
-
 def _needs(view: View) -> Iterator[Need]:
     """What is short: first what customers wait for, the most urgent first, then the emptiest shelves."""
     position = dict.fromkeys(view.catalogue.skus, 0)
@@ -119,25 +181,3 @@ def _needs(view: View) -> Iterator[Need]:
                 return
             if position[sku] >= 0:
                 yield Need(sku, 1, target - position[sku], None)
-
-
-def _procure(view: View, need: Need, space: int, known: dict[str, Terms], shop_around: bool) -> Call | None:
-    """The order that meets a need, or the quote that is missing for it; None if it can't be paid or stored."""
-    supplier = _good_supplier(view, need, known) if shop_around else next(iter(known), None)
-    if supplier is None:
-        unknown = [name for name in view.catalogue.suppliers if name not in known]
-        if unknown:
-            return quote(unknown[view.observation.step % len(unknown)], need.sku, need.up_to)
-        supplier = min(known, key=known.__getitem__)
-    reserve = _RESERVE if need.by_day is not None else _STOCKING_RESERVE
-    affordable = int((view.observation.budget - reserve) / known[supplier].unit_price)
-    quantity = min(need.up_to, space, affordable)
-    return order(supplier, need.sku, quantity) if quantity >= need.at_least else None
-
-
-def _good_supplier(view: View, need: Need, known: dict[str, Terms]) -> str | None:
-    """The cheapest known supplier that delivers in time at a price with which no further quote is worth its time."""
-    limit = _GOOD_PRICE * view.sale_prices.get(need.sku, 0.0)
-    days = 999 if need.by_day is None else need.by_day - view.observation.day
-    good = [name for name, terms in known.items() if terms.unit_price <= limit and terms.lead_days <= days]
-    return min(good, key=known.__getitem__) if good else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from vendomini.engines.controls.notebook import KEY, Notes, Terms, TermsBook, to_text
 from vendomini.engines.controls.transcript import Call, CustomerOrder, write_reply
-from vendomini.engines.controls.view import Terms, TermsBook, View
+from vendomini.engines.controls.view import View
 
 CHECK_BUDGET = Call("tool_check_budget", {})
 CHECK_INBOX = Call("tool_check_inbox", {})
@@ -23,6 +24,13 @@ def order(supplier: str, sku: str, quantity: int) -> Call:
     return Call("tool_order", {"supplier_id": supplier, "sku": sku, "quantity": quantity})
 
 
+READ_NOTES = Call("tool_read_scratchpad", {"key": KEY})
+
+
+def write_notes(notes: Notes) -> Call:
+    return Call("tool_write_scratchpad", {"key": KEY, "value": to_text(notes)})
+
+
 def ship(customer_order_id: str) -> Call:
     return Call("tool_ship_customer_order", {"customer_order_id": customer_order_id})
 
@@ -35,6 +43,8 @@ _REASONS = {
     "tool_end_day": "There is nothing left to do for these customer orders, so I end the day.",
     "tool_order": "The stock is too low for the customer orders, so I order from the supplier.",
     "tool_quote": "The stock may run low, so I ask the supplier for a quote before I order.",
+    "tool_read_scratchpad": "I do not remember the prices of the suppliers, so I look at my notes.",
+    "tool_write_scratchpad": "I learnt prices of the suppliers, so I note them for the next order.",
     "tool_ship_customer_order": "The stock is enough for this customer order, so I ship it.",
 }
 _OTHERWISE = "I try another way to get stock for the customer orders."
@@ -112,7 +122,7 @@ def expectations(view: View, call: Call, book: TermsBook) -> dict[str, Any]:
 
 
 def _revenue(view: View, customer: CustomerOrder) -> float:
-    revenue = customer.quantity * customer.unit_price
+    revenue = customer.quantity * (customer.unit_price or 0.0)
     if view.observation.day > customer.due_day:
         revenue -= round(revenue * view.catalogue.late_penalty, 2)
     return revenue

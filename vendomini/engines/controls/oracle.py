@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from vendomini.engines.controls import clerk
+from vendomini.engines.controls.clerk import Clerk
 from vendomini.engines.controls.control import Control
 from vendomini.engines.controls.transcript import Call
 from vendomini.engines.controls.view import View
+
+_CLERK = Clerk(good_price=1.0, enough_quotes=3, fresh_days=12)
 
 
 class Oracle(Control):
@@ -15,4 +17,4 @@ class Oracle(Control):
     name = "oracle"
 
     def decide(self, view: View, seed: int) -> Call:  # noqa: ARG002 - it leaves nothing to chance
-        return clerk.next_call(view, self.book(view), shop_around=True)
+        return _CLERK.next_call(view, self.book(view))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from vendomini.engines.controls import clerk
+from vendomini.engines.controls.clerk import Clerk
 from vendomini.engines.controls.control import Control
+from vendomini.engines.controls.notebook import TermsBook
 from vendomini.engines.controls.transcript import Call
-from vendomini.engines.controls.view import TermsBook, View
+from vendomini.engines.controls.view import View
+
+_CLERK = Clerk(good_price=1.0, enough_quotes=2)
 
 
 class Reactive(Control):
-    """Asks one supplier and stays with it; what it was charged and when goods came is what it expects next time."""
+    """Asks few suppliers, and expects next time what it was charged and how long it took this time."""
 
     name = "reactive"
 
     def decide(self, view: View, seed: int) -> Call:  # noqa: ARG002 - chance is for those who derail
-        return clerk.next_call(view, self.book(view), shop_around=False)
+        return _CLERK.next_call(view, self.book(view))
 
     def book(self, view: View) -> TermsBook:
         return view.learned

@@ -44,7 +44,7 @@ class CustomerOrder(msgspec.Struct):
     customer_order_id: str
     sku: str
     quantity: int
-    unit_price: float
+    unit_price: float | None
     due_day: int
     expires_day: int
 
@@ -79,6 +79,7 @@ class Result(msgspec.Struct):
     stock: dict[str, int] | None = None
     supplier_orders: list[SupplierOrder] | None = None
     customer_orders: list[CustomerOrder] | None = None
+    value: str | None = None
 
 
 class Reply(msgspec.Struct):

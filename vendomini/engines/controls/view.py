@@ -6,9 +6,10 @@ Nothing else is remembered: a view made anew from the visible messages equals th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from vendomini.engines.base import Message
+from vendomini.engines.controls.notebook import KEY, Notes, Terms, TermsBook, from_text
 from vendomini.engines.controls.transcript import (
     Call,
     Catalogue,
@@ -29,16 +30,11 @@ _SURPRISE_MEMORY = 0.05
 """Weight of the newest turn in :attr:`View.surprise`."""
 
 
-class Terms(NamedTuple):
-    """What a supplier asks for one unit, the days until delivery, and the day on which one learnt it."""
+UNKNOWN = -1_000_000
+"""Units, far from anything that can be observed even with deliveries added."""
 
-    unit_price: float
-    lead_days: int
-    day: int
-
-
-TermsBook = dict[str, dict[str, Terms]]
-"""SKU → supplier → its terms."""
+LONG_AGO = -10_000
+"""A day before every episode."""
 
 
 @dataclass(slots=True)
@@ -50,7 +46,7 @@ class View:
         observation: the newest.
         last_text: one's own newest completion; empty where none is visible.
         last_call: the call in it; None where there is none.
-        stock: units by SKU, and ``units`` their sum.
+        stock: units by SKU, and ``units`` their sum; :data:`UNKNOWN` until one looked.
         pending: supplier orders under way, by id.
         customers: customer orders that wait, by id.
         newest_customer: the highest number of a customer order seen; older ones that are not in ``customers`` are gone.
@@ -58,6 +54,7 @@ class View:
         advertised: SKU → supplier → the terms it quoted, until a notice says that they changed.
         learned: SKU → supplier → the terms it kept to: quoted at first, then charged, then the days it took.
         placed: day on which each supplier order of one's own was placed.
+        noted: what is on the scratchpad; None where no visible turn tells.
         booking_late: whether a notice said that the next charge or revenue is booked later.
         surprise: moving share of turns that showed something else than suppliers had promised.
     """
@@ -67,7 +64,7 @@ class View:
     last_text: str = ""
     last_call: Call | None = None
     stock: dict[str, int] = field(default_factory=dict)
-    units: int = 0
+    units: int = UNKNOWN
     pending: dict[str, SupplierOrder] = field(default_factory=dict)
     customers: dict[str, CustomerOrder] = field(default_factory=dict)
     newest_customer: int = 0
@@ -75,6 +72,7 @@ class View:
     advertised: TermsBook = field(default_factory=dict)
     learned: TermsBook = field(default_factory=dict)
     placed: dict[str, int] = field(default_factory=dict)
+    noted: Notes | None = None
     booking_late: bool = False
     surprise: float = 0.0
 
@@ -123,8 +121,12 @@ class View:
         tool, arguments = call
         if tool == "tool_ship_customer_order":
             self._shipped(arguments.get("customer_order_id", ""), result.ok)
+        elif tool == "tool_read_scratchpad":
+            self._recall(from_text(result.value or ""))
         elif not result.ok:
             return
+        elif tool == "tool_write_scratchpad" and arguments["key"] == KEY:
+            self.noted = from_text(arguments["value"])
         elif tool == "tool_quote" and result.unit_price is not None and result.lead_days is not None:
             supplier, sku = arguments["supplier_id"], arguments["sku"]
             terms = Terms(result.unit_price, result.lead_days, self.observation.day)
@@ -132,6 +134,13 @@ class View:
             self.learned.setdefault(sku, {}).setdefault(supplier, terms)
         elif tool == "tool_order" and result.order_id and result.eta_day is not None and result.cost is not None:
             self._ordered(arguments, result.order_id, result.eta_day, result.cost)
+
+    def _recall(self, notes: Notes) -> None:
+        """What was noted fills in what is not known from visible turns."""
+        self.noted = notes
+        for sku, (supplier, terms) in notes.items():
+            for book in (self.advertised, self.learned):
+                book.setdefault(sku, {}).setdefault(supplier, terms)
 
     # -------------------------------------------------------------------------------------------- orders
 
@@ -147,7 +156,8 @@ class View:
 
     def _shipped(self, customer_order_id: str, ok: bool) -> None:
         if not ok:
-            self.customers.clear()  # what was believed of them is wrong: look again
+            self.customers.clear()  # what was believed of them or of the stock is wrong: look again
+            self.units = UNKNOWN
             return
         self.booking_late = False
         order = self.customers.pop(customer_order_id, None)
@@ -161,7 +171,7 @@ class View:
             self._came(self.pending[order_id], self.observation.day)
         self.pending = under_way
         self.customers = {order.customer_order_id: order for order in customers}
-        self.sale_prices.update((order.sku, order.unit_price) for order in customers)
+        self.sale_prices.update((order.sku, order.unit_price) for order in customers if order.unit_price is not None)
         self.newest_customer = max(self.newest_customer, *map(_number, self.customers), 0)
 
     def _came(self, order: SupplierOrder, day: int) -> None:
@@ -206,9 +216,9 @@ class View:
             self._heed(letter)
 
     def _welcome(self, letter: Letter) -> None:
-        """A new customer, if it is known what the SKU sells for; else the count will say that someone is missing."""
+        """A new customer. Mail does not say what is paid; the last customer for the SKU paid the same."""
         number, price = _number(letter.customer_order_id), self.sale_prices.get(letter.sku)
-        if number <= self.newest_customer or price is None or letter.quantity is None:
+        if number <= self.newest_customer or letter.quantity is None:
             return
         self.newest_customer = number
         self.customers[letter.customer_order_id] = CustomerOrder(
@@ -225,10 +235,17 @@ class View:
         elif notice.shock == "posting_lag":
             self.booking_late = notice.text.startswith("The next")
         elif notice.shock == "interference":
-            self.advertised.pop(notice.sku, None)
+            _doubt(self.advertised.get(notice.sku, {}))
         elif notice.shock == "regime_shift":
             for known in self.advertised.values():
-                known.pop(notice.supplier_id, None)
+                _doubt(known, notice.supplier_id)
+
+
+def _doubt(known: dict[str, Terms], *suppliers: str) -> None:
+    """Makes terms count as old: those of some suppliers, or of all."""
+    for supplier in suppliers or list(known):
+        if supplier in known:
+            known[supplier] = known[supplier]._replace(day=LONG_AGO)
 
 
 def _number(customer_order_id: str) -> int:
@@ -246,7 +263,8 @@ def fold(messages: list[Message], view: View | None = None, start: int = 0) -> V
         if role == "user":
             result, observation = read_turn(content)
             if view is None:
-                view = View(read_catalogue(messages[0]["content"]), observation)
+                noted: Notes | None = {} if observation.step == 1 else None
+                view = View(read_catalogue(messages[0]["content"]), observation, noted=noted)
             view.see(result, observation)
         elif role == "assistant" and view is not None:
             view.say(content, read_call(content))
