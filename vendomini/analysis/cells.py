@@ -50,7 +50,7 @@ def summarise_cells(specs: Iterable[RunSpec], axes: Sequence[str], results: Resu
 
 def _cell(values: tuple[Any, ...], runs: list[RunSummary]) -> Cell:
     times = [run.time_to_crash or 0 for run in runs]
-    errors = [mean for run in runs if (mean := run.pe.get("all", {}).get("mean")) is not None]
+    errors = [run.pe["all"]["mean"] for run in runs if run.pe.get("all")]
     return Cell(
         values=values,
         runs=len(runs),

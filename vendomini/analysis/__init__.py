@@ -1,0 +1,6 @@
+"""From records to insight: tables, survival statistics, the report, the trace reader and exports."""
+
+from vendomini.analysis.report import write_report
+from vendomini.analysis.tables import Tables, aggregate
+
+__all__ = ["Tables", "aggregate", "write_report"]
