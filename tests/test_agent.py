@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_model import make_tiny_model
-from vendomini.agent import History, parse_completion, reply_schema, system_prompt, user_turn
+from vendomini.agent import History, output_schema, parse_completion, reply_schema, system_prompt, user_turn
 from vendomini.agent.template import ChatTemplate
 from vendomini.config import RunConfig
 from vendomini.errors import ConfigError
@@ -22,7 +23,12 @@ UGLY = sorted((Path(__file__).parent / "corpus").glob("*.txt"))
 class TestParse:
     def test_ok(self):
         action = parse_completion(GOOD)
-        assert (action.parse, action.tool, action.arguments, action.thought) == ("ok", "tool_order", {"quantity": 3}, "t")
+        assert (action.parse, action.tool, action.arguments, action.thought) == (
+            "ok",
+            "tool_order",
+            {"quantity": 3},
+            "t",
+        )
         assert action.card == {"expected_success": True}
 
     def test_thinking_block_is_the_model_s_own(self):
@@ -53,7 +59,8 @@ class TestParse:
         assert action.card == {"expected_success": True}
 
     @pytest.mark.parametrize(
-        "text", ["", "   ", "I order 3 units.", GOOD[:-1], GOOD[:60], "{}", '{"tool": 3, "arguments": {}}', "null", "[]"]
+        "text",
+        ["", "   ", "I order 3 units.", GOOD[:-1], GOOD[:60], "{}", '{"tool": 3, "arguments": {}}', "null", "[]"],
     )
     def test_unparsable_says_why_and_acts_nothing(self, text):
         action = parse_completion(text)
@@ -103,6 +110,12 @@ class TestPrompt:
     def test_asks_for_a_card_exactly_where_it_is_required(self):
         assert "prediction" in reply_schema(self.config(prediction_mode="required"))["required"]
         assert "prediction" not in reply_schema(self.config(prediction_mode="optional"))["required"]
+
+    def test_structured_output_ties_arguments_to_their_tool(self):
+        schema = output_schema(self.config(prediction_mode="optional"))
+        jsonschema.validate({"thought": "", "tool": "tool_end_day", "arguments": {}}, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"thought": "", "tool": "tool_order", "arguments": {}}, schema)
 
     def test_offers_only_the_tools_of_the_config(self):
         assert "tool_ask_help" not in system_prompt(self.config())

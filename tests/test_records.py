@@ -161,5 +161,3 @@ class TestWholeFiles:
     def test_no_id_leads_out_of_the_folder(self, tmp_path, run_id):
         with pytest.raises(ResultsError, match="is not a run id"):
             Results(tmp_path).run(run_id)
-
-

@@ -2,6 +2,6 @@
 
 from vendomini.agent.history import History
 from vendomini.agent.parse import parse_completion
-from vendomini.agent.prompt import reply_schema, system_prompt, user_turn
+from vendomini.agent.prompt import output_schema, reply_schema, system_prompt, user_turn
 
-__all__ = ["History", "parse_completion", "reply_schema", "system_prompt", "user_turn"]
+__all__ = ["History", "output_schema", "parse_completion", "reply_schema", "system_prompt", "user_turn"]

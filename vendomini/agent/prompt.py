@@ -9,6 +9,9 @@ import msgspec
 from vendomini.config.schema import RunConfig
 from vendomini.simulation import card_schema, tool_specs
 
+MAX_THOUGHT = 600
+"""Characters of stated reasoning that the reply's schema allows."""
+
 _encode = msgspec.json.Encoder().encode
 
 _RULES = """\
@@ -50,7 +53,16 @@ def user_turn(observation: dict[str, Any], result: dict[str, Any] | None) -> str
 
 
 def reply_schema(config: RunConfig) -> dict[str, Any]:
-    """JSON Schema of a reply; what ``agent.interface.structured_output`` constrains completions to."""
+    """JSON Schema of a reply, as the system message shows it: short, since TOOLS has each tool's arguments."""
+    return _reply(config, {"enum": [spec.name for spec in tool_specs(config)]}, {"type": "object"})
+
+
+def output_schema(config: RunConfig) -> dict[str, Any]:
+    """The same in full, with each tool's own arguments: what structured output constrains completions to."""
+    return {"anyOf": [_reply(config, {"const": spec.name}, spec.parameters) for spec in tool_specs(config)]}
+
+
+def _reply(config: RunConfig, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     interface = config.agent.interface
     required = ["thought", "tool", "arguments"]
     if interface.prediction_mode != "optional":
@@ -58,9 +70,9 @@ def reply_schema(config: RunConfig) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
-            "thought": {"type": "string", "maxLength": 600},
-            "tool": {"enum": [spec.name for spec in tool_specs(config)]},
-            "arguments": {"type": "object"},
+            "thought": {"type": "string", "maxLength": MAX_THOUGHT},
+            "tool": tool,
+            "arguments": arguments,
             "prediction": card_schema(interface),
         },
         "required": required,

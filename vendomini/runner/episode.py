@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from vendomini.agent import History, parse_completion, reply_schema, system_prompt, user_turn
+from vendomini.agent import History, output_schema, parse_completion, system_prompt, user_turn
 from vendomini.config import RunSpec
 from vendomini.engines.base import Completion, Engine, SamplingParams
 from vendomini.errors import CorruptRecordError, EngineError
@@ -47,7 +47,7 @@ class Episode:
         self.environment = Environment(self.config)
         self.history = self._new_history()
         model, interface = self.config.agent.model, self.config.agent.interface
-        self._schema = reply_schema(self.config) if interface.structured_output else None
+        self._schema = output_schema(self.config) if interface.structured_output else None
         self._sampling = (model.max_tokens, model.temperature, model.top_p)
         self.observation = self.environment.reset(seed=spec.seed)
         self.result: dict[str, Any] | None = None

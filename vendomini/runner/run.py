@@ -93,8 +93,11 @@ async def run_all(
         if stop.reason is not None:
             tally.unfinished += [spec.run_id for spec in specs]
             continue
-        async with await start_engine(specs[0].config().agent.model, engine) as started:
+        started = await start_engine(specs[0].config().agent.model, engine)
+        try:
             await _run_on(started, specs, tally, results, engine, stop, progress, counters)
+        finally:
+            await started.close()
 
 
 async def _run_on(

@@ -1,0 +1,251 @@
+"""The command line as a person meets it: what it prints, its exit codes, and that mistakes get one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import make_tiny_model
+from vendomini.cli import COMMANDS
+from vendomini.records import Results, RunInfo, RunSummary, read_record, read_steps
+
+
+def vendomini(*arguments, cwd=None, **environ):
+    return subprocess.run(
+        [sys.executable, "-m", "vendomini", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "120"} | environ,
+        timeout=300,
+    )
+
+
+def demo(folder, *arguments, **environ):
+    small = ("-o", "simulation.max_steps=20", "-o", "experiment.replications=1")
+    return vendomini("run", "--config", "configs/demo.yaml", "--results", folder, *small, *arguments, **environ)
+
+
+def fails(done, code=1):
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+class TestHelp:
+    def test_lists_every_command(self):
+        done = vendomini("--help")
+        assert done.returncode == 0
+        assert all(name in done.stdout for name in COMMANDS)
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_command_has_an_example(self, name):
+        done = vendomini(name, "--help") if name != "config" else vendomini(name, "schema", "--help")
+        assert done.returncode == 0, done.stderr
+        assert f"vendomini {name}" in done.stdout
+
+    def test_version(self):
+        assert vendomini("--version").stdout.startswith("vendomini 0.")
+
+    def test_completion_knows_commands_and_their_options(self):
+        def complete(words, position):
+            environ = {"_VENDOMINI_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
+            code = "from vendomini.cli import app; app(prog_name='vendomini')"
+            return subprocess.check_output([sys.executable, "-c", code], env=os.environ | environ, text=True).split()
+
+        assert complete("vendomini su", 1) == ["submit"]
+        assert "--dry-run" in complete("vendomini run --d", 2)
+
+    def test_imports_nothing_heavy(self):
+        code = (
+            "import sys; sys.argv = ['vendomini', '--help']\n"
+            "from vendomini.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+            "heavy = {'torch', 'numpy', 'pydantic', 'yaml', 'submitit', 'transformers', 'msgspec', 'asyncio'}\n"
+            "print(sorted(heavy & set(sys.modules)))"
+        )
+        assert subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1] == "[]"
+
+
+class TestRun:
+    def test_prints_a_table_and_where_the_results_are(self, tmp_path):
+        done = demo(tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "12 runs, 12 to do" in done.stdout
+        assert "scripted/fragile" in done.stdout
+        assert f"Results are in {tmp_path}" in done.stdout
+        again = demo(tmp_path)
+        assert "12 already ended, 0 to do" in again.stdout
+
+    def test_dry_run_writes_nothing(self, tmp_path):
+        done = demo(tmp_path / "new", "--dry-run")
+        assert "12 runs, 0 ended, 12 to do; at most 240 steps" in done.stdout
+        assert not (tmp_path / "new").exists()
+
+    def test_dry_run_json_begins_with_the_number_of_runs(self, tmp_path):
+        done = vendomini("run", "--config", "configs/phases/phase1_large_models.yaml", "--dry-run", "--json")
+        assert done.stdout.splitlines()[1] == '  "runs": 880,'
+        assert len(set(json.loads(done.stdout)["run_ids"])) == 880
+
+    def test_only_and_limit(self, tmp_path):
+        done = demo(tmp_path, "--dry-run", "--json", "--only", "p_shock=0.4", "--limit", "1")
+        (run_id,) = json.loads(done.stdout)["run_ids"]
+        assert run_id.startswith("reactive-p0.4-s0-")
+
+    def test_json_is_json(self, tmp_path):
+        done = demo(tmp_path, "--limit", "2", "--json")
+        assert json.loads(done.stdout)["finished"] == 2
+
+    def test_shipped_configs_are_found_from_anywhere(self, tmp_path):
+        done = vendomini("run", "-c", "configs/demo.yaml", "--dry-run", "--json", cwd=tmp_path, PYTHONPATH=os.getcwd())
+        assert json.loads(done.stdout)["runs"] == 120
+
+
+class TestMistakes:
+    def test_missing_file(self):
+        assert "there is no config file nope.yaml" in fails(vendomini("run", "-c", "nope.yaml"))
+
+    def test_syntax_error(self, tmp_path):
+        (tmp_path / "bad.yaml").write_text("grid: [\n")
+        assert "bad.yaml:2: not valid YAML" in fails(vendomini("run", "-c", tmp_path / "bad.yaml"))
+
+    def test_section_of_the_original(self, tmp_path):
+        (tmp_path / "old.yaml").write_text("env:\n  initial_budget: 100\n")
+        assert "old.yaml:1: unknown key env; this is simulation: now" in fails(
+            vendomini("run", "-c", tmp_path / "old.yaml")
+        )
+
+    def test_value_out_of_range(self, tmp_path):
+        assert "less than or equal to 1" in fails(demo(tmp_path, "-o", "pe_induction.p_shock=1.5"))
+
+    def test_unknown_engine(self, tmp_path):
+        assert "engine.backend is 'vlm'" in fails(demo(tmp_path, "-o", "engine=vlm"))
+
+    def test_unknown_control(self, tmp_path):
+        assert "reactive" in fails(demo(tmp_path, "-o", "agent.model.name=scripted/reactiv"))
+
+    def test_unwritable_results(self):
+        assert "choose another folder with --results" in fails(demo("/proc/results"))
+
+    def test_full_disk(self, tmp_path):
+        """A file size limit stands in for a full disk."""
+        limited = (
+            f"ulimit -f 8; trap '' XFSZ; exec {sys.executable} -m vendomini run -c configs/demo.yaml -r {tmp_path}"
+        )
+        done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+        assert "can't write" in fails(done)
+
+    def test_damaged_log_is_named_and_the_rest_goes_on(self, tmp_path):
+        demo(tmp_path, "--limit", "1")
+        results = Results(tmp_path)
+        (run_id,) = results.run_ids()
+        files = results.run(run_id)
+        files.summary.unlink()
+        damaged = bytearray(files.steps.read_bytes())
+        damaged[100] ^= 1
+        files.steps.write_bytes(damaged)
+        done = demo(tmp_path)
+        assert done.returncode == 1
+        assert f"{run_id}/steps.jsonl line 1 is damaged" in done.stdout
+        assert sum(results.summary(name) is not None for name in results.run_ids()) == 11
+
+    def test_log_of_an_older_schema(self, tmp_path):
+        from vendomini.records import seal, unseal
+
+        demo(tmp_path, "--limit", "1")
+        files = Results(tmp_path).run(Results(tmp_path).run_ids()[0])
+        files.summary.unlink()
+        info = json.loads(unseal(files.info.read_bytes().strip())) | {"schema": 0}
+        files.info.write_bytes(seal(json.dumps(info).encode()))
+        done = demo(tmp_path, "--limit", "1")
+        assert done.returncode == 1
+        assert "has schema version 0, this program writes 1" in done.stdout
+
+    def test_model_that_is_not_in_the_cache(self, tmp_path):
+        done = demo(tmp_path, "-o", "agent.model.name=nobody/nothing", HF_HOME=str(tmp_path / "hf"))
+        assert "vendomini prefetch nobody/nothing" in fails(done)
+
+    def test_cluster_outside_a_job(self):
+        assert "vendomini submit configs/demo.yaml" in fails(
+            vendomini("run", "-c", "configs/demo.yaml", "--cluster"), 2
+        )
+
+    def test_usage(self):
+        assert vendomini("run").returncode == 2
+        assert vendomini("nonsense").returncode == 2
+
+    def test_a_bug_leaves_a_log_and_code_3(self, tmp_path):
+        code = (
+            "import sys, vendomini.cli.run as m\n"
+            "def run() -> None: raise ZeroDivisionError('boom')\n"
+            "m.run = run; sys.argv = ['vendomini', 'run']\nfrom vendomini.cli import main; main()"
+        )
+        environ = os.environ | {"TMPDIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+        assert "this is a bug in vendomini" in fails(done, 3)
+        (log,) = tmp_path.glob("vendomini-*.log")
+        assert "ZeroDivisionError: boom" in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real")
+    model = make_tiny_model(folder / "model", context=16384)
+    overrides = [f"agent.model.name={model}", "engine=hf", "simulation.max_steps=20", "agent.model.max_tokens=48"]
+    arguments = [part for override in overrides for part in ("-o", override)]
+    phase = ("run", "--config", "configs/phases/phase1_small_models.yaml", "--only", "seed=0", "--limit", "4")
+    return Results(folder / "results"), vendomini(*phase, *arguments, "--results", folder / "results")
+
+
+class TestRealModel:
+    """The main job: a phase config on a Hugging Face model, here a tiny one made on the spot."""
+
+    def test_ends_every_run(self, real_run):
+        results, process = real_run
+        assert process.returncode == 0, process.stdout + process.stderr
+        summaries = [results.summary(run_id) for run_id in results.run_ids()]
+        assert len(summaries) == 4
+        assert {summary.engine["backend"] for summary in summaries} == {"hf"}
+        assert all(summary.finished and summary.completion_tokens > 0 for summary in summaries)
+
+    def test_logs_say_what_was_prompted_and_answered(self, real_run):
+        results, _ = real_run
+        files = results.run(results.run_ids()[0])
+        steps = list(read_steps(files.steps))
+        summary = read_record(files.summary, RunSummary)
+        assert [record.step for record in steps] == list(range(1, summary.steps + 1))
+        assert sum(record.completion_tokens for record in steps) == summary.completion_tokens
+        assert all(record.latency_s > 0 for record in steps)
+        assert steps[1].prompt_tokens > steps[0].prompt_tokens > 500
+        assert "TOOLS" in read_record(files.info, RunInfo).system_prompt
+
+    def test_names_the_attention_of_the_loaded_model(self, real_run):
+        _, process = real_run
+        assert process.stdout.count("[*] Flash Attention not installed, using sdpa attention (slower)") == 1
+
+
+def test_the_folder_of_a_wheel_holds_configs_and_templates(tmp_path):
+    """Built, unpacked and run without the checkout."""
+    import zipfile
+
+    root = Path(__file__).parent.parent
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    done = vendomini("run", "-c", "configs/demo.yaml", "--dry-run", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    assert "120 runs" in done.stdout, done.stderr
+    code = (
+        "import vendomini.config as c; print(c.__file__); print(*sorted(p.name for p in c.shipped('slurm').iterdir()))"
+    )
+    listed = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    )
+    assert str(tmp_path) in listed
+    assert "gpu4.sbatch" in listed
