@@ -164,14 +164,16 @@ class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
 class Manifest(msgspec.Struct, kw_only=True):
     """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent off. Never rewritten.
 
-    ``plan`` is the hash under which the resolved config stands in ``plans``.
+    ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries
+    a run again that failed in it.
     """
 
     schema: int = SCHEMA_VERSION
     id: str
     name: str
-    plan: str
+    config: JsonObject
     created_at: str
+    retries: int
     arrays: list[ShardArray]
 
     def runs(self) -> Iterator[str]:
@@ -218,10 +220,6 @@ class Results:
     @property
     def submissions(self) -> Path:
         return self.root / "submissions"
-
-    def submission(self, submission_id: str) -> Path:
-        """The folder of one submission."""
-        return self.submissions / submission_id
 
     def manifests(self) -> list[Manifest]:
         """Every submission's manifest, oldest first."""

@@ -1,0 +1,239 @@
+"""A real Slurm on this machine: controller, accounting, two nodes of eight GPUs each; ports and folders of its own.
+
+The nodes are simulated by Slurm itself (several ``slurmd`` on one host) and so are the GPUs (character devices that
+behave like ``/dev/null``); everything else is the real thing. Nothing outside the given folder is touched, and only
+processes started here are stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "sbatch", "sacctmgr", "mariadbd", "mariadb-install-db")
+NODES = ("n1", "n2")
+MAX_ARRAY_SIZE = 10
+os.environ["PATH"] += os.pathsep + "/usr/sbin"
+
+
+def why_not() -> str:
+    """Why Slurm can't be brought up here; empty when it can."""
+    if os.geteuid() != 0:
+        return "a Slurm of our own needs root"
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
+class Slurm:
+    """A cluster in one folder.
+
+    Args:
+        folder: private to it; its path must be short enough for a socket's name (about 90 characters).
+        accounting: with slurmdbd and MariaDB, or with accounting off.
+    """
+
+    def __init__(self, folder: Path, accounting: bool = True) -> None:
+        self.folder = folder
+        self.accounting = accounting
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.conf = folder / "slurm.conf"
+        self.environ = {"SLURM_CONF": str(self.conf)}
+
+    # ------------------------------------------------------------------------------------------ up and down
+
+    def start(self) -> None:
+        for name in ("state", "log", "munge", "db", "dev", "spool"):
+            (self.folder / name).mkdir(parents=True)
+        self.ports = _free_ports(6)
+        self._write_configuration()
+        self._start_munge()
+        if self.accounting:
+            self._start_accounting()
+        self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
+        self._until("slurmctld answers", lambda: "UP" in self.call("scontrol", "ping", check=False))
+        for node in NODES:
+            self.start_node(node)
+        self._until(
+            "both nodes are idle", lambda: self.call("sinfo", "-h", "-p", "gpu", "-o", "%D %t").strip() == "2 idle"
+        )
+
+    def stop(self) -> None:
+        with contextlib.suppress(subprocess.SubprocessError):
+            self.call("scancel", "--user", "root", check=False)
+            self._until("no job is left", lambda: not self.call("squeue", "-h", check=False).strip(), seconds=15)
+        for name in reversed(list(self.processes)):
+            self.kill(name, signal.SIGTERM)
+
+    def start_node(self, node: str) -> None:
+        self._spawn(node, "slurmd", "-D", "-f", str(self.conf), "-N", node)
+
+    def kill(self, name: str, signum: signal.Signals = signal.SIGKILL) -> None:
+        """Ends one daemon, which we started, and its process group's jobs with it."""
+        process = self.processes.pop(name)
+        process.send_signal(signum)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    # ---------------------------------------------------------------------------------------------- clients
+
+    def call(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(
+            command, env=os.environ | self.environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
+        return done.stdout
+
+    def jobs(self) -> list[list[str]]:
+        """Each live job or array task: array job id, task, state, name."""
+        lines = self.call("squeue", "-r", "-h", "-o", "%F|%K|%T|%j").splitlines()
+        return [line.split("|") for line in lines]
+
+    def wait_for_jobs(self, seconds: float = 120) -> None:
+        """Until the queue is empty; a requeued job is let go at once instead of after its two minutes."""
+
+        def empty() -> bool:
+            self.hurry()
+            return not self.jobs()
+
+        self._until("the queue is empty", empty, seconds)
+
+    def hurry(self) -> None:
+        for job, reason in (line.split("|") for line in self.call("squeue", "-h", "-o", "%A|%r").splitlines()):
+            if reason == "BeginTime":
+                self.call("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+
+    def until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+        self._until(what, condition, seconds)
+
+    # ---------------------------------------------------------------------------------------------- pieces
+
+    def _write_configuration(self) -> None:
+        for i in range(8):
+            os.mknod(self.folder / "dev" / f"nvidia{i}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        ctld, node1, node2, dbd, _, _ = self.ports
+        accounting = (
+            f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
+            f"AccountingStoragePort={dbd}\nAccountingStorageEnforce=associations\n"
+            f"AccountingStoragePass={self.folder}/munge/socket\n"
+            if self.accounting
+            else "AccountingStorageType=accounting_storage/none\n"
+        )
+        ports = dict(zip(NODES, (node1, node2), strict=True))
+        each = "NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=16 RealMemory=20000 Gres=gpu:h200:8"
+        nodes = "\n".join(f"NodeName={node} Port={port} {each}" for node, port in ports.items())
+        self.conf.write_text(CONF.format(folder=self.folder, port=ctld, nodes=nodes, array=MAX_ARRAY_SIZE) + accounting)
+        (self.folder / "gres.conf").write_text(
+            f"NodeName=n[1-2] Name=gpu Type=h200 File={self.folder}/dev/nvidia[0-7] Flags=nvidia_gpu_env\n"
+        )
+
+    def _start_munge(self) -> None:
+        folder = self.folder / "munge"
+        key = folder / "key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        arguments = [f"--{name}={folder / name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+        self._spawn("munged", "munged", "--foreground", "--force", f"--key-file={key}", *arguments)
+        self._until("munge answers", (folder / "socket").exists)
+
+    def _start_accounting(self) -> None:
+        data, sock, port = self.folder / "db" / "data", self.folder / "db" / "s", str(self.ports[4])
+        install = ("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--user=root")
+        self.call(*install, f"--datadir={data}", "--skip-test-db")
+        self._spawn(
+            "mariadbd",
+            *("mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", f"--socket={sock}", f"--port={port}"),
+            *("--bind-address=127.0.0.1", f"--pid-file={data}.pid", "--innodb-lock-wait-timeout=900"),
+        )
+        ping = ("mariadb-admin", "--no-defaults", f"--socket={sock}", "--user=root", "ping")
+        self._until("MariaDB answers", lambda: "alive" in self.call(*ping, check=False))
+        conf = self.folder / "slurmdbd.conf"
+        conf.touch(mode=0o600)
+        conf.write_text(DBD_CONF.format(folder=self.folder, port=self.ports[3], db_port=port))
+        self._spawn("slurmdbd", "slurmdbd", "-D")
+        self._until("slurmdbd answers", lambda: "Cluster" in self.call("sacctmgr", "show", "cluster", check=False))
+        self.call("sacctmgr", "-i", "add", "cluster", "tiny")
+        self.call("sacctmgr", "-i", "add", "account", "lab")
+        self.call("sacctmgr", "-i", "add", "user", "root", "account=lab")
+
+    def _spawn(self, name: str, *command: str) -> None:
+        with (self.folder / "log" / name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | self.environ, start_new_session=True
+            )
+
+    def _until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError(f"waited {seconds:.0f} s in vain until {what}\n{self.call('squeue', check=False)}")
+            time.sleep(0.2)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+CONF = """\
+ClusterName=tiny
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+ReturnToService=2
+MaxArraySize={array}
+MinJobAge=300
+KillWait=5
+SlurmdTimeout=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SchedulerParameters=sched_min_interval=100000,sched_interval=2,bf_interval=2,batch_sched_delay=1
+{nodes}
+PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=1-00:00:00 DefaultTime=00:10:00 State=UP PriorityTier=2
+PartitionName=short Nodes=n[1-2] MaxTime=00:02:00 State=UP PriorityTier=2
+PartitionName=spare Nodes=n[1-2] MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
+"""
+
+DBD_CONF = """\
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={db_port}
+StorageUser=root
+StorageLoc=slurm
+"""

@@ -1,0 +1,127 @@
+"""``vendomini submit`` behind its command line: from a user's options to a submission, sent or only shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vendomini.cluster.history import throughput
+from vendomini.cluster.ledger import live_runs
+from vendomini.cluster.preflight import find_problems
+from vendomini.cluster.site import Site, find_site
+from vendomini.cluster.sizing import Sizing
+from vendomini.cluster.slurm import minutes
+from vendomini.cluster.submit import Request, Submission, prepare, scripts, submit
+from vendomini.config import Phase, expand, load_config, select
+from vendomini.config.shipped import find_phase
+from vendomini.errors import UsageError
+from vendomini.records import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one phase.
+
+    Attributes:
+        job_ids: of what was sent.
+        problems: found in a dry run; a real one raises instead.
+    """
+
+    submission: Submission
+    job_ids: list[str]
+    problems: list[str]
+
+    @property
+    def gpu_hours(self) -> float:
+        """As planned, over all jobs."""
+        arrays = self.submission.manifest.arrays
+        return sum(shard.seconds * array.gpus for array in arrays for shard in array.shards) / 3600
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts: counts, every job and every script."""
+        submission = self.submission
+        arrays = [
+            {
+                "job_name": array.job_name,
+                "gpus": array.gpus,
+                "jobs": [{"model": s.model, "runs": len(s.run_ids), "hours": s.seconds / 3600} for s in array.shards],
+                "script": script,
+            }
+            for array, script in zip(submission.manifest.arrays, scripts(submission), strict=True)
+        ]
+        return {
+            "phase": submission.manifest.name,
+            "results": str(submission.results.root),
+            "runs": submission.runs,
+            "jobs": submission.jobs,
+            "gpu_hours": self.gpu_hours,
+            "ended": submission.finished,
+            "live": submission.live,
+            "damaged": submission.refused,
+            "arrays": arrays,
+            "job_ids": self.job_ids,
+            "problems": self.problems,
+        }
+
+
+def results_of(phase: Phase, folder: Path | None) -> Results:
+    """Where a phase's results are, by the same rule as ``vendomini run``."""
+    return Results(folder or Path("results") / phase.name)
+
+
+def load_phases(names: Iterable[str], overrides: Sequence[str], results: Path | None) -> list[Phase]:
+    """Raises:
+    ConfigError: a name stands for nothing, or a config is wrong.
+    UsageError: several phases for one results folder.
+    """
+    phases = [load_config(path, overrides) for name in names for path in find_phase(name)]
+    if results is not None and len(phases) > 1:
+        raise UsageError(f"--results {results} is the folder of one phase, and these are {len(phases)}")
+    return phases
+
+
+def launch(
+    phase: Phase,
+    results: Results,
+    site: Site,
+    request: Request,
+    only: Sequence[str] = (),
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> Outcome:
+    """Sends a phase, or shows what would be sent.
+
+    Raises:
+        ClusterError: something would not work; nothing was queued.
+    """
+    specs = list(select(expand(phase), only, limit))
+    sizing = Sizing(phase.config.engine, site, throughput(results))
+    if dry_run:
+        submission = prepare(phase, specs, results, request, site, sizing)
+        return Outcome(submission, [], list(find_problems(submission, site)))
+    submission, job_ids = submit(phase, specs, results, request, site, sizing)
+    return Outcome(submission, job_ids, [])
+
+
+def options(
+    account: str | None, partition: str | None, time: str | None, description: Path | None
+) -> tuple[Site, int | None, dict[str, str]]:
+    """The cluster, and what the command line sets over the templates: minutes, and sbatch options.
+
+    Raises:
+        UsageError: a time that is none.
+        ClusterError: no SLURM, or no such partition.
+    """
+    limit = None if time is None else minutes(time)
+    if time is not None and not limit:
+        raise UsageError(f"--time {time}: write it as sbatch reads it, for example 12:00:00 or 2-00:00:00")
+    return find_site(partition, description), limit, {"account": account} if account else {}
+
+
+def jobs_to_wait_for(names: Iterable[str]) -> tuple[str, ...]:
+    """SLURM ids of the live jobs of these phases."""
+    phases = load_phases(names, (), None)
+    tasks = [task for phase in phases for task in live_runs(results_of(phase, None)).values()]
+    return tuple(sorted({task.job_id for task in tasks}))

@@ -1,0 +1,125 @@
+"""How long a step takes on a job: measured in the results where there are some, else the guide's published estimate."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+
+from vendomini.cluster.plan import Pace
+from vendomini.config.schema import SCRIPTED_PREFIX, EngineConfig, Model
+from vendomini.records import RunSummary
+
+PUBLISHED = "published estimate"
+MEASURED = "measured here"
+
+ENGINES = ("standard", "flash", "vllm")
+"""Columns of the guide's table: Transformers with standard attention, with Flash Attention, and vLLM."""
+
+SIZES_B = (7.0, 32.0, 70.0)
+HOURS_OF_500_STEPS = {"standard": (0.2, 0.5, 1.0), "flash": (0.08, 0.2, 326 / 880), "vllm": (0.02, 0.05, 0.1)}
+"""One run of phase 1, by billions of parameters. 32B and 70B are the guide's hours over its 880 tasks; 7B is 32B
+divided by the 2.5 of its tokens per second."""
+HOURS_OF_5000_STEPS_32B = {"standard": 1.0, "flash": 0.4, "vllm": 0.05}
+"""One run of phase 5: the guide's hours over its 440 tasks."""
+LONG_HORIZON = 5000
+
+LOAD_S = 300.0
+"""Until a large model answers."""
+SCRIPTED = Pace(load_s=2.0, step_s=1 / 2000, concurrency=16, source="the controls need no model")
+CONCURRENCY = {"vllm": 64, "flash": 16, "standard": 16}
+"""Episodes that keep a batch full, where engine.max_num_seqs does not say."""
+
+
+def billions(name: str) -> float | None:
+    """Parameters by a model's name, in billions: 32.0 for Qwen/Qwen3-32B; None where it does not say."""
+    sizes = re.findall(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[bB](?![A-Za-z0-9])", name)
+    return float(sizes[-1]) if sizes else None
+
+
+def published_step_s(size_b: float, engine: str, horizon: int) -> float:
+    """Seconds of a job per step.
+
+    Between the guide's sizes the logarithms are interpolated; above 70B time grows with the size, below 7B it stays.
+
+    Args:
+        size_b: parameters in billions.
+        engine: one of :data:`ENGINES`.
+        horizon: steps of a run; from 5,000 on, the guide's phase 5 holds.
+    """
+    hours = HOURS_OF_500_STEPS[engine]
+    at_500 = _interpolate(size_b, hours) * 3600 / 500
+    if horizon < LONG_HORIZON:
+        return at_500
+    at_5000_32b = HOURS_OF_5000_STEPS_32B[engine] * 3600 / LONG_HORIZON
+    return at_5000_32b * at_500 / (hours[1] * 3600 / 500)
+
+
+def expected_engine(engine: EngineConfig, gpus: int, forbid_vllm: bool) -> str:
+    """The column of the guide's table that a job will be in."""
+    if engine.backend == "hf" or forbid_vllm or not gpus:
+        return "standard" if engine.attn_implementation in {"eager", "sdpa"} or not gpus else "flash"
+    return "vllm"
+
+
+def published_pace(size_b: float, engine: str, horizon: int, max_num_seqs: int | None) -> Pace:
+    """What the guide leads one to expect."""
+    return Pace(LOAD_S, published_step_s(size_b, engine, horizon), max_num_seqs or CONCURRENCY[engine], PUBLISHED)
+
+
+def is_scripted(model: Model) -> bool:
+    return model.name.startswith(SCRIPTED_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What finished runs of one model took.
+
+    Attributes:
+        step_s: seconds of a job per step, all its episodes together.
+        tokens_s: completion tokens per second of a job.
+    """
+
+    step_s: float
+    tokens_s: float
+
+
+def measure(summaries: Iterable[tuple[str, RunSummary]]) -> Throughput | None:
+    """Throughput of a job, from the runs that it began and ended in one go.
+
+    Args:
+        summaries: each finished run of one model, with the job that ran it.
+
+    Returns:
+        The median over the jobs; None without such a run.
+    """
+    jobs: dict[str, list[RunSummary]] = {}
+    for job, summary in summaries:
+        if summary.attempt == 1 and summary.seconds > 0 and summary.ended_at:
+            jobs.setdefault(job, []).append(summary)
+    rates = [_rate(runs) for runs in jobs.values()]
+    if not rates:
+        return None
+    return Throughput(median(rate.step_s for rate in rates), median(rate.tokens_s for rate in rates))
+
+
+def _rate(runs: list[RunSummary]) -> Throughput:
+    """From the first start to the last end in this job."""
+    ends = [datetime.fromisoformat(run.ended_at).timestamp() for run in runs]
+    started = min(end - run.seconds for end, run in zip(ends, runs, strict=True))
+    seconds = max(max(ends) - started, 1e-3)
+    steps, tokens = sum(run.steps for run in runs), sum(run.completion_tokens for run in runs)
+    return Throughput(seconds / max(steps, 1), tokens / seconds)
+
+
+def _interpolate(size_b: float, hours: tuple[float, ...]) -> float:
+    if size_b <= SIZES_B[0]:
+        return hours[0]
+    if size_b >= SIZES_B[-1]:
+        return hours[-1] * size_b / SIZES_B[-1]
+    i = next(i for i, size in enumerate(SIZES_B) if size_b < size) - 1
+    part = math.log(size_b / SIZES_B[i]) / math.log(SIZES_B[i + 1] / SIZES_B[i])
+    return float(hours[i] * (hours[i + 1] / hours[i]) ** part)

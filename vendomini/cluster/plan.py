@@ -1,0 +1,160 @@
+"""Runs → jobs: few and long, one model each, its engine kept full, done before the time limit. Pure functions.
+
+A group is what one loaded model can carry. A group is cut into as few shards as its time limit demands, but into none
+so small that the engine runs half empty: a shard that is too long for its limit stops, requeues itself and resumes,
+which costs one more load; a half-empty engine costs GPU-hours all along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from vendomini.config.grid import RunSpec
+from vendomini.config.schema import Model
+from vendomini.errors import UsageError
+from vendomini.records import Shard
+
+MARGIN = 0.85
+"""Part of a job's time that is planned for; the rest is for what estimates get wrong."""
+
+LOAD_KEYS = ("name", "revision", "dtype", "quantization", "trust_remote_code", "context_length")
+"""Of ``agent.model``: runs that agree in these can share a loaded model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one job works.
+
+    Attributes:
+        load_s: seconds until the model answers.
+        step_s: seconds of a job per step, with ``concurrency`` episodes in flight.
+        concurrency: episodes that keep the engine's batch full.
+        source: where the figures come from, for people.
+    """
+
+    load_s: float
+    step_s: float
+    concurrency: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One run to plan: its id, and the steps that are still to be done, at most."""
+
+    run_id: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that can share one loaded model."""
+
+    model: Model
+    gpus: int
+    pace: Pace
+    items: tuple[Item, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of work, without loading."""
+        return self.pace.step_s * sum(item.steps for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the cutting.
+
+    Attributes:
+        usable_s: GPU count → seconds that a job may run before it is told to stop.
+        runs_per_job: this many, whatever the estimate says.
+        max_jobs: over all groups.
+    """
+
+    usable_s: dict[int, float]
+    runs_per_job: int | None = None
+    max_jobs: int | None = None
+
+
+def group_runs(
+    specs: Iterable[RunSpec], gpus_of: Callable[[Model], int], pace_of: Callable[[Model, int, int], Pace]
+) -> list[Group]:
+    """One group for each model to load, in the order in which they first appear.
+
+    Args:
+        gpus_of: GPUs that a model is to run on.
+        pace_of: how fast that goes, from the model, its GPUs and the longest horizon in steps.
+    """
+    items: dict[tuple[object, ...], list[Item]] = {}
+    models: dict[tuple[object, ...], Model] = {}
+    for spec in specs:
+        parameters = spec.parameters["agent"]["model"]
+        key = tuple(parameters[name] for name in LOAD_KEYS)
+        if key not in items:
+            items[key], models[key] = [], Model.model_validate(parameters)
+        items[key].append(Item(spec.run_id, spec.parameters["simulation"]["max_steps"]))
+    groups = []
+    for key, model in models.items():
+        gpus, horizon = gpus_of(model), max(item.steps for item in items[key])
+        groups.append(Group(model, gpus, pace_of(model, gpus, horizon), tuple(items[key])))
+    return groups
+
+
+def cut(groups: Sequence[Group], limits: Limits) -> list[tuple[int, Shard]]:
+    """Every group's shards, each with its GPU count; together they hold every run once.
+
+    Raises:
+        UsageError: there are more models than jobs allowed.
+    """
+    counts = [_jobs(group, limits) for group in groups]
+    if limits.max_jobs is not None:
+        counts = _at_most(limits.max_jobs, groups, counts)
+    return [(g.gpus, shard) for g, n in zip(groups, counts, strict=True) for shard in _deal(g, n)]
+
+
+def arrays(shards: Sequence[tuple[int, Shard]], max_array_size: int) -> list[tuple[int, list[Shard]]]:
+    """Shards of one GPU count go into one array, or into several where the cluster's limit wants it.
+
+    Args:
+        max_array_size: array indices must stay below it.
+    """
+    by_gpus: dict[int, list[Shard]] = {}
+    for gpus, shard in shards:
+        by_gpus.setdefault(gpus, []).append(shard)
+    size = max(max_array_size, 1)
+    return [(gpus, some[i : i + size]) for gpus, some in by_gpus.items() for i in range(0, len(some), size)]
+
+
+def _jobs(group: Group, limits: Limits) -> int:
+    runs = len(group.items)
+    if limits.runs_per_job is not None:
+        return math.ceil(runs / limits.runs_per_job)
+    usable = max(limits.usable_s[group.gpus] * MARGIN - group.pace.load_s, 1.0)
+    return max(min(math.ceil(group.seconds / usable), runs // group.pace.concurrency), 1)
+
+
+def _at_most(max_jobs: int, groups: Sequence[Group], counts: list[int]) -> list[int]:
+    """Fewer jobs, in proportion to each group's work."""
+    if len(groups) > max_jobs:
+        raise UsageError(f"--max-jobs {max_jobs}: there are {len(groups)} models to load, and a job loads one of them")
+    if sum(counts) <= max_jobs:
+        return counts
+    scale = (max_jobs - len(groups)) / (sum(counts) - len(groups)) if sum(counts) > len(groups) else 0.0
+    return [1 + math.floor((count - 1) * scale) for count in counts]
+
+
+def _deal(group: Group, jobs: int) -> list[Shard]:
+    """Like cards, the longest runs first: shards differ by one run at most, and no long run starts last."""
+    longest_first = sorted(group.items, key=lambda item: -item.steps)
+    hands = [longest_first[job::jobs] for job in range(jobs)]
+    return [
+        Shard(
+            model=group.model.name,
+            run_ids=[item.run_id for item in hand],
+            seconds=group.pace.load_s + group.pace.step_s * sum(item.steps for item in hand),
+        )
+        for hand in hands
+        if hand
+    ]

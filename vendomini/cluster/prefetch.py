@@ -1,0 +1,99 @@
+"""Brings models to the login node's cache, where the compute nodes, which have no internet, will find them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from vendomini.config.schema import Model
+from vendomini.errors import MissingExtraError, VendoMiniError
+from vendomini.probe.storage import hf_cache_folder
+
+WEIGHTS = ("*.safetensors", "*.bin")
+WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
+"""What an engine reads beside the weights."""
+
+
+def missing(model: Model) -> str | None:
+    """Why a compute node could not load it from what is here; None if it could.
+
+    A repository counts as complete when it has a config, a tokenizer and every file its weights' index names.
+    """
+    folder = _folder(model)
+    if folder is None:
+        return (
+            f"{model.name} is not in the Hugging Face cache ({hf_cache_folder(os.environ)}): "
+            f"vendomini prefetch {model.name}"
+        )
+    lacks = [name for name in _needed(folder) if not (folder / name).is_file()]
+    if not lacks:
+        return None
+    again = "" if Path(model.name).exists() else f": vendomini prefetch {model.name}"
+    return f"{model.name} is incomplete in {folder}, it lacks {', '.join(lacks[:3])}{' …' * (len(lacks) > 3)}{again}"
+
+
+def prefetch(model: Model) -> Path:
+    """Downloads what is missing, and checks that nothing is missing then.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        VendoMiniError: it can't be downloaded, or is still incomplete.
+    """
+    local = Path(model.name).expanduser()
+    if not local.is_dir():
+        local = _download(model)
+    problem = missing(model)
+    if problem:
+        raise VendoMiniError(problem)
+    return local
+
+
+def _download(model: Model) -> Path:
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as exc:
+        raise MissingExtraError("vendomini prefetch", "huggingface_hub", "hf") from exc
+    try:
+        files = HfApi().list_repo_files(model.name, revision=model.revision)
+        weights = WEIGHTS[0] if any(name.endswith(".safetensors") for name in files) else WEIGHTS[1]
+        return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=[weights, *WANTED]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as exc:
+        raise VendoMiniError(_why(model, exc)) from exc
+
+
+def _why(model: Model, exc: Exception) -> str:
+    status = getattr(getattr(exc, "response", None), "status_code", None)
+    if status in {401, 403}:
+        return (
+            f"{model.name} is gated or private: accept its licence on its page, then `hf auth login` "
+            "(or HF_TOKEN in the environment), then prefetch again"
+        )
+    if status == 404:
+        return f"there is no model {model.name}{f' at {model.revision}' if model.revision else ''} on the Hub"
+    reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
+    return f"{model.name} could not be downloaded ({reason}): prefetch runs where there is internet, on the login node"
+
+
+def _folder(model: Model) -> Path | None:
+    """Its files, by the same rules as the engines."""
+    from vendomini.model_info import locate
+    from vendomini.probe import Capabilities, HFCache
+
+    cache = HFCache(path=str(hf_cache_folder(os.environ)))
+    return locate(model.name, model.revision, Capabilities(hf_cache=cache))
+
+
+def _needed(folder: Path) -> list[str]:
+    names = ["config.json"]
+    index = next(iter(folder.glob("*.index.json")), None)
+    if index is not None:
+        names += sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    elif not any(folder.glob(pattern) for pattern in WEIGHTS):
+        names.append("model.safetensors")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        names.append("tokenizer.json")
+    return names

@@ -1,0 +1,113 @@
+"""Everything that would make a job fail or wait for ever, found before anything is queued."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vendomini.cluster.pace import is_scripted
+from vendomini.cluster.site import Site
+from vendomini.errors import ClusterError, EngineUnavailable
+from vendomini.probe.commands import ask
+from vendomini.probe.storage import find_disk
+
+if TYPE_CHECKING:
+    from vendomini.cluster.submit import Submission
+
+BYTES_PER_STEP = 3000
+"""Of a step in the log, roughly."""
+
+LEAST_MINUTES = 5
+"""A job needs some time to load its model beside the time it keeps for stopping."""
+
+
+def check(submission: Submission, site: Site) -> None:
+    """Raises:
+    ClusterError: all that is wrong, each with what to do; nothing was queued.
+    """
+    problems = list(find_problems(submission, site))
+    if problems:
+        raise ClusterError("nothing was submitted:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def find_problems(submission: Submission, site: Site) -> Iterator[str]:
+    """Each thing that would go wrong, as a sentence."""
+    yield from _gpus_and_time(submission, site)
+    yield from _models(submission)
+    yield from _room(submission)
+    if site.live:
+        yield from _ask_slurm(submission)
+
+
+def _gpus_and_time(submission: Submission, site: Site) -> Iterator[str]:
+    for gpus, template in submission.templates.items():
+        if gpus > site.gpus_per_node:
+            yield (
+                f"{template.path} asks for {gpus} GPUs, but the nodes of partition {site.partition} have "
+                f"{site.gpus_per_node}: choose another with --partition, or fewer GPUs with -o engine.gpus=…"
+            )
+        if site.max_minutes is not None and template.minutes > site.max_minutes:
+            yield (
+                f"{_hours(template.minutes)} is longer than partition {site.partition} allows, and such a job would "
+                f"wait for ever: use --time {_hours(site.max_minutes)}"
+            )
+        if template.minutes * 60 < template.signal_s + LEAST_MINUTES * 60 and gpus:
+            yield (
+                f"{_hours(template.minutes)} leaves a job too little time, since it stops {template.signal_s} s before "
+                f"the end: give it more with --time, or change --signal in {template.path}"
+            )
+
+
+def _models(submission: Submission) -> Iterator[str]:
+    """Compute nodes have no internet: what is not in the cache now will not be there then."""
+    from vendomini.cluster.prefetch import missing
+
+    for model in submission.models:
+        if not is_scripted(model) and submission.manifest.config["engine"]["backend"] != "openai":
+            try:
+                lacks = missing(model)
+            except EngineUnavailable as exc:
+                lacks = str(exc)
+            if lacks:
+                yield lacks
+
+
+def _room(submission: Submission) -> Iterator[str]:
+    """Free space and quota for the logs still to be written."""
+    root = submission.results.root
+    disk = find_disk(root, os.environ)
+    wanted = submission.steps * BYTES_PER_STEP
+    free = [disk.free] if disk.free is not None else []
+    if disk.quota_limit is not None and disk.quota_used is not None:
+        free.append(disk.quota_limit - disk.quota_used)
+    if free and min(free) < wanted:
+        yield (
+            f"{root} has room for {min(free) / 1e9:.1f} GB and the step logs need about {wanted / 1e9:.1f} GB: make "
+            "room, or choose another place with --results"
+        )
+
+
+def _ask_slurm(submission: Submission) -> Iterator[str]:
+    """SLURM's own opinion of each kind of script: account, memory, cores, options."""
+    from vendomini.cluster.submit import scripts
+
+    seen = set()
+    for array, text in zip(submission.manifest.arrays, scripts(submission), strict=True):
+        if array.gpus in seen:
+            continue
+        seen.add(array.gpus)
+        with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
+            script.write(text)
+            script.flush()
+            answer, reason = ask(["sbatch", "--test-only", script.name], os.environ, timeout=60)
+        if answer is None:
+            yield f"SLURM refuses a job from {submission.templates[array.gpus].path}: {reason}"
+
+
+def _hours(minutes: int) -> str:
+    """As sbatch reads it."""
+    days, rest = divmod(minutes, 1440)
+    clock = f"{rest // 60:02}:{rest % 60:02}:00"
+    return f"{days}-{clock}" if days else clock

@@ -1,0 +1,242 @@
+"""Sends a phase to the cluster: plan what is neither finished nor live, check, write it down, hand it to submitit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vendomini.cluster.ledger import array_folder, exclusively, live_runs
+from vendomini.cluster.plan import Limits, arrays, cut, group_runs
+from vendomini.cluster.share import run_shard
+from vendomini.cluster.site import Site
+from vendomini.cluster.sizing import Sizing
+from vendomini.cluster.templates import Template, load_template
+from vendomini.config import Phase, RunSpec
+from vendomini.config.schema import Model
+from vendomini.errors import ClusterError
+from vendomini.records import Manifest, Results, ShardArray, write_record
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        templates: folder of the sbatch templates; by default ``slurm/`` here, then the shipped ones.
+        options: sbatch options over those of the templates.
+        minutes: time limit over the templates'.
+        throttle: tasks of one array that run at once.
+        after: jobs that must have ended before these begin.
+    """
+
+    templates: Path | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    minutes: int | None = None
+    runs_per_job: int | None = None
+    max_jobs: int | None = None
+    throttle: int | None = None
+    retries: int = 1
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What will be sent, and what was left out of it.
+
+    Attributes:
+        templates: GPU count → the template of its jobs, the request's options applied.
+        models: that its jobs will load.
+        steps: still to be done, at most.
+        finished, live: runs that are left alone, by number.
+        refused: run id → what is wrong with its files.
+    """
+
+    manifest: Manifest
+    results: Results
+    request: Request
+    templates: dict[int, Template]
+    models: tuple[Model, ...]
+    steps: int
+    finished: int
+    live: int
+    refused: dict[str, str]
+
+    @property
+    def runs(self) -> int:
+        return sum(1 for _ in self.manifest.runs())
+
+    @property
+    def jobs(self) -> int:
+        return sum(len(array.shards) for array in self.manifest.arrays)
+
+    def folder(self, array: int) -> Path:
+        return array_folder(self.results, self.manifest.id, array)
+
+
+def submit(
+    phase: Phase, specs: Sequence[RunSpec], results: Results, request: Request, site: Site, sizing: Sizing
+) -> tuple[Submission, list[str]]:
+    """Plans, checks and sends, alone in this results folder.
+
+    Returns:
+        The submission, and its SLURM job ids; none if there was nothing to send.
+
+    Raises:
+        ClusterError: something would not work; nothing was queued.
+    """
+    from vendomini.cluster.preflight import check
+    from vendomini.runner import save_plan
+
+    with exclusively(results):
+        submission = prepare(phase, specs, results, request, site, sizing)
+        if not submission.jobs:
+            return submission, []
+        check(submission, site)
+        save_plan(phase, results)
+        return submission, send(submission)
+
+
+def prepare(
+    phase: Phase, specs: Sequence[RunSpec], results: Results, request: Request, site: Site, sizing: Sizing
+) -> Submission:
+    """Plans every run that has no result yet and that no live job has. Changes nothing.
+
+    Raises:
+        ClusterError: SLURM does not answer, or a model's GPUs are unknown.
+        ConfigError: a template is wrong.
+    """
+    from vendomini.runner import pending
+
+    todo, tally = pending(specs, results)
+    live = live_runs(results) if site.live else {}
+    free = [spec for spec in todo if spec.run_id not in live]
+    groups = group_runs(free, sizing.gpus, sizing.pace)
+    templates = {group.gpus: _template(group.gpus, request, site) for group in groups}
+    usable = {gpus: template.minutes * 60.0 - template.signal_s for gpus, template in templates.items()}
+    shards = cut(groups, Limits(usable, request.runs_per_job, request.max_jobs))
+    submission_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    manifest = Manifest(
+        id=submission_id,
+        name=phase.name,
+        config=phase.config.model_dump(mode="json"),
+        created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        retries=request.retries,
+        arrays=[
+            ShardArray(job_name=f"{phase.name}.{submission_id}.{k}", gpus=gpus, shards=some)
+            for k, (gpus, some) in enumerate(arrays(shards, site.max_array_size))
+        ],
+    )
+    return Submission(
+        manifest=manifest,
+        results=results,
+        request=request,
+        templates=templates,
+        models=tuple(group.model for group in groups),
+        steps=sum(item.steps for group in groups for item in group.items),
+        finished=tally.already,
+        live=len(todo) - len(free),
+        refused=tally.refused,
+    )
+
+
+def send(submission: Submission) -> list[str]:
+    """Writes the manifest, then hands over array by array.
+
+    Returns:
+        The SLURM job ids.
+
+    Raises:
+        ClusterError: sbatch refuses; arrays sent before stay in the queue, and the next submit knows them.
+        ResultsError: the place is not writable.
+    """
+    manifest = submission.manifest
+    file = submission.results.submissions / manifest.id / "manifest.json"
+    file.parent.mkdir(parents=True)
+    write_record(file, manifest)
+    return [_send_array(submission, k, file) for k in range(len(manifest.arrays))]
+
+
+def scripts(submission: Submission) -> list[str]:
+    """The sbatch script of every array, exactly as submitit will write it. (This function of submitit's is private.)"""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    texts = []
+    for k, array in enumerate(submission.manifest.arrays):
+        command = shlex.join(
+            [sys.executable, "-u", "-m", "submitit.core._submit", str(submission.folder(k).absolute())]
+        )
+        count = {"map_count": len(array.shards)} if len(array.shards) > 1 else {}
+        texts.append(
+            _make_sbatch_string(command=command, folder=submission.folder(k), **count, **_parameters(submission, k))
+        )
+    return texts
+
+
+def _send_array(submission: Submission, k: int, manifest_file: Path) -> str:
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    shards = submission.manifest.arrays[k].shards
+    with _outside_of_any_job():
+        try:
+            executor = submitit.SlurmExecutor(folder=submission.folder(k))
+            executor.update_parameters(**_parameters(submission, k))
+            jobs = executor.map_array(
+                run_shard, [str(manifest_file.absolute())] * len(shards), [k] * len(shards), range(len(shards))
+            )
+        except (FailedJobError, FailedSubmissionError, RuntimeError) as exc:
+            raise ClusterError(f"sbatch refuses array {k + 1} of {len(submission.manifest.arrays)}: {exc}") from exc
+    return str(jobs[0].job_id).partition("_")[0]
+
+
+def _parameters(submission: Submission, k: int) -> dict[str, Any]:
+    """For submitit's ``update_parameters``."""
+    array, request = submission.manifest.arrays[k], submission.request
+    template = submission.templates[array.gpus]
+    additional: dict[str, str | bool] = dict(template.options)
+    if request.after:
+        additional |= {"dependency": f"afterany:{':'.join(request.after)}", "kill-on-invalid-dep": "yes"}
+    return {
+        "job_name": array.job_name,
+        "time": template.minutes,
+        "ntasks_per_node": 1,
+        "signal_delay_s": template.signal_s,
+        "array_parallelism": request.throttle or len(array.shards),
+        "setup": list(template.setup),
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "additional_parameters": additional,
+    }
+
+
+def _template(gpus: int, request: Request, site: Site) -> Template:
+    """The template with the command line's options over its own."""
+    template = load_template(gpus, request.templates)
+    return replace(
+        template,
+        minutes=request.minutes or template.minutes,
+        options={**template.options, "partition": site.partition, **request.options},
+    )
+
+
+@contextmanager
+def _outside_of_any_job() -> Iterator[None]:
+    """Inside a job its variables would leak into the new ones: without them, but with SLURM_CONF."""
+    from submitit.helpers import clean_env
+
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    conf = os.environ.get("SLURM_CONF")
+    with clean_env():
+        if conf is not None:
+            os.environ["SLURM_CONF"] = conf
+        yield

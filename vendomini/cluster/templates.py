@@ -1,0 +1,182 @@
+"""The sbatch templates in ``slurm/``: read here, so that one file says how a job runs, by hand and through ``submit``.
+
+Above the marker stand ``#SBATCH`` lines, which become submitit's parameters, and shell lines, which become the job's
+setup. Below it stands the command of a job started by hand; ``submit`` brings its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from vendomini.cluster.slurm import minutes
+from vendomini.config.shipped import shipped
+from vendomini.errors import ConfigError
+
+MARKER = "# ---- the job itself:"
+"""The line that begins so ends what ``submit`` reads."""
+
+GPU_COUNTS = (0, 1, 2, 4, 8)
+"""There is one template for each."""
+
+_SHORT = {
+    "A": "account", "C": "constraint", "G": "gpus", "J": "job-name", "L": "licenses", "N": "nodes",
+    "c": "cpus-per-task", "e": "error", "n": "ntasks", "o": "output", "p": "partition", "q": "qos", "t": "time",
+    "w": "nodelist", "x": "exclude",
+}  # fmt: skip
+_REPLACED = {"job-name", "output", "error", "open-mode"}
+"""For a job started by hand; a submission sets its own."""
+
+_CARRIED = {
+    "account", "acctg-freq", "begin", "clusters", "comment", "constraint", "contiguous", "core-spec",
+    "cores-per-socket", "cpu-freq", "cpus-per-gpu", "cpus-per-task", "deadline", "delay-boot", "distribution",
+    "exclude", "exclusive", "export", "gpu-bind", "gpu-freq", "gpus-per-node", "gres", "gres-flags", "hint",
+    "kill-on-invalid-dep", "licenses",
+    "mail-type", "mail-user", "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nice",
+    "no-requeue", "nodelist", "oversubscribe", "partition", "prefer", "priority", "profile", "propagate", "qos",
+    "requeue", "reservation", "sockets-per-node", "switches", "thread-spec", "threads-per-core", "tmp", "wckey",
+}  # fmt: skip
+"""Passed on to sbatch as they are."""
+
+_OURS = {
+    "array": "submit makes the arrays itself",
+    "dependency": "use `vendomini submit --after`",
+    "gpus": "write --gpus-per-node, so that all of a model's GPUs are in one node",
+    "gpus-per-task": "write --gpus-per-node",
+    "chdir": "jobs run in the folder they are submitted from",
+}
+_ONE = {
+    "nodes": "one job runs one model on one node",
+    "ntasks": "one job is one process",
+    "ntasks-per-node": "one job is one process",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One sbatch file.
+
+    Attributes:
+        gpus: GPUs of a job.
+        minutes: its time limit.
+        signal_s: seconds before the limit at which the job is told to stop.
+        options: the other directives, by their long names; True where one has no value.
+        setup: shell lines that run before the job's command.
+    """
+
+    path: Path
+    gpus: int
+    minutes: int
+    signal_s: int
+    options: dict[str, str | bool]
+    setup: tuple[str, ...]
+
+
+def load_template(gpus: int, folder: Path | None = None) -> Template:
+    """The template of a GPU count.
+
+    Args:
+        folder: where the templates are; by default ``slurm/`` here, then the shipped ones.
+
+    Raises:
+        ConfigError: it is missing, or says something that can't be carried over into a submission.
+    """
+    folders = [folder] if folder else [Path("slurm"), shipped("slurm")]
+    path = next((f / f"gpu{gpus}.sbatch" for f in folders if (f / f"gpu{gpus}.sbatch").is_file()), None)
+    if path is None:
+        raise ConfigError(f"there is no template gpu{gpus}.sbatch in {' or '.join(map(str, folders))}")
+    template = parse_template(path, path.read_text())
+    if template.gpus != gpus:
+        raise ConfigError(f"{path} asks for {template.gpus} GPUs, but its name says {gpus}: mend --gpus-per-node")
+    return template
+
+
+def parse_template(path: Path, text: str) -> Template:
+    """Raises:
+    ConfigError: names the line.
+    """
+    above, marker, _ = text.partition(f"\n{MARKER}")
+    if not marker:
+        raise ConfigError(f"{path} has no line that begins with {MARKER!r}: submit can't tell setup from command")
+    directives, setup = _split(path, above.splitlines())
+    options: dict[str, str | bool] = {}
+    own = {"time": "", "signal": ""}
+    for line, (name, value) in directives.items():
+        place = f"{path} line {line}"
+        if name in own:
+            own[name] = value or ""
+        elif name in _CARRIED:
+            options[name] = True if value is None else value
+        elif name in _OURS:
+            raise ConfigError(f"{place}: --{name} can't be used here: {_OURS[name]}")
+        elif name in _ONE:
+            if value != "1":
+                raise ConfigError(f"{place}: --{name}={value}: {_ONE[name]}, so it must be 1")
+        elif name not in _REPLACED:
+            raise ConfigError(f"{place}: sbatch has no option --{name}{_near(name)}")
+    return Template(path, _gpus(options), _time(path, own["time"]), _signal(path, own["signal"]), options, setup)
+
+
+def _split(path: Path, lines: list[str]) -> tuple[dict[int, tuple[str, str | None]], tuple[str, ...]]:
+    """Directives by line number, and every line from the first command on."""
+    directives: dict[int, tuple[str, str | None]] = {}
+    setup: list[str] = []
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#SBATCH"):
+            if setup:
+                raise ConfigError(f"{path} line {number}: sbatch ignores #SBATCH lines after a command: move it up")
+            directives[number] = _directive(f"{path} line {number}", line)
+        elif setup or (line.strip() and not line.startswith("#")):
+            setup.append(line)
+    return directives, tuple("\n".join(setup).rstrip().splitlines())
+
+
+def _directive(place: str, line: str) -> tuple[str, str | None]:
+    try:
+        words = shlex.split(line.removeprefix("#SBATCH"), comments=True)
+    except ValueError as exc:
+        raise ConfigError(f"{place}: {exc} in {line!r}") from exc
+    match = re.fullmatch(r"--([a-z-]+)(?:=(.*))?|-(\w)(.+)?", words[0]) if words else None
+    if match is None or len(words) > 2:
+        raise ConfigError(f"{place}: expected one option, as in #SBATCH --time=24:00:00, not {line!r}")
+    long, long_value, short, short_value = match.groups()
+    name = long or _SHORT.get(short, short)
+    value = long_value if long_value is not None else short_value
+    return name, words[1] if len(words) == 2 and value is None else value
+
+
+def _near(name: str) -> str:
+    known = [*_CARRIED, *_REPLACED, "time", "signal", "nodes", "ntasks-per-node"]
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean --{near[0]}?" if near else " that can be carried over into a submission"
+
+
+def _gpus(options: dict[str, str | bool]) -> int:
+    """From ``--gpus-per-node=4``, ``--gpus-per-node=a100:4`` or ``--gres=gpu:a100:4``."""
+    asked = str(options.get("gpus-per-node") or _gres_gpus(str(options.get("gres", ""))) or "0")
+    last = asked.rsplit(":", 1)[-1]
+    return int(last) if last.isdigit() else 1
+
+
+def _gres_gpus(gres: str) -> str:
+    return next((one for one in gres.split(",") if one == "gpu" or one.startswith("gpu:")), "")
+
+
+def _time(path: Path, text: str) -> int:
+    limit = minutes(text)
+    if not limit:
+        raise ConfigError(f"{path}: it needs a time limit such as #SBATCH --time=24:00:00, not {text or 'none'!r}")
+    return limit
+
+
+def _signal(path: Path, text: str) -> int:
+    match = re.fullmatch(r"(?:SIG)?USR2@(\d+)", text)
+    if match is None:
+        raise ConfigError(
+            f"{path}: it needs #SBATCH --signal=USR2@<seconds>, which tells a job to stop before its time is up, "
+            f"not {text or 'none'!r}"
+        )
+    return int(match.group(1))
