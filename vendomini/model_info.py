@@ -1,11 +1,121 @@
-"""What a model needs, from its own files: weights, keys and values, heads, and on how many GPUs that fits."""
+"""What a model needs, from its own files: weights, keys and values, heads; and on how many GPUs that fits.
+
+Nothing is guessed from a model's name. A model whose files are not here is unknown, and ``engine.gpus`` must say what
+we can't.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import struct
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vendomini.errors import EngineUnavailable
 from vendomini.probe import Capabilities
+
+GIB = 1 << 30
+OVERHEAD = 2 * GIB
+"""Per GPU, besides weights and KV: CUDA context, activations, graphs. An allowance, not a measurement."""
+
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+"""Of an element of a safetensors data type; the 8-bit floats have names of their own, all of one byte."""
+
+GROWING = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Layer types that keep keys and values; the others (linear attention, Mamba) have a state of fixed size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A model as its files describe it.
+
+    Attributes:
+        parameters: None where the weights are packed (quantised), so that they can't be counted.
+        weight_bytes: of all weights as stored.
+        layer_kv_bytes: of the keys and values of one token in one layer, as vLLM stores them (MLA: the latent).
+        windows: for each layer that keeps keys and values, how many tokens it keeps at most; None for all.
+        context_length: positions the model was made for.
+    """
+
+    name: str
+    parameters: int | None
+    weight_bytes: int
+    layer_kv_bytes: int
+    windows: tuple[int | None, ...]
+    attention_heads: int
+    kv_heads: int
+    context_length: int | None
+    experts: int = 0
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Keys and values of a conversation of so many tokens."""
+        kept = sum(tokens if window is None else min(tokens, window) for window in self.windows)
+        return kept * self.layer_kv_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Of the next token of a short conversation."""
+        return self.kv_bytes(1)
+
+    def tensor_parallel_sizes(self, gpus: int) -> list[int]:
+        """Numbers of GPUs, up to ``gpus``, that the attention heads divide among."""
+        return [size for size in range(1, gpus + 1) if self.attention_heads % size == 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a model fits on some GPUs.
+
+    Attributes:
+        gpus: how many of them are used: the largest number that the heads divide among.
+        room: bytes left for keys and values; negative if the weights alone are too much.
+        conversations: how many of the asked length fit into that room.
+        arithmetic: the sum, as a line to show.
+    """
+
+    gpus: int
+    room: int
+    conversations: int
+    arithmetic: str
+
+    @property
+    def fits(self) -> bool:
+        return self.conversations >= 1
+
+
+def fit(facts: ModelFacts, *, gpus: int, memory: int, tokens: int, utilization: float = 0.9) -> Fit:
+    """The arithmetic of vLLM's memory: what the GPUs give, less weights and overhead, is for keys and values.
+
+    Args:
+        memory: bytes of one GPU.
+        tokens: of one conversation.
+        utilization: ``engine.gpu_memory_utilization``.
+    """
+    used = facts.tensor_parallel_sizes(gpus)[-1]
+    room = int(used * (memory * utilization - OVERHEAD)) - facts.weight_bytes
+    # Fewer KV heads than GPUs: each GPU keeps a whole head all the same.
+    conversation = facts.kv_bytes(tokens) * max(1, math.ceil(used / facts.kv_heads))
+    arithmetic = (
+        f"{used} x ({_gib(memory)} x {utilization:g} - {_gib(OVERHEAD)}) - {_gib(facts.weight_bytes)} weights "
+        f"= {_gib(room)} for KV; {_gib(conversation)} for {tokens} tokens"
+    )
+    return Fit(used, room, max(0, room // conversation) if conversation else 0, arithmetic)
+
+
+def smallest_fit(
+    facts: ModelFacts, *, memory: int, tokens: int, conversations: int = 1, most: int = 64, utilization: float = 0.9
+) -> Fit | None:
+    """The fewest GPUs that hold the model and so many conversations; None if ``most`` of them don't."""
+    for gpus in facts.tensor_parallel_sizes(most):
+        found = fit(facts, gpus=gpus, memory=memory, tokens=tokens, utilization=utilization)
+        if found.conversations >= conversations:
+            return found
+    return None
+
+
+# ------------------------------------------------------------------------------------ the model's files
 
 
 def locate(name: str, revision: str | None, capabilities: Capabilities) -> Path | None:
@@ -35,3 +145,94 @@ def _snapshot(repository: Path, revision: str) -> Path | None:
     commit = ref.read_text().strip() if ref.is_file() else revision
     folder = repository / "snapshots" / commit
     return folder if (folder / "config.json").is_file() else None
+
+
+def model_facts(name: str, revision: str | None, capabilities: Capabilities) -> ModelFacts:
+    """Reads the model's ``config.json`` and the index or headers of its safetensors.
+
+    Raises:
+        EngineUnavailable: the files are not here, or do not say what is needed. The sentence says what to do.
+    """
+    folder = locate(name, revision, capabilities)
+    if folder is None:
+        raise EngineUnavailable(
+            f"{name} is not in the Hugging Face cache, so its size is unknown: "
+            f"run `vendomini prefetch {name}`, or set engine.gpus"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        weight_bytes, parameters = _weights(folder)
+        return _facts(name, config, weight_bytes, parameters)
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as exc:
+        raise EngineUnavailable(
+            f"the files of {name} in {folder} don't tell its size ({exc}): set engine.gpus"
+        ) from exc
+
+
+def _facts(name: str, config: dict[str, Any], weight_bytes: int, parameters: int | None) -> ModelFacts:
+    text = config.get("text_config") or config
+    heads = int(text["num_attention_heads"])
+    kv_heads = int(text.get("num_key_value_heads") or heads)
+    quantised = "quantization_config" in config or "quantization_config" in text
+    return ModelFacts(
+        name=name,
+        parameters=None if quantised else parameters,
+        weight_bytes=weight_bytes,
+        layer_kv_bytes=_layer_kv_bytes(text, heads, kv_heads, config),
+        windows=_windows(text),
+        attention_heads=heads,
+        kv_heads=1 if "kv_lora_rank" in text else kv_heads,
+        context_length=text.get("max_position_embeddings"),
+        experts=int(text.get("num_local_experts") or text.get("num_experts") or text.get("n_routed_experts") or 0),
+    )
+
+
+def _layer_kv_bytes(text: dict[str, Any], heads: int, kv_heads: int, config: dict[str, Any]) -> int:
+    dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype") or "")
+    size = 4 if "32" in dtype and "float" in dtype else 2
+    if "kv_lora_rank" in text:  # multi-head latent attention: one latent and one rotary key for all heads
+        return (int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim") or 0)) * size
+    head_dim = int(text.get("head_dim") or int(text["hidden_size"]) // heads)
+    return 2 * kv_heads * head_dim * size
+
+
+def _windows(text: dict[str, Any]) -> tuple[int | None, ...]:
+    layers = int(text["num_hidden_layers"])
+    window = text.get("sliding_window")
+    if text.get("use_sliding_window") is False:
+        window = None
+    kinds = text.get("layer_types")
+    if kinds is None:
+        return (int(window) if window else None,) * layers
+    chunk = text.get("attention_chunk_size")
+    sizes = {"full_attention": None, "sliding_attention": window, "chunked_attention": chunk}
+    return tuple(sizes[kind] for kind in kinds if kind in GROWING)
+
+
+def _weights(folder: Path) -> tuple[int, int | None]:
+    """Bytes and number of all weights: from the headers of the files that are here, else from their index."""
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        described = json.loads(index.read_text())
+        files = [folder / name for name in sorted(set(described["weight_map"].values()))]
+        if not all(file.is_file() for file in files):
+            return int(described["metadata"]["total_size"]), described["metadata"].get("total_parameters")
+    if not files:
+        raise ValueError("no safetensors are here")
+    tensors = [tensor for file in files for tensor in _header(file)]
+    counts = [math.prod(tensor["shape"]) for tensor in tensors]
+    sizes = [count * BYTES.get(tensor["dtype"], 1) for count, tensor in zip(counts, tensors, strict=True)]
+    return sum(sizes), sum(counts)
+
+
+def _header(file: Path) -> list[dict[str, Any]]:
+    """The tensors a safetensors file holds: 8 bytes of length, then JSON."""
+    with open(file, "rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return [entry for name, entry in header.items() if name != "__metadata__"]
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from vendomini.config import schema
 from vendomini.engines.base import Engine
 from vendomini.errors import ConfigError, EngineUnavailable, MissingExtraError
-from vendomini.model_info import locate
+from vendomini.model_info import fit, locate, model_facts
 from vendomini.probe import Capabilities, probe
 
 Say = Callable[[str], None]
@@ -49,17 +49,17 @@ async def start_engine(
     if capabilities is None:
         capabilities = await asyncio.to_thread(probe)
     locate(model.name, model.revision, capabilities)
-    rejected: dict[str, str] = {}
     asked = wants_vllm(engine, os.environ)
     refusal = vllm_refusal(engine, os.environ, capabilities)
+    if refusal is None and not asked:
+        refusal = too_large(model, engine, capabilities)
     if refusal is None or asked:
         started = await _try_vllm(model, engine, capabilities, refusal, say)
         if isinstance(started, Engine):
             return started
         refusal = started
-    rejected["vllm"] = refusal
     fallback = await _start(_hugging_face(model, engine, capabilities, say))
-    fallback.info = dataclasses.replace(fallback.info, rejected=rejected)
+    fallback.info = dataclasses.replace(fallback.info, rejected={"vllm": refusal})
     return fallback
 
 
@@ -108,6 +108,28 @@ def vllm_refusal(engine: schema.EngineConfig, environ: Mapping[str, str], capabi
     if capability < VLLM_CAPABILITY:
         return f"vLLM needs GPU compute capability >= {VLLM_CAPABILITY}, this is {capability}"
     return None
+
+
+def too_large(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities) -> str | None:
+    """Why the model can't fit on the GPUs here, with the sum; None if it does, or if its size is unknown.
+
+    Saves the minutes that vLLM takes to find out. Who asks for vLLM by name gets it tried all the same.
+    """
+    gpus = capabilities.gpus.devices[: engine.gpus]
+    if not gpus:
+        return None
+    try:
+        facts = model_facts(model.name, model.revision, capabilities)
+    except EngineUnavailable:
+        return None
+    found = fit(
+        facts,
+        gpus=len(gpus),
+        memory=min(gpu.memory for gpu in gpus),
+        tokens=engine.max_model_len or model.context_length,
+        utilization=engine.gpu_memory_utilization,
+    )
+    return None if found.fits else f"the model leaves no room for keys and values: {found.arithmetic}"
 
 
 async def _try_vllm(

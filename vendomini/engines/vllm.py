@@ -19,6 +19,7 @@ from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, Sampl
 from vendomini.engines.vllm_process import HostProcess, root_cause
 from vendomini.engines.vllm_protocol import Abort, Done, Generate, Ready, Refused, pack_ids
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.model_info import GIB, model_facts
 from vendomini.probe import Capabilities
 
 RESTARTS = 1
@@ -194,14 +195,36 @@ class VllmEngine(Engine):
         return self._capabilities.package("vllm").platform == "cpu"
 
     def _tensor_parallel_size(self) -> int:
-        return 1
+        """All GPUs of the job, or as many as the model's attention heads divide among."""
+        gpus = len(self._capabilities.gpus.devices[: self._engine.gpus])
+        if self._on_cpu or gpus <= 1:
+            return 1
+        try:
+            facts = model_facts(self._model.name, self._model.revision, self._capabilities)
+        except EngineUnavailable:
+            return gpus
+        used = facts.tensor_parallel_sizes(gpus)[-1]
+        if used < gpus:
+            self._say(f"[*] {facts.attention_heads} attention heads: using {used} of {gpus} GPUs")
+        return used
 
     def _environ(self) -> dict[str, str]:
-        environ = dict(os.environ)
-        environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values."""
+        environ = {"VLLM_NO_USAGE_STATS": "1", **os.environ}
         if self._on_cpu:
-            environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._cpu_kv_gib()))
         return environ
+
+    def _cpu_kv_gib(self) -> int:
+        """What the episodes in flight need at most, within a third of the machine's memory; whole GiB, at least 1."""
+        ceiling = max(1, self._capabilities.memory // 3 // GIB)
+        try:
+            facts = model_facts(self._model.name, self._model.revision, self._capabilities)
+        except EngineUnavailable:
+            return ceiling
+        tokens = self._engine.max_model_len or self._model.context_length
+        needed = (self._engine.max_num_seqs or CPU_SEQS) * facts.kv_bytes(tokens)
+        return min(ceiling, 1 + needed // GIB)
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:
