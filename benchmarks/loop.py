@@ -1,0 +1,67 @@
+"""Speed of the loop without a model: prompt, parse, world, measures, log on disk, with the scripted engine.
+
+    python benchmarks/loop.py
+
+prints steps per second on one core for 500-step and 5,000-step episodes, in turns so that both meet the same machine,
+and the ratio of the two: it is 1 where a step costs the same however long the episode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from vendomini.config import expand, load_config
+from vendomini.config.schema import EngineConfig
+from vendomini.engines.resolve import start_engine
+from vendomini.records import Results
+from vendomini.runner import Counters, Stop
+from vendomini.runner.episode import Episode
+
+
+def steps_per_second(control: str, max_steps: int, episodes: int, p_shock: float) -> float:
+    """Of ``episodes`` whole runs, one after another, set-up of the process not counted."""
+    overrides = [
+        f"agent.model.name=scripted/{control}",
+        f"simulation.max_steps={max_steps}",
+        f"pe_induction.p_shock={p_shock}",
+        f"experiment.replications={episodes}",
+    ]
+    specs = list(expand(load_config("configs/base.yaml", overrides)))
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_run(specs, Results(Path(folder))))
+
+
+async def _run(specs, results: Results) -> float:
+    engine = await start_engine(specs[0].config().agent.model, EngineConfig())
+    counters = Counters()
+    began = time.perf_counter()
+    for spec in specs:
+        await Episode(spec, results.run(spec.run_id), engine, counters).run(Stop())
+    return counters.steps / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--control", default="oracle")
+    parser.add_argument("--p-shock", type=float, default=0.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    steps_per_second(arguments.control, 500, 2, arguments.p_shock)  # warm
+    short, long = [], []
+    for _ in range(arguments.rounds):
+        short.append(steps_per_second(arguments.control, 500, 10, arguments.p_shock))
+        long.append(steps_per_second(arguments.control, 5000, 1, arguments.p_shock))
+    ratio = statistics.median(b / a for a, b in zip(short, long, strict=True))
+    print(f"scripted/{arguments.control}, p_shock {arguments.p_shock:g}, median of {arguments.rounds} rounds")
+    print(f"  500-step episodes   {statistics.median(short):10,.0f} steps/s")
+    print(f"  5,000-step episodes {statistics.median(long):10,.0f} steps/s")
+    print(f"  ratio               {ratio:10.2f}")
+
+
+if __name__ == "__main__":
+    main()
