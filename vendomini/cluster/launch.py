@@ -16,7 +16,7 @@ from vendomini.cluster.slurm import minutes
 from vendomini.cluster.submit import Request, Submission, prepare, scripts, submit
 from vendomini.config import Phase, expand, load_config, select
 from vendomini.config.shipped import find_phase
-from vendomini.errors import UsageError
+from vendomini.errors import ResultsError, UsageError
 from vendomini.records import Results
 
 
@@ -69,6 +69,27 @@ class Outcome:
 def results_of(phase: Phase, folder: Path | None) -> Results:
     """Where a phase's results are, by the same rule as ``vendomini run``."""
     return Results(folder or Path("results") / phase.name)
+
+
+def folders_of(names: Iterable[str], results: Path | None) -> list[Results]:
+    """The results folders of some phases, of all, or the one given.
+
+    Raises:
+        ConfigError: a name stands for nothing.
+        ResultsError: nothing was run or submitted.
+    """
+    if results is not None:
+        return [Results(results)]
+    root = Path("results")
+    phases = load_phases(names, (), None)
+    wanted = [results_of(phase, None) for phase in phases] or [Results(folder) for folder in sorted(root.glob("*"))]
+    found = [folder for folder in wanted if folder.plans.is_dir()]
+    if not found:
+        what = ", ".join(str(folder.root) for folder in wanted) if phases else str(root)
+        raise ResultsError(
+            f"nothing was run or submitted here ({what}): see vendomini submit --help, or name --results"
+        )
+    return found
 
 
 def load_phases(names: Iterable[str], overrides: Sequence[str], results: Path | None) -> list[Phase]:

@@ -1,0 +1,41 @@
+"""``vendomini cancel``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def cancel(
+    phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files.")] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
+    ] = None,
+    submission: Annotated[
+        str | None, typer.Option("--submission", help="Only this one, as status names it. [default: all]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Stop the live jobs of phases. What is logged stays, and the next submit goes on from there.
+
+    Example:
+
+      vendomini cancel phase1
+    """
+    from vendomini.cli.output import console, print_json
+    from vendomini.cluster.cancel import cancel_all
+    from vendomini.cluster.launch import folders_of
+    from vendomini.errors import UsageError
+
+    if not phases and results is None:
+        raise UsageError("say what to cancel: vendomini cancel phase1")
+    cancelled = {str(f.root): [t.name for t in cancel_all(f, submission)] for f in folders_of(phases or (), results)}
+    if as_json:
+        print_json(cancelled)
+        return
+    for folder, names in cancelled.items():
+        console().print(
+            f"{folder}: {len(names):,} jobs cancelled" if names else f"{folder}: nothing was live", markup=False
+        )

@@ -1,0 +1,39 @@
+"""``vendomini logs``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A run id, a job as status names it, or a SLURM job id (123_4).")],
+    results: Annotated[
+        Path | None, typer.Option("--results", "-r", help="Results folder. [default: all in results]")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the job ends.")] = False,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only so many lines of its end.")] = None,
+) -> None:
+    """Print the log of a run's or a shard's job.
+
+    Examples:
+
+      vendomini logs Qwen3-32B-p0.3-s0-1f0c2d9e8b7a6543 --follow
+
+      vendomini logs 4711_3 -n 20
+    """
+    from vendomini.cluster.launch import folders_of
+    from vendomini.cluster.logs import find_log, follow_log
+    from vendomini.cluster.status import tail
+
+    folders = folders_of((), results)
+    log = find_log(name, folders)
+    if lines is not None:
+        sys.stdout.write("\n".join(tail(log, lines)) + "\n")
+        return
+    for text in follow_log(log, folders if follow else ()):
+        sys.stdout.write(text)
+        sys.stdout.flush()

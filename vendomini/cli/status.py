@@ -1,0 +1,102 @@
+"""``vendomini status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vendomini.cluster.status import Status
+
+SHOWN = 5
+"""Failed runs and lost jobs listed; --json lists all."""
+
+
+def status(
+    phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files. [default: all]")] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every --interval seconds, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Show what is done, running, waiting and failed, and which jobs are live.
+
+    Reads the run files, asks the queue once, and accounting only for jobs that ended early; works without either.
+
+    Examples:
+
+      vendomini status
+
+      vendomini status phase1 --watch
+    """
+    import time
+
+    from vendomini.cli.output import console, print_json
+    from vendomini.cluster.launch import folders_of
+    from vendomini.cluster.status import status as look
+
+    while True:
+        found = [look(folder) for folder in folders_of(phases or (), results)]
+        if as_json:
+            print_json([one.as_json() for one in found])
+        else:
+            out = console()
+            if watch:
+                out.clear()
+            for one in found:
+                _print(one, out)
+        if not watch:
+            return
+        time.sleep(interval)
+
+
+def _print(one: Status, out: Console) -> None:
+    out.print(f"{one.name}: {one.done:,} of {one.runs:,} runs done ({one.results})", markup=False, style="bold")
+    counts = {
+        "crashed": one.crashed,
+        "censored": one.censored,
+        "running": one.running,
+        "waiting in the queue": one.waiting,
+        "failed": len(one.failed),
+        "damaged": len(one.damaged),
+        "interrupted": one.interrupted,
+        "not begun": one.open,
+    }
+    out.print("  " + ", ".join(f"{number:,} {word}" for word, number in counts.items() if number), markup=False)
+    if one.tokens_s is not None and one.eta_s is not None:
+        out.print(f"  {one.tokens_s:,.0f} tokens/s, about {one.eta_s / 3600:,.1f} h to go", markup=False)
+    for line in _job_lines(one):
+        out.print(f"  {line}", markup=False)
+    for run_id, why in [*one.failed.items(), *one.damaged.items()][:SHOWN]:
+        out.print(f"  [WARNING] {run_id}: {why}", markup=False)
+    for job in one.lost[:SHOWN]:
+        out.print(
+            f"  [WARNING] job {job['job']} left {job['unfinished']} runs ({job['ended']}): {job['log']}", markup=False
+        )
+        for line in job["last_lines"]:
+            out.print(f"      {line}", markup=False)
+    if one.queue_problem:
+        out.print(f"  (the queue was not asked: {one.queue_problem})", markup=False)
+    elif one.done < one.runs and not one.running + one.waiting:
+        out.print("  Nothing is live: the same vendomini submit sends what is missing.", markup=False)
+
+
+def _job_lines(one: Status) -> list[str]:
+    """Live jobs, those in the same state for the same reason together."""
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for job in one.jobs:
+        kinds.setdefault((job["state"], job["reason"], job["model"]), []).append(job["slurm_job"])
+    return [
+        f"{len(names):,} jobs {state.lower()}{f' ({reason})' if reason else ''}, {model}: {_some(names)}"
+        for (state, reason, model), names in kinds.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")

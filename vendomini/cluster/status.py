@@ -1,0 +1,187 @@
+"""Where a phase stands. The run files are the truth; the queue says what is live; accounting only why a job ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vendomini.cluster.ledger import Job, job_ids, jobs_of
+from vendomini.cluster.slurm import ended, queue
+from vendomini.errors import ClusterError, CorruptRecordError, ResultsError
+from vendomini.records import Results, RunSummary
+
+FRESH_S = 900.0
+"""A log written to within this time belongs to a run in progress, also where no queue says so."""
+
+TAIL = 3
+"""Lines of a log that are shown with a failure."""
+
+
+@dataclass(slots=True)
+class Status:
+    """One results folder.
+
+    Attributes:
+        crashed, censored: ended runs with the event, and without it.
+        failed: run id → why; the next submit tries them again.
+        damaged: run id → what is wrong with its files.
+        running, waiting: unfinished runs of live jobs, and runs in progress here.
+        interrupted: begun, unfinished, and nobody has them.
+        open: never begun, and nobody has them.
+        tokens_s: completion tokens per second, of the runs now in progress.
+        eta_s: seconds until the live runs have ended.
+        jobs: live jobs.
+        lost: jobs that ended and left runs unfinished, with the reason where accounting tells.
+        queue_problem: why the queue could not be asked.
+    """
+
+    name: str
+    results: str
+    crashed: int = 0
+    censored: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+    running: int = 0
+    waiting: int = 0
+    interrupted: int = 0
+    open: int = 0
+    tokens_s: float | None = None
+    eta_s: float | None = None
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    queue_problem: str = ""
+
+    @property
+    def done(self) -> int:
+        return self.crashed + self.censored
+
+    @property
+    def runs(self) -> int:
+        unfinished = len(self.failed) + len(self.damaged) + self.running + self.waiting + self.interrupted + self.open
+        return self.done + unfinished
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "done": self.done, "runs": self.runs}
+
+
+def status(results: Results) -> Status:
+    """Reads every summary, asks the queue once, and accounting at most once.
+
+    Raises:
+        ResultsError: there is nothing here.
+    """
+    if not results.root.is_dir():
+        raise ResultsError(f"there are no results in {results.root}: nothing was run or submitted there")
+    manifests = results.manifests()
+    found = Status(name=manifests[-1].name if manifests else results.root.name, results=str(results.root))
+    try:
+        tasks = queue(array.job_name for manifest in manifests for array in manifest.arrays)
+    except ClusterError as exc:
+        tasks, found.queue_problem = [], str(exc)
+    jobs = jobs_of(results, manifests, tasks)
+    owner = {run_id: job for job in jobs for run_id in job.shard.run_ids}  # the newest submission wins
+    owner |= {run_id: job for job in jobs if job.task for run_id in job.shard.run_ids}
+    _count(found, results, owner, set(results.run_ids()))
+    _list_jobs(found, results, jobs, owner)
+    return found
+
+
+def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> None:
+    """Sorts every known run into one of the states."""
+    ended_runs: list[RunSummary] = []
+    for run_id in begun.union(owner):
+        try:
+            summary = results.summary(run_id) if run_id in begun else None
+        except CorruptRecordError as exc:
+            found.damaged[run_id] = str(exc)
+            continue
+        if summary is not None and summary.finished:
+            ended_runs.append(summary)
+            if summary.event_observed:
+                found.crashed += 1
+            else:
+                found.censored += 1
+            continue
+        job = owner.get(run_id)
+        if job and job.task:
+            if job.task.state == "RUNNING" and run_id in begun and summary is None:
+                found.running += 1
+            else:
+                found.waiting += 1
+        elif summary is not None:
+            found.failed[run_id] = summary.reason or "unknown"
+        elif run_id not in begun:
+            found.open += 1
+        elif _is_fresh(results.run(run_id).steps):
+            found.running += 1
+        else:
+            found.interrupted += 1
+    _forecast(found, ended_runs)
+
+
+def _forecast(found: Status, ended_runs: list[RunSummary]) -> None:
+    """From what a run took on average, and how many are in progress."""
+    whole = [run for run in ended_runs if run.attempt == 1]
+    seconds = sum(run.seconds for run in whole)
+    if found.running and seconds > 0:
+        found.tokens_s = found.running * sum(run.completion_tokens for run in whole) / seconds
+        found.eta_s = (found.running + found.waiting) * seconds / len(whole) / found.running
+
+
+def _list_jobs(found: Status, results: Results, jobs: list[Job], owner: dict[str, Job]) -> None:
+    unfinished: dict[str, int] = {}
+    for run_id, job in owner.items():
+        if job.task is None and not (results.run(run_id).summary.exists() and run_id not in found.failed):
+            unfinished[job.name] = unfinished.get(job.name, 0) + 1
+    found.jobs = [
+        {
+            "job": job.name,
+            "slurm_job": job.task.name,
+            "state": job.task.state,
+            "reason": job.task.reason if job.task.reason != "None" else "",
+            "model": job.shard.model,
+            "runs": len(job.shard.run_ids),
+        }
+        for job in jobs
+        if job.task
+    ]
+    lost = [job for job in jobs if job.name in unfinished]
+    reasons = ended(i for folder in {job.folder for job in lost} for i in job_ids(folder)) if lost else {}
+    found.lost = [
+        {
+            "job": job.name,
+            "unfinished": unfinished[job.name],
+            "ended": next((reasons[name] for name in _slurm_names(job) if name in reasons), "no accounting"),
+            "log": str(job.log() or ""),
+            "last_lines": tail(job.log(), TAIL),
+        }
+        for job in lost
+    ]
+
+
+def _slurm_names(job: Job) -> list[str]:
+    """What sacct may call it."""
+    ids = job_ids(job.folder)
+    return [f"{i}_{job.index}" for i in ids] + ids
+
+
+def _is_fresh(log: Path) -> bool:
+    try:
+        return time.time() - log.stat().st_mtime < FRESH_S
+    except OSError:
+        return False
+
+
+def tail(log: Path | None, lines: int) -> list[str]:
+    """The last lines of a file; reads its end only."""
+    if log is None:
+        return []
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 400 * lines))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
