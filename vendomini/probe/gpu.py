@@ -17,6 +17,7 @@ def find_gpus(environ: Mapping[str, str]) -> Gpus:
     if answer is None:
         return Gpus(reason=f"{reason}: no NVIDIA driver here" if "not installed" in reason else reason)
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.count(",") == 6]
+    rows = [row for row in rows if row[0].isdigit()]
     visible, reason = _visible(rows, environ.get("CUDA_VISIBLE_DEVICES"))
     devices = tuple(_gpu(row) for row in visible)
     driver = rows[0][6] if rows else None

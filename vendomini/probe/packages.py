@@ -25,6 +25,9 @@ DISTRIBUTIONS = {
 }
 """Our name → the distributions that bring it. flash-attn 4 imports as ``flash_attn`` too: only the name tells."""
 
+OLDEST = {"torch": (2, 6), "transformers": (5, 0), "vllm": (0, 19), "flash_attn": (2, 3, 3), "xgrammar": (0, 1, 20)}
+"""Versions that the engines need."""
+
 TRIALS = {
     "flash_attn": "from flash_attn import flash_attn_func, flash_attn_varlen_func",
     "flash_attn_3": "from flash_attn_interface import flash_attn_func",
@@ -41,9 +44,9 @@ def find_package(name: str) -> Package:
             found = importlib.metadata.distribution(distribution)
         except importlib.metadata.PackageNotFoundError:
             continue
-        mismatch = _torch_mismatch(found)
+        fault = _too_old(name, found.version) or _torch_mismatch(found)
         platform = _platform(name, distribution, found.version)
-        return Package(name, found.version, not mismatch, mismatch or "installed", platform)
+        return Package(name, found.version, not fault, fault or "installed", platform)
     return Package(name)
 
 
@@ -80,6 +83,12 @@ def _torch_platform() -> str:
         if match := re.search(rf"^{name}\s*(?::[^=]*)?=\s*'([^']+)'", text, re.MULTILINE):
             return f"{name} {match.group(1)}"
     return "cpu"
+
+
+def _too_old(name: str, version: str) -> str:
+    oldest = OLDEST.get(name, ())
+    release = tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[: len(oldest)])
+    return f"is too old: {'.'.join(map(str, oldest))} is needed" if release < oldest else ""
 
 
 def _torch_mismatch(found: importlib.metadata.Distribution) -> str:

@@ -1,8 +1,4 @@
-"""What a model needs, from its own files: weights, keys and values, heads; and on how many GPUs that fits.
-
-Nothing is guessed from a model's name. A model whose files are not here is unknown, and ``engine.gpus`` must say what
-we can't.
-"""
+"""What a model is, from its own ``config.json`` and the headers or the index of its safetensors."""
 
 from __future__ import annotations
 
@@ -15,10 +11,6 @@ from typing import Any
 
 from vendomini.errors import EngineUnavailable
 from vendomini.probe import Capabilities
-
-GIB = 1 << 30
-OVERHEAD = 2 * GIB
-"""Per GPU, besides weights and KV: CUDA context, activations, graphs. An allowance, not a measurement."""
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Of an element of a safetensors data type; the 8-bit floats have names of their own, all of one byte."""
@@ -62,60 +54,6 @@ class ModelFacts:
     def tensor_parallel_sizes(self, gpus: int) -> list[int]:
         """Numbers of GPUs, up to ``gpus``, that the attention heads divide among."""
         return [size for size in range(1, gpus + 1) if self.attention_heads % size == 0]
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Whether a model fits on some GPUs.
-
-    Attributes:
-        gpus: how many of them are used: the largest number that the heads divide among.
-        room: bytes left for keys and values; negative if the weights alone are too much.
-        conversations: how many of the asked length fit into that room.
-        arithmetic: the sum, as a line to show.
-    """
-
-    gpus: int
-    room: int
-    conversations: int
-    arithmetic: str
-
-    @property
-    def fits(self) -> bool:
-        return self.conversations >= 1
-
-
-def fit(facts: ModelFacts, *, gpus: int, memory: int, tokens: int, utilization: float = 0.9) -> Fit:
-    """The arithmetic of vLLM's memory: what the GPUs give, less weights and overhead, is for keys and values.
-
-    Args:
-        memory: bytes of one GPU.
-        tokens: of one conversation.
-        utilization: ``engine.gpu_memory_utilization``.
-    """
-    used = facts.tensor_parallel_sizes(gpus)[-1]
-    room = int(used * (memory * utilization - OVERHEAD)) - facts.weight_bytes
-    # Fewer KV heads than GPUs: each GPU keeps a whole head all the same.
-    conversation = facts.kv_bytes(tokens) * max(1, math.ceil(used / facts.kv_heads))
-    arithmetic = (
-        f"{used} x ({_gib(memory)} x {utilization:g} - {_gib(OVERHEAD)}) - {_gib(facts.weight_bytes)} weights "
-        f"= {_gib(room)} for KV; {_gib(conversation)} for {tokens} tokens"
-    )
-    return Fit(used, room, max(0, room // conversation) if conversation else 0, arithmetic)
-
-
-def smallest_fit(
-    facts: ModelFacts, *, memory: int, tokens: int, conversations: int = 1, most: int = 64, utilization: float = 0.9
-) -> Fit | None:
-    """The fewest GPUs that hold the model and so many conversations; None if ``most`` of them don't."""
-    for gpus in facts.tensor_parallel_sizes(most):
-        found = fit(facts, gpus=gpus, memory=memory, tokens=tokens, utilization=utilization)
-        if found.conversations >= conversations:
-            return found
-    return None
-
-
-# ------------------------------------------------------------------------------------ the model's files
 
 
 def locate(name: str, revision: str | None, capabilities: Capabilities) -> Path | None:
@@ -232,7 +170,3 @@ def _header(file: Path) -> list[dict[str, Any]]:
         (length,) = struct.unpack("<Q", opened.read(8))
         header = json.loads(opened.read(length))
     return [entry for name, entry in header.items() if name != "__metadata__"]
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"

@@ -1,0 +1,101 @@
+"""``vendomini doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vendomini.engines.verdicts import Advice, Verdict
+    from vendomini.probe import Capabilities
+
+MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]--[/]", "no": "[red]no[/]"}
+
+
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Recommend an engine for each model of this phase.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything found, for scripts.")] = False,
+) -> None:
+    """Show what this machine can do, why, and the command that mends what is missing.
+
+    Examples:
+
+      vendomini doctor
+
+      vendomini doctor --config configs/phases/phase1_large_models.yaml
+
+      vendomini doctor --json
+    """
+    import os
+    from dataclasses import asdict
+
+    from vendomini.cli.output import print_json
+    from vendomini.engines.verdicts import next_command, verdicts
+    from vendomini.probe import probe
+
+    advice_for = _models(config) if config else []
+    found = probe(deep=True)
+    judged = verdicts(found, os.environ)
+    advice = _advice(advice_for, found)
+    if as_json:
+        print_json(
+            {
+                "verdicts": [asdict(verdict) for verdict in judged],
+                "advice": [asdict(entry) for entry in advice],
+                "next": next_command(found),
+                "capabilities": found.as_json(),
+            }
+        )
+        return
+    _print(judged, advice, next_command(found))
+
+
+def _models(config: Path) -> list[tuple[dict[str, object], int]]:
+    """Each model section of the phase, and the longest episode it runs."""
+    from vendomini.config import load_config
+
+    phase = load_config(config)
+    model = phase.base["agent"]["model"]
+    names = phase.axes.get("agent.model.name", [model["name"]])
+    horizons = [
+        phase.base["simulation"]["max_steps"],
+        *phase.axes.get("simulation.max_steps", []),
+        *phase.config.max_steps_by_level.values(),
+    ]
+    return [({**model, "name": name}, max(horizons)) for name in names]
+
+
+def _advice(models: list[tuple[dict[str, object], int]], found: Capabilities) -> list[Advice]:
+    from vendomini.config.schema import Model
+    from vendomini.engines.verdicts import advise
+
+    return [advise(Model.model_validate(model), steps, found) for model, steps in models]
+
+
+def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from vendomini.cli.output import console
+
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "feature", "what was found"):
+        table.add_column(heading, overflow="fold")
+    for verdict in judged:
+        mend = f"\n→ {verdict.mend}" if verdict.mend else ""
+        table.add_row(MARKS[verdict.status], verdict.feature, escape(verdict.reason + mend))
+    out.print(table)
+    if advice:
+        plan = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("model", "GPUs", "Flash Attention", "vLLM", "why"):
+            plan.add_column(heading, overflow="fold")
+        for entry in advice:
+            plan.add_row(*map(escape, (entry.model, entry.gpus, entry.flash_attention, entry.vllm, entry.why)))
+        out.print()
+        out.print(plan)
+    out.print(f"\nnext: {escape(command)}")

@@ -1,0 +1,21 @@
+"""What a model needs, from its own files, and on how many GPUs that fits.
+
+Nothing is guessed from a model's name. A model whose files are not here is unknown, and ``engine.gpus`` must say what
+we can't.
+"""
+
+from vendomini.model_info.facts import ModelFacts, locate, model_facts
+from vendomini.model_info.fit import GIB, Fit, Recommendation, fit, gib, recommend, smallest_fit
+
+__all__ = [
+    "GIB",
+    "Fit",
+    "ModelFacts",
+    "Recommendation",
+    "fit",
+    "gib",
+    "locate",
+    "model_facts",
+    "recommend",
+    "smallest_fit",
+]
