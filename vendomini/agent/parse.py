@@ -25,10 +25,11 @@ MAX_SCAN = 65_536
 MAX_CANDIDATES = 32
 """Opening braces at which an object is looked for."""
 
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+
 _decode = msgspec.json.Decoder().decode
 _lenient = json.JSONDecoder(strict=False)
 _THINK = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
-_LONG_NUMBER = re.compile(r"[0-9]{19}")  # the only thing that strict JSON can say and a log can't
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 _TOOL_KEYS = ("tool", "name", "tool_name", "action", "function")
@@ -47,9 +48,7 @@ def parse_completion(text: str) -> Action:
     if type(reply) is dict and type(tool := reply.get("tool")) is str and type(reply.get("arguments")) is dict:
         thought = reply.get("thought", thinking)
         if type(thought) is str:
-            if _LONG_NUMBER.search(body):
-                reply = _clean(reply)
-            return Action("ok", tool, reply["arguments"], reply.get("prediction"), thought)
+            return Action("ok", tool, _small(reply["arguments"]), _small(reply.get("prediction")), thought)
     return _repair(body, thinking)
 
 
@@ -164,6 +163,17 @@ def _complaint(body: str) -> str:
     return "the reply holds no complete JSON object that names a tool"
 
 
+def _small(value: Any) -> Any:
+    """:func:`_clean`, for what strict JSON can say: only where it nests or holds a long number is there work to do."""
+    if type(value) is dict:
+        for item in value.values():
+            kind = type(item)
+            if kind is dict or kind is list or (kind is int and not _INT64_MIN <= item <= _INT64_MAX):
+                return _clean(value)
+        return value
+    return _clean(value)
+
+
 def _clean(value: Any, depth: int = 0) -> Any:
     """The value as a log can hold it, so that what is replayed is what was done.
 
@@ -176,7 +186,7 @@ def _clean(value: Any, depth: int = 0) -> Any:
     if value is None or kind is bool:
         return value
     if kind is int:
-        return value if -(2**63) <= value < 2**63 else _finite(value)
+        return value if _INT64_MIN <= value <= _INT64_MAX else _finite(value)
     if kind is float:
         return value if math.isfinite(value) else None
     if depth > 32:
