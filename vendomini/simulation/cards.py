@@ -101,9 +101,10 @@ class CardValidator:
         if not isinstance(sent, dict):
             raise InvalidCard("prediction must be an object")
         card: Card = {}
+        get = sent.get
         for name, check in self._fields:
-            value = sent.get(name)
-            card[name] = None if value is None else check(name, value)
+            value = get(name)
+            card[name] = value if value is None else check(name, value)
         if card["expected_success"] is None:
             raise InvalidCard("prediction needs expected_success, true or false")
         for name in self._demanded:
@@ -113,38 +114,42 @@ class CardValidator:
 
 
 def _boolean(name: str, value: Any) -> bool:
-    if isinstance(value, bool):
+    if value is True or value is False:
         return value
     raise InvalidCard(f"{name} must be true or false")
 
 
+def _integer(name: str, value: Any) -> int:
+    """As in JSON schema, 3.0 is an integer and true is not."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise InvalidCard(f"{name} must be an integer")
+    if 0 <= value <= LARGEST:
+        return value
+    raise InvalidCard(f"{name} must be between 0 and 1e9")
+
+
 def _amount(name: str, value: Any) -> int | float:
     number = _number(name, value)
-    if number < 0:
-        raise InvalidCard(f"{name} must be at least 0")
-    return number
-
-
-def _integer(name: str, value: Any) -> int:
-    number = _amount(name, value)
-    if number != int(number):
-        raise InvalidCard(f"{name} must be an integer")
-    return int(number)
+    if number >= 0:
+        return number
+    raise InvalidCard(f"{name} must be at least 0")
 
 
 def _number(name: str, value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not float and type(value) is not int:
         raise InvalidCard(f"{name} must be a number")
-    if not -LARGEST <= value <= LARGEST:  # false for not-a-number, too
-        raise InvalidCard(f"{name} must be between -1e9 and 1e9")
-    return value
+    if -LARGEST <= value <= LARGEST:  # false for not-a-number, too
+        return value
+    raise InvalidCard(f"{name} must be between -1e9 and 1e9")
 
 
 def _probability(name: str, value: Any) -> int | float:
     number = _amount(name, value)
-    if number > 1:
-        raise InvalidCard(f"{name} must be between 0 and 1")
-    return number
+    if number <= 1:
+        return number
+    raise InvalidCard(f"{name} must be between 0 and 1")
 
 
 def _texts(name: str, value: Any) -> list[str]:
@@ -201,17 +206,21 @@ def contradicts(sent: dict[str, Any], card: Card, tool: str, arguments: Any, day
         card: the validated card.
         arguments: of the call, as sent.
     """
-    if sent.get("tool", tool) != tool:
+    if "tool" in sent and sent["tool"] != tool:
         return True
     if "arguments" in sent and json_safe(sent["arguments"]) != json_safe(arguments):
         return True
-    if card["expected_success"] is False and tool in EFFECT_TOOLS:
+    if tool in EFFECT_TOOLS and card["expected_success"] is False:
         return True
     delivery = card["expected_delivery_day"]
     if delivery is not None and delivery < day:
         return True
-    expected = card.get("expected_quantity")
-    ordered = arguments.get("quantity") if isinstance(arguments, dict) else None
-    if tool != "tool_order" or expected is None or isinstance(ordered, bool) or not isinstance(ordered, int | float):
+    return tool == "tool_order" and _other_quantity(card.get("expected_quantity"), arguments)
+
+
+def _other_quantity(expected: int | None, arguments: Any) -> bool:
+    """Whether the call orders a quantity that the expected one misses by more than half of it."""
+    ordered: Any = arguments.get("quantity") if type(arguments) is dict else None
+    if expected is None or type(ordered) not in {int, float} or not 0 <= ordered <= LARGEST:
         return False
-    return -LARGEST <= ordered <= LARGEST and bool(abs(expected - ordered) > 0.5 * abs(ordered))
+    return bool(abs(expected - ordered) > 0.5 * ordered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
+from itertools import zip_longest
 
 BASELINE_STEPS = 50
 WINDOW = 20
@@ -13,6 +14,7 @@ FEWEST = 10
 MAX_WORDS = 100
 
 _BUCKETS = 512
+_NOTHING = _BUCKETS
 _MAX_CHARACTERS = 1_000
 _CACHED_WORDS = 1 << 15
 
@@ -28,58 +30,45 @@ class Divergence:
     norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
     """
 
-    __slots__ = ("_bags", "_baseline", "_cache", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window")
+    __slots__ = ("_bags", "_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window", "_words")
 
     def __init__(self) -> None:
-        self._cache: dict[str, int] = {}
+        self._words = _Words()
         self._bags: deque[Bag] = deque([()] * WINDOW, maxlen=WINDOW)
-        self._baseline = [0] * _BUCKETS
-        self._window = [0] * _BUCKETS
+        self._baseline = [0] * (_BUCKETS + 1)
+        self._window = [0] * (_BUCKETS + 1)
         self._healthy = self._thoughts = self._dot = self._norm = self._norm_baseline = 0
 
     def update(self, thought: str, healthy: bool) -> float | None:
         """Takes one step's thought. The cosine, in [0, 1]; None while there is too little to compare."""
-        bag = self._bag(thought) if thought else ()
+        bag: Bag = ()
+        if thought:
+            words = thought[:_MAX_CHARACTERS].lower().split(None, MAX_WORDS)
+            bag = tuple(map(self._words.__getitem__, words[:MAX_WORDS]))
         self._slide(bag)
         if self._healthy < BASELINE_STEPS:
             if healthy and bag:
                 self._learn(bag)
             return None
-        if self._thoughts < FEWEST:
+        norm = (self._norm - self._window[_NOTHING] ** 2) * self._norm_baseline
+        if self._thoughts < FEWEST or not norm:
             return None
-        return self._dot / math.sqrt(self._norm * self._norm_baseline)
-
-    def _bag(self, thought: str) -> Bag:
-        cache = self._cache
-        bag = []
-        for word in thought[:_MAX_CHARACTERS].lower().split(None, MAX_WORDS)[:MAX_WORDS]:
-            bucket = cache.get(word)
-            if bucket is None:
-                if len(cache) >= _CACHED_WORDS:
-                    cache.clear()
-                bucket = cache[word] = _bucket(word)
-            if bucket >= 0:
-                bag.append(bucket)
-        return tuple(bag)
+        return self._dot / math.sqrt(norm)
 
     def _slide(self, bag: Bag) -> None:
+        """Exchanges the oldest thought for the newest, word for word: most of them are the same."""
         old = self._bags[0]
         self._bags.append(bag)
-        if old == bag:
-            return
         window, baseline = self._window, self._baseline
-        norm, dot = self._norm, self._dot
-        for bucket in bag:
-            n = window[bucket]
-            window[bucket] = n + 1
-            norm += 2 * n + 1
-            dot += baseline[bucket]
-        for bucket in old:
-            n = window[bucket] - 1
-            window[bucket] = n
-            norm -= 2 * n + 1
-            dot -= baseline[bucket]
-        self._norm, self._dot = norm, dot
+        norm = dot = 0
+        for comes, goes in zip_longest(bag, old, fillvalue=_NOTHING):
+            if comes != goes:
+                more, less = window[comes], window[goes] - 1
+                window[comes], window[goes] = more + 1, less
+                norm += more - less
+                dot += baseline[comes] - baseline[goes]
+        self._norm += 2 * norm
+        self._dot += dot
         self._thoughts += bool(bag) - bool(old)
 
     def _learn(self, bag: Bag) -> None:
@@ -89,11 +78,22 @@ class Divergence:
             baseline[bucket] += 1
         self._healthy += 1
         if self._healthy == BASELINE_STEPS:
+            baseline[_NOTHING] = 0
             self._norm_baseline = sum(n * n for n in baseline)
             self._dot = sum(n * m for n, m in zip(baseline, self._window, strict=True))
 
 
+class _Words(dict[str, int]):
+    """Word → bucket, remembered."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _CACHED_WORDS:
+            self.clear()
+        self[word] = bucket = _bucket(word)
+        return bucket
+
+
 def _bucket(word: str) -> int:
-    """CRC-32, which is the same everywhere, of the word's letters; −1 if it has none."""
+    """CRC-32, which is the same everywhere, of the word's letters; a bucket that counts for nothing if it has none."""
     letters = "".join(filter(str.isalpha, word))
-    return zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS if letters else -1
+    return zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS if letters else _NOTHING

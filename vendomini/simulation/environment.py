@@ -225,7 +225,7 @@ class Environment:
         world.day += 1
         self._actions_left = self._actions_per_day
         delivered = world.morning()
-        self.shocks.morning()
+        self.shocks.notices.morning()
         return self.predictions.delivered(delivered, world.day) if delivered else []
 
     def _detect(

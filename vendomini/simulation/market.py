@@ -36,7 +36,7 @@ class Market:
     Attributes:
         lowest: SKU → lowest original price over the suppliers: the catalogue price that sales and net worth go by.
             Shocks leave it alone, so that runs that differ in their shocks meet the same customers.
-        reliability: supplier → in (0.85, 0.99); shocks pick a supplier in proportion to what is missing to 1.
+        unreliability: supplier → in (0.01, 0.15): what its reliability lacks to 1. Shocks pick suppliers in proportion.
         actual_factor, advertised_factor: supplier → factor on its original lead times.
         actual_until, advertised_until: supplier → SKU → the day from which the price is the original one again.
     """
@@ -49,10 +49,10 @@ class Market:
         "advertised_factor",
         "advertised_until",
         "lowest",
-        "reliability",
         "rise_percent",
         "skus",
         "suppliers",
+        "unreliability",
     )
 
     def __init__(self, level: int, draws: Iterator[float], rise_percent: int) -> None:
@@ -62,11 +62,11 @@ class Market:
         self.rise_percent = rise_percent
         self._price: dict[str, dict[str, int]] = {}
         self._lead: dict[str, dict[str, int]] = {}
-        self.reliability: dict[str, float] = {}
+        self.unreliability: dict[str, float] = {}
         for supplier in self.suppliers:
             self._price[supplier] = {sku: round(100 * _scale(next(draws), *_PRICE_RANGE)) for sku in self.skus}
             self._lead[supplier] = {sku: integer(next(draws), 1, longest_lead) for sku in self.skus}
-            self.reliability[supplier] = _scale(next(draws), *_RELIABILITY_RANGE)
+            self.unreliability[supplier] = 1.0 - _scale(next(draws), *_RELIABILITY_RANGE)
         self.lowest = {sku: min(prices[sku] for prices in self._price.values()) for sku in self.skus}
         self.actual_factor = dict.fromkeys(self.suppliers, 1.0)
         self.advertised_factor = dict.fromkeys(self.suppliers, 1.0)
@@ -89,11 +89,23 @@ class Market:
     def advertised_lead(self, supplier: str, sku: str) -> int:
         return math.ceil(self._lead[supplier][sku] * self.advertised_factor[supplier])
 
-    def raise_prices(self, sku: str, spared: str, until: int) -> None:
-        """Every supplier but ``spared`` sells this SKU dearer before the day ``until``."""
-        for supplier in self.suppliers:
-            if supplier != spared:
-                self.actual_until[supplier][sku] = until
+    def shift_leads(self, supplier: str, factor: float) -> float:
+        """Sets the factor on this supplier's original lead times; returns their mean relative change."""
+        before = [self.actual_lead(supplier, sku) for sku in self.skus]
+        self.actual_factor[supplier] = factor
+        after = [self.actual_lead(supplier, sku) for sku in self.skus]
+        return sum(abs(new / old - 1) for old, new in zip(before, after, strict=True)) / len(before)
+
+    def raise_prices(self, sku: str, spared: str, day: int, until: int) -> float:
+        """Every supplier but ``spared`` sells this SKU dearer from ``day`` to before the day ``until``.
+
+        Returns the share of these suppliers whose price was not raised already.
+        """
+        others = [self.actual_until[supplier] for supplier in self.suppliers if supplier != spared]
+        fresh = sum(until_by_sku[sku] <= day for until_by_sku in others)
+        for until_by_sku in others:
+            until_by_sku[sku] = until
+        return fresh / len(others)
 
     def advertise_prices(self, sku: str) -> None:
         for supplier in self.suppliers:

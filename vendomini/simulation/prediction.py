@@ -33,51 +33,55 @@ Resolved = dict[str, Any]
 
 _FAST, _MEDIUM, _SLOW = ALPHAS.values()
 _MICRO = 1_000_000
+_TOLERANCE = BUDGET_TOLERANCE + 1e-6  # both sides are whole cents in binary fractions
 
 
 class Series:
     """Accumulators over the resolved errors of one type.
 
     Exponentially weighted means start at the first value. Window means are over the last ``w`` errors, or as many as
-    there are; their sums are kept in integer millionths, so that they neither drift nor keep a trace of what left.
+    there are. The errors' running sum is kept in integer millionths, and its past values in a ring: a window's sum is
+    the difference of two of them, which neither drifts nor costs anything until it is asked for.
     """
 
-    __slots__ = ("_names", "_ring", "_size", "_sums", "_windows", "count", "fast", "medium", "slow", "total")
+    __slots__ = ("_ring", "_size", "_windows", "count", "fast", "medium", "slow", "total")
 
     def __init__(self, windows: tuple[int, ...]) -> None:
-        self._windows = windows
-        self._names = tuple(f"w{window}" for window in windows)
-        self._size = max(windows)
-        self._ring: list[int] = []
-        self._sums = [0] * len(windows)
+        self._windows = tuple((f"w{window}", window) for window in windows)
+        self._size = max(windows) + 1
+        self._ring = [0]
         self.count = 0
         self.total = 0
         self.fast = self.medium = self.slow = 0.0
 
-    def add(self, value: float) -> None:
+    def add(self, micro: int) -> None:
+        """Takes an error, in millionths."""
+        value = micro / _MICRO
         if self.count:
             self.fast += _FAST * (value - self.fast)
             self.medium += _MEDIUM * (value - self.medium)
             self.slow += _SLOW * (value - self.slow)
         else:
             self.fast = self.medium = self.slow = value
-        ring, count, size = self._ring, self.count, self._size
-        micro = int(value * _MICRO + 0.5)
-        for index, window in enumerate(self._windows):
-            self._sums[index] += micro - ring[(count - window) % size] if count >= window else micro
-        if count < size:
-            ring.append(micro)
-        else:
-            ring[count % size] = micro
         self.total += micro
-        self.count = count + 1
+        self.count = count = self.count + 1
+        if count < self._size:
+            self._ring.append(self.total)
+        else:
+            self._ring[count % self._size] = self.total
 
     def state(self) -> dict[str, float]:
         """Name → value, rounded to millionths. Only for a series that has values."""
-        count = self.count
-        state = {"fast": round(self.fast, 6), "medium": round(self.medium, 6), "slow": round(self.slow, 6)}
-        for name, window, total in zip(self._names, self._windows, self._sums, strict=True):
-            state[name] = round(total / (_MICRO * (window if window < count else count)), 6)
+        count, total, ring, size = self.count, self.total, self._ring, self._size
+        # Errors are never negative; half-up in floats, since round() costs more than all the rest of a step's measures.
+        state = {
+            "fast": (self.fast * _MICRO + 0.5) // 1 / _MICRO,
+            "medium": (self.medium * _MICRO + 0.5) // 1 / _MICRO,
+            "slow": (self.slow * _MICRO + 0.5) // 1 / _MICRO,
+        }
+        for name, window in self._windows:
+            n = window if window < count else count
+            state[name] = (total - ring[(count - n) % size] + n // 2) // n / _MICRO
         return state
 
     def summary(self) -> dict[str, float] | None:
@@ -110,6 +114,7 @@ class Predictions:
 
     def __init__(self, windows: tuple[int, ...], remembered: int) -> None:
         self._series = {kind: Series(windows) for kind in (*TYPES, "all")}
+        self._all = self._series["all"]
         self._state: dict[str, dict[str, float] | None] = dict.fromkeys(self._series)
         self._stale: set[str] = set()
         self._audit: deque[dict[str, Any]] = deque(maxlen=remembered)
@@ -138,26 +143,32 @@ class Predictions:
             cents: budget after the call's own effect.
         """
         audit = self._remember(step, tool, card)
-        resolved = []
-        expected_cost = card.get("expected_cost")
-        if expected_cost is not None and charged is not None:
-            actual = charged / 100
-            pe = abs(expected_cost - actual) / max(expected_cost, 1)
-            resolved.append(self._resolve("cost", step, expected_cost, actual, pe, audit))
-        resolved.append(self._judge_effect(step, card, [succeeded, storage, cents / 100], audit))
+        resolved = [self._judge_effect(step, card, succeeded, storage, cents / 100, audit)]
+        if charged is not None:
+            expected = card.get("expected_cost")
+            if expected is not None:
+                pe = abs(expected - charged / 100) / max(expected, 1)
+                resolved.append(self._resolve("cost", step, expected, charged / 100, pe, audit))
         if order is not None:
             self._open(step, day, tool, card, order, audit)
         return resolved
 
-    def _judge_effect(self, step: int, card: Card, actual: list[Any], audit: dict[str, Any] | None) -> Resolved:
-        success, storage = card["expected_success"], card.get("expected_storage_after")
-        budget = card.get("expected_budget_after")
-        differs = (
-            success is not actual[0]
-            or (storage is not None and storage != actual[1])
-            or (budget is not None and abs(budget - actual[2]) > BUDGET_TOLERANCE + 1e-9)
+    def _judge_effect(
+        self, step: int, card: Card, succeeded: bool, storage: int, budget: float, audit: dict[str, Any] | None
+    ) -> Resolved:
+        get = card.get
+        success, expected_storage, expected_budget = (
+            get("expected_success"),
+            get("expected_storage_after"),
+            get("expected_budget_after"),
         )
-        return self._resolve("causal", step, [success, storage, budget], actual, 1 if differs else 0, audit)
+        differs = (
+            success is not succeeded
+            or (expected_storage is not None and expected_storage != storage)
+            or (expected_budget is not None and not -_TOLERANCE <= expected_budget - budget <= _TOLERANCE)
+        )
+        expected, actual = [success, expected_storage, expected_budget], [succeeded, storage, budget]
+        return self._resolve("causal", step, expected, actual, 1 if differs else 0, audit)
 
     def _open(
         self, step: int, day: int, tool: str, card: Card, order: SupplierOrder, audit: dict[str, Any] | None
@@ -189,10 +200,11 @@ class Predictions:
     def _resolve(
         self, kind: str, made: int, expected: Any, actual: Any, pe: float, audit: dict[str, Any] | None
     ) -> Resolved:
-        self._series[kind].add(pe)
-        self._series["all"].add(pe)
+        micro = int(pe * _MICRO + 0.5)
+        self._series[kind].add(micro)
+        self._all.add(micro)
         self._stale.add(kind)
-        pe = round(pe, 6)
+        pe = micro / _MICRO
         if audit is not None:
             audit["actual"][kind] = actual
             audit["pe"][kind] = pe
@@ -220,10 +232,10 @@ class Predictions:
         The same object as long as nothing new did, and never changed once it was returned.
         """
         if self._stale:
-            self._state = dict(self._state)
+            self._state = state = self._state.copy()
             for kind in self._stale:
-                self._state[kind] = self._series[kind].state()
-            self._state["all"] = self._series["all"].state()
+                state[kind] = self._series[kind].state()
+            state["all"] = self._all.state()
             self._stale.clear()
         return self._state
 

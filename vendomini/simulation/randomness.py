@@ -9,7 +9,7 @@ and whoever draws a fixed number of variates a step or a day meets the same ones
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import chain, count
 
@@ -36,6 +36,16 @@ def uniforms(seed: int, name: str) -> Iterator[float]:
 def integer(u: float, low: int, high: int) -> int:
     """The uniform integer in [low, high], both included, that belongs to ``u`` in [0, 1)."""
     return low + int(u * (high - low + 1))
+
+
+def weighted(weights: Collection[float], u: float) -> int:
+    """The index that ``u`` in [0, 1) falls on when the weights are laid end to end."""
+    rest = u * sum(weights)
+    for index, weight in enumerate(weights):
+        rest -= weight
+        if rest < 0:
+            return index
+    return len(weights) - 1
 
 
 def poisson(rate: float, draw: Callable[[], float]) -> int:

@@ -15,26 +15,25 @@ rule        regime_shift  |f − 1|         mean relative change of the supplier
 
 ``status`` is ``realised``; ``armed`` for a causal shock that waits for the next booking or order (its ``realised`` is
 null, and a second entry with the same ``struck`` follows when it takes effect); or ``void``: no type of the mix had a
-target. Nothing compounds: an order is late once and miscounted once, one lag and one interference are armed at a time,
-and terms change by a factor on the original ones. A supplier alternates between its two regimes: the shift that strikes
-a shifted supplier takes it back.
+target, and ``kind`` is null.
+
+Nothing compounds: an order is late once and miscounted once, one lag and one interference are armed at a time, and
+terms change by a factor on the original ones. A supplier alternates between its two regimes: the shift that strikes a
+shifted supplier takes it back. Only what a tool books can lag; fees and refunds of what is sent back come on their day.
 
 What shows as which prediction error: a delay or a regime shift as temporal, a miscount as quantity, a posting lag as
 causal (the budget is not what it should be; the cost is). Interference changes what is charged, so the one order that
 meets it shows it twice, as cost and as causal: they are two views of one surprise, and both are kept.
-
-Notices: a notice copies actual to advertised, so quotes and order lists are right from then on; ``partial`` only leaves
-the amount out of the message. A posting lag is announced when it is armed, an interference when it takes effect.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from vendomini.config.schema import PEInduction
-from vendomini.simulation.randomness import integer, uniforms
+from vendomini.simulation.notices import RISE_DAYS, Notices
+from vendomini.simulation.randomness import integer, uniforms, weighted
 from vendomini.simulation.world import Interference, PostingLag, SupplierOrder, World
 
 MIXES = {
@@ -49,7 +48,6 @@ DELAY_DAYS = {"low": (1, 1), "medium": (2, 2), "high": (2, 4)}
 MULTIPLIER = {"low": (0.9, 1.1), "medium": (0.7, 1.3), "high": (0.5, 2.0)}
 LAG_DAYS = {"low": 1, "medium": 2, "high": 3}
 RISE_PERCENT = {"low": 5, "medium": 15, "high": 30}
-RISE_DAYS = 10
 LEAD_FACTOR = {"low": 1.25, "medium": 1.5, "high": 2.0}
 
 KINDS = {
@@ -64,14 +62,10 @@ ShockRecord = dict[str, Any]
 
 
 class Shocks:
-    """Strikes the world and tells the agent, or not.
+    """Strikes the world and has the agent told, or not.
 
     Every step takes five variates of the stream ``shocks`` and one of ``notices``, used or not: with one seed, the
     shocks at p_shock 0.3 are among those at 0.4, at the same steps.
-
-    Attributes:
-        counts: status → number of log entries.
-        doses: kind → [number, sum of nominal, sum of realised] of the realised ones.
     """
 
     def __init__(self, induction: PEInduction, world: World, seed: int) -> None:
@@ -79,153 +73,134 @@ class Shocks:
         self._p = induction.p_shock
         self._mix = MIXES[induction.pe_type_mix]
         self._magnitude = induction.pe_mag
-        self._observability = induction.observability
-        self._notice_delay = induction.notice_delay_days
+        self._rise = RISE_PERCENT[induction.pe_mag] / 100
         draws = uniforms(seed, "shocks")
-        self._draws = zip(draws, draws, draws, draws, draws, uniforms(seed, "notices"), strict=False).__next__
-        self._notices: deque[tuple[int, Callable[[Any, bool], None], Any]] = deque()
+        self._draw = zip(draws, draws, draws, draws, draws, uniforms(seed, "notices"), strict=False).__next__
+        self.notices = Notices(induction, world)
         self._step = 0
-        self._told_partially = False
-        self._strikes: dict[str, Callable[[float, float], ShockRecord]] = {
-            "temporal": self._delay,
-            "quantity": self._miscount,
-            "causal": self._interfere,
-            "rule": self._shift_regime,
+        self._types: dict[str, tuple[Callable[[], list[Any]], Callable[[list[Any], float, float], ShockRecord]]] = {
+            "temporal": (self._on_time, self._delay),
+            "quantity": (self._well_counted, self._miscount),
+            "causal": (self._unarmed, self._arm),
+            "rule": (lambda: world.market.suppliers, self._shift_regime),
         }
-        self.counts: Counter[str] = Counter()
-        self.doses: dict[str, list[float]] = {kind: [0, 0.0, 0.0] for type_ in self._mix for kind in KINDS[type_]}
+        self._counts = {"realised": 0, "armed": 0, "void": 0}
+        self._doses = {kind: [0, 0.0, 0.0] for type_ in self._mix for kind in KINDS[type_]}
 
     def strike(self, step: int) -> list[ShockRecord]:
         """Before the tool of this step runs: maybe one shock."""
-        strike, kind_u, redraw_u, target_u, size_u, notice_u = self._draws()
+        strike, type_u, redraw_u, target_u, size_u, notice_u = self._draw()
         if strike >= self._p:
             return []
         self._step = step
-        self._told_partially = notice_u < 0.5
-        kind = _choose(self._mix, kind_u)
-        if not self._has_target(kind):
-            possible = {other: weight for other, weight in self._mix.items() if self._has_target(other)}
+        self.notices.lucky = notice_u < 0.5
+        type_ = list(self._mix)[weighted(self._mix.values(), type_u)]
+        find, hit = self._types[type_]
+        targets = find()
+        if not targets:
+            possible = {other: weight for other, weight in self._mix.items() if self._types[other][0]()}
             if not possible:
-                return [self._record(kind, "none", "void", None, None, None)]
-            kind = _choose(possible, redraw_u)
-        return [self._strikes[kind](target_u, size_u)]
+                return [self._record(type_, None, "void", None, None, None)]
+            type_ = list(possible)[weighted(possible.values(), redraw_u)]
+            find, hit = self._types[type_]
+            targets = find()
+        return [hit(targets, target_u, size_u)]
 
     def settle(self) -> list[ShockRecord]:
         """After the tool ran: what armed shocks it set off."""
-        records = []
-        for effect in self._world.effects:
-            if isinstance(effect, PostingLag):
-                records.append(self._realise_lag(effect))
-            else:
-                records.append(self._realise_interference(effect))
-        self._world.effects.clear()
-        return records
-
-    def morning(self) -> None:
-        """Notices that fell due go to the inbox."""
-        notices, day = self._notices, self._world.day
-        while notices and notices[0][0] <= day:
-            _, tell, subject = notices.popleft()
-            tell(subject, True)
+        effects, self._world.effects = self._world.effects, []
+        return [self._lag(it) if isinstance(it, PostingLag) else self._interfere(it) for it in effects]
 
     def summary(self) -> dict[str, Any]:
-        """Counts by status, and for each kind of the mix the realised shocks with their mean nominal and realised dose."""
-        doses = {
+        """Log entries by status, and kind → number of realised shocks with their mean nominal and realised dose."""
+        kinds = {
             kind: {"n": n, "nominal": round(nominal / n, 6), "realised": round(realised / n, 6)} if n else {"n": 0}
-            for kind, (n, nominal, realised) in self.doses.items()
+            for kind, (n, nominal, realised) in self._doses.items()
         }
-        counts = {status: self.counts[status] for status in ("realised", "armed", "void")}
-        return counts | {"kinds": doses}
+        return {**self._counts, "kinds": kinds}
 
     # ---------------------------------------------------------------------------------------- targets
 
-    def _has_target(self, kind: str) -> bool:
+    def _on_time(self) -> list[SupplierOrder]:
+        return [order for order in self._world.pending.values() if not order.delayed]
+
+    def _well_counted(self) -> list[SupplierOrder]:
+        return [order for order in self._world.pending.values() if not order.miscounted]
+
+    def _unarmed(self) -> list[str]:
         world = self._world
-        if kind == "temporal":
-            return any(not order.delayed for order in world.pending.values())
-        if kind == "quantity":
-            return any(not order.miscounted for order in world.pending.values())
-        if kind == "causal":
-            return world.lag is None or world.interference is None
-        return True
+        armed = {"posting_lag": world.lag, "interference": world.interference}
+        return [kind for kind, shock in armed.items() if shock is None]
 
     def _pick(self, orders: list[SupplierOrder], u: float) -> SupplierOrder:
         """One of them, the likelier the less reliable its supplier."""
-        reliability = self._world.market.reliability
-        return orders[_weighted([1.0 - reliability[order.supplier] for order in orders], u)]
+        unreliability = self._world.market.unreliability
+        return orders[weighted([unreliability[order.supplier] for order in orders], u)]
 
     # ---------------------------------------------------------------------------------------- effects
 
-    def _delay(self, target_u: float, size_u: float) -> ShockRecord:
-        order = self._pick([order for order in self._world.pending.values() if not order.delayed], target_u)
+    def _delay(self, orders: list[SupplierOrder], target_u: float, size_u: float) -> ShockRecord:
+        order = self._pick(orders, target_u)
         days = integer(size_u, *DELAY_DAYS[self._magnitude])
         order.delayed = True
         order.arrival += days
-        self._notify(self._tell_delay, (order, days), self._told_partially)
+        self.notices.of_delay(order, days)
         return self._record("temporal", "delay", "realised", order.id, days, days)
 
-    def _miscount(self, target_u: float, size_u: float) -> ShockRecord:
-        order = self._pick([order for order in self._world.pending.values() if not order.miscounted], target_u)
+    def _miscount(self, orders: list[SupplierOrder], target_u: float, size_u: float) -> ShockRecord:
+        order = self._pick(orders, target_u)
         low, high = MULTIPLIER[self._magnitude]
         multiplier = low + size_u * (high - low)
         order.miscounted = True
         order.arriving = max(1, int(order.quantity * multiplier + 0.5))
-        self._notify(self._tell_miscount, order, self._told_partially)
+        self.notices.of_miscount(order)
         realised = abs(order.arriving - order.quantity) / order.quantity
         return self._record("quantity", "miscount", "realised", order.id, abs(multiplier - 1), realised)
 
-    def _interfere(self, _target_u: float, size_u: float) -> ShockRecord:
-        """Half the causal shocks are lags, half interferences, as far as not armed already."""
-        world = self._world
-        origin = (self._step, self._told_partially)
-        if world.lag is None and (size_u < 0.5 or world.interference is not None):
-            world.lag = PostingLag(LAG_DAYS[self._magnitude], origin)
-            self._notify(self._tell_lag, world.lag, self._told_partially)
-            return self._record("causal", "posting_lag", "armed", None, world.lag.days, None)
-        world.interference = Interference(origin)
-        return self._record("causal", "interference", "armed", None, RISE_PERCENT[self._magnitude] / 100, None)
+    def _arm(self, kinds: list[str], target_u: float, _size_u: float) -> ShockRecord:
+        kind = kinds[int(target_u * len(kinds))]
+        if kind == "posting_lag":
+            lag = self._world.lag = PostingLag(LAG_DAYS[self._magnitude], self._step)
+            self.notices.of_lag(lag)
+            return self._record("causal", kind, "armed", None, lag.days, None)
+        self._world.interference = Interference(self._step, self.notices.lucky)
+        return self._record("causal", kind, "armed", None, self._rise, None)
 
-    def _realise_lag(self, lag: PostingLag) -> ShockRecord:
-        return self._record("causal", "posting_lag", "realised", None, lag.days, lag.days, struck=lag.origin[0])
+    def _lag(self, lag: PostingLag) -> ShockRecord:
+        return self._record("causal", "posting_lag", "realised", None, lag.days, lag.days, lag.struck)
 
-    def _realise_interference(self, effect: Interference) -> ShockRecord:
-        market, order, day = self._world.market, effect.order, self._world.day
+    def _interfere(self, interference: Interference) -> ShockRecord:
+        market, order, day = self._world.market, interference.order, self._world.day
         assert order is not None
-        others = [supplier for supplier in market.suppliers if supplier != order.supplier]
-        fresh = sum(market.actual_until[supplier][order.sku] <= day for supplier in others)
-        market.raise_prices(order.sku, order.supplier, day + RISE_DAYS)
-        struck, told_partially = effect.origin
-        self._notify(self._tell_rise, order, told_partially)
-        rise = RISE_PERCENT[self._magnitude] / 100
+        raised = market.raise_prices(order.sku, order.supplier, day, day + RISE_DAYS)
+        self.notices.lucky = interference.lucky
+        self.notices.of_rise(order)
         return self._record(
-            "causal", "interference", "realised", order.sku, rise, rise * fresh / len(others), struck=struck
+            "causal", "interference", "realised", order.sku, self._rise, self._rise * raised, interference.struck
         )
 
-    def _shift_regime(self, target_u: float, _size_u: float) -> ShockRecord:
+    def _shift_regime(self, suppliers: list[str], target_u: float, _size_u: float) -> ShockRecord:
         market = self._world.market
-        supplier = market.suppliers[_weighted([1.0 - market.reliability[name] for name in market.suppliers], target_u)]
+        supplier = suppliers[weighted(market.unreliability.values(), target_u)]
         factor = LEAD_FACTOR[self._magnitude]
-        before = [market.actual_lead(supplier, sku) for sku in market.skus]
-        market.actual_factor[supplier] = factor if market.actual_factor[supplier] == 1.0 else 1.0
-        after = [market.actual_lead(supplier, sku) for sku in market.skus]
-        self._notify(self._tell_shift, supplier, self._told_partially)
-        change = sum(abs(new / old - 1) for old, new in zip(before, after, strict=True)) / len(before)
+        change = market.shift_leads(supplier, 1.0 if market.actual_factor[supplier] != 1.0 else factor)
+        self.notices.of_shift(supplier)
         return self._record("rule", "regime_shift", "realised", supplier, factor - 1, change)
 
     def _record(
         self,
         type_: str,
-        kind: str,
+        kind: str | None,
         status: str,
         target: str | None,
         nominal: float | None,
         realised: float | None,
         struck: int | None = None,
     ) -> ShockRecord:
-        self.counts[status] += 1
-        if nominal is not None and realised is not None:
+        self._counts[status] += 1
+        if kind is not None and nominal is not None and realised is not None:
             nominal, realised = round(nominal, 6), round(realised, 6)
-            dose = self.doses[kind]
+            dose = self._doses[kind]
             dose[0] += 1
             dose[1] += nominal
             dose[2] += realised
@@ -238,78 +213,3 @@ class Shocks:
             "nominal": nominal,
             "realised": realised,
         }
-
-    # ---------------------------------------------------------------------------------------- notices
-
-    def _notify(self, tell: Callable[[Any, bool], None], subject: Any, told_partially: bool) -> None:
-        """Tells at once, later, by half, or never. ``tell(subject, exact)`` copies actual to advertised and posts."""
-        if self._observability == "full" or (self._observability == "delayed" and self._notice_delay == 0):
-            tell(subject, True)
-        elif self._observability == "delayed":
-            self._notices.append((self._world.day + self._notice_delay, tell, subject))
-        elif self._observability == "partial" and told_partially:
-            tell(subject, False)
-
-    def _tell_delay(self, subject: tuple[SupplierOrder, int], exact: bool) -> None:
-        order, days = subject
-        order.promised = order.arrival
-        if exact:
-            text = f"Order {order.id} is late by {days} days: it arrives on day {order.arrival}."
-            self._post("delay", text, order_id=order.id, days=days, eta_day=order.arrival)
-        else:
-            self._post("delay", f"Order {order.id} is late.", order_id=order.id)
-
-    def _tell_miscount(self, order: SupplierOrder, exact: bool) -> None:
-        order.announced = order.arriving
-        if exact:
-            text = f"Order {order.id} will bring {order.arriving} units instead of {order.quantity}."
-            self._post("miscount", text, order_id=order.id, quantity=order.arriving)
-        else:
-            self._post("miscount", f"Order {order.id} will not bring the quantity ordered.", order_id=order.id)
-
-    def _tell_lag(self, lag: PostingLag, exact: bool) -> None:
-        lag.announced = True
-        what = "The next charge or revenue" if lag.due < 0 else "A charge or revenue"
-        if exact:
-            self._post("posting_lag", f"{what} is booked {lag.days} days late.", days=lag.days)
-        else:
-            self._post("posting_lag", f"{what} is booked late.")
-
-    def _tell_rise(self, order: SupplierOrder, exact: bool) -> None:
-        market = self._world.market
-        market.advertise_prices(order.sku)
-        text = f"Your order {order.id} raised the price of {order.sku} at the suppliers other than {order.supplier}"
-        details = {"sku": order.sku, "spared_supplier_id": order.supplier}
-        if exact:
-            percent = market.rise_percent
-            text += f" by {percent} % for {RISE_DAYS} days"
-            self._post("interference", text + ".", **details, percent=percent, days=RISE_DAYS)
-        else:
-            self._post("interference", text + ".", **details)
-
-    def _tell_shift(self, supplier: str, exact: bool) -> None:
-        market = self._world.market
-        market.advertise_leads(supplier)
-        factor = market.actual_factor[supplier]
-        if exact:
-            text = f"Lead times of {supplier} are now {factor:g} times its original ones."
-            self._post("regime_shift", text, supplier_id=supplier, factor=factor)
-        else:
-            self._post("regime_shift", f"Lead times of {supplier} have changed.", supplier_id=supplier)
-
-    def _post(self, shock: str, text: str, **details: Any) -> None:
-        self._world.post("notice", text, shock=shock, **details)
-
-
-def _choose(weights: dict[str, float], u: float) -> str:
-    return list(weights)[_weighted(list(weights.values()), u)]
-
-
-def _weighted(weights: Sequence[float], u: float) -> int:
-    """The index that ``u`` in [0, 1) falls on when the weights are laid end to end."""
-    rest = u * sum(weights)
-    for index, weight in enumerate(weights):
-        rest -= weight
-        if rest < 0:
-            return index
-    return len(weights) - 1

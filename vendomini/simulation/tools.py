@@ -161,7 +161,7 @@ class Arguments:
         """
         if arguments is None:
             arguments = {}
-        if not isinstance(arguments, dict):
+        if type(arguments) is not dict:
             raise InvalidArguments(f"arguments must be an object, not {clip(type(arguments).__name__)}")
         values = []
         for name, check in self._checks:
@@ -197,9 +197,9 @@ def _choice_check(name: str, choices: list[str]) -> Any:
 def _integer_check(name: str, minimum: int, maximum: int) -> Any:
     def check(value: Any) -> int:
         """As in JSON schema, 3.0 is an integer and true is not."""
-        if isinstance(value, float) and value.is_integer():
+        if type(value) is float and value.is_integer():
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
+        if type(value) is int and minimum <= value <= maximum:
             return value
         raise InvalidArguments(f"{name} must be an integer from {minimum} to {maximum}")
 

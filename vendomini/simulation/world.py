@@ -81,23 +81,29 @@ class CustomerOrder:
 class PostingLag:
     """The next booking comes ``days`` late: armed until it has an amount (cents), then waiting for its evening."""
 
-    __slots__ = ("amount", "announced", "days", "due", "origin")
+    __slots__ = ("amount", "announced", "days", "due", "struck")
 
-    def __init__(self, days: int, origin: Any) -> None:
+    def __init__(self, days: int, struck: int) -> None:
         self.days = days
-        self.origin = origin
+        self.struck = struck
         self.amount = 0
-        self.due = -1
+        self.due: int | None = None
         self.announced = False
 
 
 class Interference:
-    """The next order placed raises prices elsewhere: armed until it has an order."""
+    """The next order placed raises prices elsewhere: armed until it has an order.
 
-    __slots__ = ("order", "origin")
+    Attributes:
+        struck: step at which it was armed.
+        lucky: see :class:`Notices`.
+    """
 
-    def __init__(self, origin: Any) -> None:
-        self.origin = origin
+    __slots__ = ("lucky", "order", "struck")
+
+    def __init__(self, struck: int, lucky: bool) -> None:
+        self.struck = struck
+        self.lucky = lucky
         self.order: SupplierOrder | None = None
 
 
@@ -229,8 +235,13 @@ class World:
         return None
 
     def _book_lagged(self) -> None:
-        self.cents += sum(lag.amount for lag in self.lagged if lag.due <= self.day)
-        self.lagged = [lag for lag in self.lagged if lag.due > self.day]
+        waiting = []
+        for lag in self.lagged:
+            if lag.due is not None and lag.due <= self.day:
+                self.cents += lag.amount
+            else:
+                waiting.append(lag)
+        self.lagged = waiting
 
     def _close_expired(self) -> None:
         """Customers leave in the order in which they came, since all wait equally long."""
