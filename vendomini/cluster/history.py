@@ -12,9 +12,9 @@ SAMPLE = 500
 """Runs looked at, at most."""
 
 
-def throughput(results: Results) -> dict[str, Throughput]:
-    """Model name → throughput of one job, measured; nothing for a model without ended runs."""
-    by_model: dict[str, list[tuple[str, RunSummary]]] = {}
+def throughput(results: Results) -> dict[tuple[str, str], Throughput]:
+    """(Model name, engine) → throughput of one job, measured; nothing where no run has ended."""
+    by_model: dict[tuple[str, str], list[tuple[str, RunSummary]]] = {}
     for run_id in islice(results.run_ids(), SAMPLE):
         try:
             summary = results.summary(run_id)
@@ -22,10 +22,17 @@ def throughput(results: Results) -> dict[str, Throughput]:
         except (CorruptRecordError, FileNotFoundError):
             continue
         if summary is not None and summary.finished:
-            model = summary.parameters["agent"]["model"]["name"]
-            by_model.setdefault(model, []).append((_job(info), summary))
-    found = {model: measure(summaries) for model, summaries in by_model.items()}
-    return {model: rate for model, rate in found.items() if rate is not None}
+            key = (summary.parameters["agent"]["model"]["name"], _engine(summary))
+            by_model.setdefault(key, []).append((_job(info), summary))
+    found = {key: measure(summaries) for key, summaries in by_model.items()}
+    return {key: rate for key, rate in found.items() if rate is not None}
+
+
+def _engine(summary: RunSummary) -> str:
+    """The column of the guide's table that it ran in."""
+    if summary.engine.get("backend") == "vllm":
+        return "vllm"
+    return "flash" if "flash" in str(summary.engine.get("attention")) else "standard"
 
 
 def _job(info: RunInfo) -> str:

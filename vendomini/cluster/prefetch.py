@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vendomini.config.schema import Model
-from vendomini.errors import MissingExtraError, VendoMiniError
+from vendomini.config import expand, load_config
+from vendomini.config.schema import SCRIPTED_PREFIX, Model
+from vendomini.config.shipped import find_phase
+from vendomini.errors import EngineUnavailable, MissingExtraError, VendoMiniError
 from vendomini.probe.storage import hf_cache_folder
 
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -15,12 +19,55 @@ WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 """What an engine reads beside the weights."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one model: where it is, and what is wrong."""
+
+    model: str
+    folder: str
+    problem: str
+
+
+def models_named(names: Iterable[str], overrides: Sequence[str] = ()) -> list[Model]:
+    """The models that phases load, and those named by themselves (``organisation/name``).
+
+    Raises:
+        ConfigError: a name stands for nothing.
+    """
+    found: dict[str, Model] = {}
+    for name in names:
+        if "/" in name and not name.endswith((".yaml", ".yml")):
+            found[name] = Model(name=name)
+            continue
+        for path in find_phase(name):
+            for spec in expand(load_config(path, overrides)):
+                if spec.model not in found and not spec.model.startswith(SCRIPTED_PREFIX):
+                    found[spec.model] = spec.config().agent.model
+    return list(found.values())
+
+
+def fetch_all(models: Iterable[Model], check_only: bool) -> Iterator[Outcome]:
+    """Model after model; one that can't be had does not keep the others."""
+    for model in models:
+        try:
+            problem = missing(model)
+            if problem and not check_only:
+                prefetch(model)
+                problem = None
+        except VendoMiniError as exc:
+            problem = str(exc)
+        yield Outcome(model.name, "" if problem else str(_folder(model)), problem or "")
+
+
 def missing(model: Model) -> str | None:
     """Why a compute node could not load it from what is here; None if it could.
 
     A repository counts as complete when it has a config, a tokenizer and every file its weights' index names.
     """
-    folder = _folder(model)
+    try:
+        folder = _folder(model)
+    except EngineUnavailable as exc:
+        return str(exc)
     if folder is None:
         return (
             f"{model.name} is not in the Hugging Face cache ({hf_cache_folder(os.environ)}): "

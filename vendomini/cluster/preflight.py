@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vendomini.cluster.pace import is_scripted
 from vendomini.cluster.site import Site
-from vendomini.errors import ClusterError, EngineUnavailable
+from vendomini.errors import ClusterError
 from vendomini.probe.commands import ask
 from vendomini.probe.storage import find_disk
 
@@ -66,10 +66,7 @@ def _models(submission: Submission) -> Iterator[str]:
 
     for model in submission.models:
         if not is_scripted(model) and submission.manifest.config["engine"]["backend"] != "openai":
-            try:
-                lacks = missing(model)
-            except EngineUnavailable as exc:
-                lacks = str(exc)
+            lacks = missing(model)
             if lacks:
                 yield lacks
 

@@ -53,6 +53,10 @@ class Site:
         return int(stated.group(1)) if stated else GPU_MEMORY_GB.get(self.gpu_type.lower())
 
 
+ASSUMED = Site("", None, 8, "80gb", DEFAULT_MAX_ARRAY_SIZE, live=False)
+"""Where there is no SLURM to ask."""
+
+
 def find_site(partition: str | None, description: Path | None = None) -> Site:
     """The cluster here, or the one that ``vendomini doctor --json`` described elsewhere.
 
@@ -86,9 +90,22 @@ def find_site(partition: str | None, description: Path | None = None) -> Site:
     )
 
 
+def site_or_assumed(partition: str | None, description: Path | None) -> tuple[Site, str]:
+    """For estimates: the cluster, or nodes of eight GPUs where there is none to ask; and a note that says so.
+
+    Raises:
+        ClusterError: there is a cluster, but not this partition.
+    """
+    if description is None and partition is None and not find_slurm(os.environ).available:
+        return ASSUMED, f"No SLURM here: assumed nodes of {ASSUMED.gpus_per_node} GPUs with 80 GB each."
+    site = find_site(partition, description)
+    unknown = f"The memory of GPU type {site.gpu_type or '(unnamed)'} is unknown: assumed 40 GB each."
+    return site, "" if site.gpu_memory_gb else unknown
+
+
 def _described(path: Path) -> Slurm:
     try:
-        return msgspec.convert(json.loads(path.read_text())["slurm"], Slurm)
+        return msgspec.convert(json.loads(path.read_text())["capabilities"]["slurm"], Slurm)
     except OSError as exc:
         raise UsageError(f"--describe {path}: {exc.strerror}") from exc
     except (ValueError, KeyError, TypeError, msgspec.ValidationError) as exc:

@@ -1,0 +1,76 @@
+"""``vendomini estimate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vendomini.cluster.estimate import Row
+
+
+def estimate(
+    phases: Annotated[list[str], typer.Argument(help="Phase names (phase1, phase1_large) or YAML files.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
+    ] = None,
+    partition: Annotated[str | None, typer.Option("--partition", "-p", help="[default: the cluster's own]")] = None,
+    describe: Annotated[
+        Path | None, typer.Option("--describe", help="Of a cluster elsewhere: what doctor --json printed there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Estimate hours and GPU-hours of phases, by engine.
+
+    From the throughput of runs that have ended in the results folder; where there are none, from the published
+    estimates of the optimisation guide, and marked so.
+
+    Examples:
+
+      vendomini estimate phase1 phase5
+
+      vendomini estimate phase1 --partition gpu --json
+    """
+    from vendomini.cli.output import console, print_json
+    from vendomini.cluster.estimate import estimate as rows_of
+    from vendomini.cluster.history import throughput
+    from vendomini.cluster.launch import load_phases, results_of
+    from vendomini.cluster.site import site_or_assumed
+
+    loaded = load_phases(phases, override or (), results)
+    site, note = site_or_assumed(partition, describe)
+    rows = [row for phase in loaded for row in rows_of(phase, site, throughput(results_of(phase, results)))]
+    if as_json:
+        print_json({"note": note, "rows": [row.as_json() for row in rows]})
+        return
+    out = console()
+    out.print(_table(rows))
+    if note:
+        out.print(note, markup=False)
+    out.print(f"{sum(row.gpu_hours for row in rows):,.0f} GPU-hours in all with the engines to expect.", markup=False)
+
+
+def _table(rows: list[Row]) -> Table:
+    from rich.table import Table
+
+    table = Table(caption="* published estimate; nothing measured here yet", caption_justify="left")
+    for heading in ("phase", "model"):
+        table.add_column(heading)
+    for heading in ("tasks", "GPUs", "standard", "Flash Attention", "vLLM", "GPU-hours"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        hours = [f"{row.hours[engine]:,.1f} h{_mark(row, engine)}" for engine in ("standard", "flash", "vllm")]
+        total = f"{row.gpu_hours:,.0f}{_mark(row, row.engine)}"
+        table.add_row(row.phase, row.model, f"{row.tasks:,}", str(row.gpus), *hours, total)
+    return table
+
+
+def _mark(row: Row, engine: str) -> str:
+    return "*" if row.sources[engine].startswith("published") else ""

@@ -1,0 +1,66 @@
+"""The guide's table of expected times, for these phases on this cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vendomini.cluster.pace import ENGINES, MEASURED, PUBLISHED, Throughput, is_scripted, published_step_s
+from vendomini.cluster.plan import Group, group_runs
+from vendomini.cluster.site import Site
+from vendomini.cluster.sizing import Sizing
+from vendomini.config import Phase, expand
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model of one phase.
+
+    Attributes:
+        hours: engine → hours of one job that does it all.
+        gpus: of such a job.
+        engine: the one to expect.
+        sources: engine → ``measured here`` or ``published estimate``.
+    """
+
+    phase: str
+    model: str
+    tasks: int
+    steps: int
+    gpus: int
+    engine: str
+    hours: dict[str, float]
+    sources: dict[str, str]
+
+    @property
+    def gpu_hours(self) -> float:
+        """With the engine to expect."""
+        return self.hours[self.engine] * self.gpus
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "gpu_hours": self.gpu_hours}
+
+
+def estimate(phase: Phase, site: Site, measured: Mapping[tuple[str, str], Throughput]) -> list[Row]:
+    """A row for each model that a phase loads; the scripted controls cost nothing and have none.
+
+    Raises:
+        ClusterError: a model's size is unknown, or it fits nowhere.
+    """
+    sizing = Sizing(phase.config.engine, site, measured)
+    groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
+    return [_row(phase.name, group, sizing) for group in groups if not is_scripted(group.model)]
+
+
+def _row(phase: str, group: Group, sizing: Sizing) -> Row:
+    steps = sum(item.steps for item in group.items)
+    horizon = max(item.steps for item in group.items)
+    size, name = sizing.size_b(group.model), group.model.name
+    hours, sources = {}, {}
+    for engine in ENGINES:
+        rate = sizing.measured.get((name, engine))
+        step_s = rate.step_s if rate else published_step_s(size, engine, horizon)
+        hours[engine], sources[engine] = steps * step_s / 3600, MEASURED if rate else PUBLISHED
+    expected = sizing.expected_engine(group.gpus)
+    return Row(phase, name, len(group.items), steps, group.gpus, expected, hours, sources)
