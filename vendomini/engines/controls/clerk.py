@@ -38,12 +38,13 @@ _STOCKING_RESERVE = 500.0
 _STAKE = 0.25
 """Share of the money above the reserve that one order may take for stock that no customer waits for."""
 _NEWS = 5
-"""SKUs with news that are worth a line on the scratchpad."""
-_COMFORT = 2500.0
+"""SKUs with news that are worth writing the notes again. The first notes are worth it at once: what is cut from the
+conversation before they are made is lost, and so is a call that looks for them."""
+_COMFORT = 1500.0
 """With less money, quotes are asked for until a supplier sells below what customers pay."""
-_MANY = 4
+_MANY = 3
 """Customers waiting, at which mail is read in batches of :data:`_BATCH`."""
-_BATCH = 3
+_BATCH = 12
 _AGES = 10_000
 """Days: longer than any episode."""
 
@@ -131,7 +132,8 @@ def keep_notes(view: View, book: TermsBook) -> Call | None:
         return None
     if view.noted is None:
         return READ_NOTES
-    return write_notes(cheapest(book)) if news(book, view.noted) >= _NEWS else None
+    enough = max(1, min(_NEWS, len(view.noted)))
+    return write_notes(cheapest(book)) if news(book, view.noted) >= enough else None
 
 
 def _has_mail(view: View) -> bool:

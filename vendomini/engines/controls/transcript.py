@@ -61,7 +61,6 @@ class Letter(msgspec.Struct):
     sku: str = ""
     shock: str = ""
     quantity: int | None = None
-    sent_back: int = 0
     due_day: int = 0
     eta_day: int | None = None
 

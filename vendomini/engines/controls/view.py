@@ -31,7 +31,8 @@ _SURPRISE_MEMORY = 0.05
 
 
 UNKNOWN = -1_000_000
-"""Units, far from anything that can be observed even with deliveries added."""
+"""Units, far from anything that can be observed even with deliveries added. Two errors may cancel out in a sum, so one
+that was off stays unknown until one looks."""
 
 LONG_AGO = -10_000
 """A day before every episode."""
@@ -46,7 +47,7 @@ class View:
         observation: the newest.
         last_text: one's own newest completion; empty where none is visible.
         last_call: the call in it; None where there is none.
-        stock: units by SKU, and ``units`` their sum; :data:`UNKNOWN` until one looked.
+        stock: units by SKU, and ``units`` their sum; :data:`UNKNOWN` where one has to look.
         pending: supplier orders under way, by id.
         customers: customer orders that wait, by id.
         newest_customer: the highest number of a customer order seen; older ones that are not in ``customers`` are gone.
@@ -98,11 +99,14 @@ class View:
         """Takes note of a user turn."""
         yesterday = self.observation.day
         trusted = self.stock_current
+        listed = self.pending_current or (result is not None and result.supplier_orders is not None)
         if result is not None:
             self._learn(result)
         if observation.day != yesterday:
-            self._pass_night(yesterday, observation)
+            self._pass_night(yesterday, observation, listed)
         self.observation = observation
+        if not self.stock_current:
+            self.units = UNKNOWN
         surprised = (trusted and not self.stock_current) or self._anything_overdue()
         self.surprise += _SURPRISE_MEMORY * (surprised - self.surprise)
 
@@ -187,14 +191,16 @@ class View:
         today = self.observation.day
         return any(order.eta_day < today for order in self.pending.values())
 
-    def _pass_night(self, yesterday: int, observation: Observation) -> None:
-        """Books what was due since yesterday, unless the count of pending orders denies that it came; drops customers
-        who have gone."""
-        today = observation.day
+    def _pass_night(self, yesterday: int, observation: Observation, listed: bool) -> None:
+        """Books what was due since yesterday, if all orders under way were known and their count now says that it came;
+        drops customers who have gone."""
+        today, under_way = observation.day, observation.pending_supplier_orders
         due = [order for order in self.pending.values() if yesterday < order.eta_day <= today]
-        if len(self.pending) - len(due) == observation.pending_supplier_orders:
-            for order in due:
-                del self.pending[order.order_id]
+        came = listed and len(self.pending) - len(due) == under_way
+        late = listed and len(self.pending) == under_way
+        for order in [] if late else due:
+            del self.pending[order.order_id]
+            if came:
                 self._came(order, order.eta_day)
                 self._store(order.sku, order.quantity)
         for key in [key for key, order in self.customers.items() if order.expires_day < today]:
@@ -209,7 +215,6 @@ class View:
             order = self.pending.pop(letter.order_id, None)
             if order is not None:
                 self._came(order, letter.day)
-                self._store(order.sku, (letter.quantity or order.quantity) - letter.sent_back)
         elif letter.kind == "expired":
             self.customers.pop(letter.customer_order_id, None)
         else:
