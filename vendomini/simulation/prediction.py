@@ -81,7 +81,7 @@ class Series:
         }
         for name, window in self._windows:
             n = window if window < count else count
-            state[name] = (total - ring[(count - n) % size] + n // 2) // n / _MICRO
+            state[name] = ((total - ring[(count - n) % size]) / n + 0.5) // 1 / _MICRO
         return state
 
     def summary(self) -> dict[str, float] | None:
