@@ -109,8 +109,10 @@ def _stepped(series: Series) -> bool:
 
 
 def _layout(figure: Figure) -> Json:
-    x: Json = {"title": {"text": figure.x_label}, "type": "log" if figure.x_log or figure.forest else "-"}
-    y: Json = {"title": {"text": figure.y_label}, "type": "log" if figure.y_log else "-", "automargin": True}
+    x: Json = {"title": {"text": figure.x_label}, "type": "-"}
+    x |= _LOGARITHMIC if figure.x_log or figure.forest else {}
+    y: Json = {"title": {"text": figure.y_label}, "type": "-", "automargin": True}
+    y |= _LOGARITHMIC if figure.y_log else {}
     if figure.y_range:
         y["range"] = list(figure.y_range)
     layout: Json = {"xaxis": x, "yaxis": y, "height": 420, "showlegend": len(figure.series) > 1}
@@ -118,6 +120,10 @@ def _layout(figure: Figure) -> Json:
         layout["height"] = 140 + 34 * max(len(series.x) for series in figure.series)
         layout["shapes"] = [{"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}]
     return layout
+
+
+_LOGARITHMIC: Json = {"type": "log", "dtick": "D2"}
+"""With ticks at 1, 2 and 5."""
 
 
 def _heatmap(figure: Heatmap) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ def draw(figure: Figure | Heatmap, folder: Path) -> list[Path]:
         axes: Any = canvas.add_subplot()
         _heatmap(axes, figure) if isinstance(figure, Heatmap) else _lines(axes, figure)
         axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")  # computed once, for all formats
         paths = [folder / f"{figure.key}.{suffix}" for suffix in FORMATS]
         for path in paths:
             canvas.savefig(path, dpi=200, metadata=_undated(path.suffix))
@@ -54,13 +56,25 @@ def _lines(axes: Any, figure: Figure) -> None:
             _one(axes, series, figure, shades[index], style, _MARKERS[index % len(_MARKERS)])
     if figure.forest:
         axes.axvline(1, color="0.6", linestyle=":", zorder=0)
-    axes.set_xscale("log" if figure.x_log or figure.forest else "linear")
-    axes.set_yscale("log" if figure.y_log else "linear")
+    if figure.x_log or figure.forest:
+        _logarithmic(axes.set_xscale, axes.xaxis)
+    if figure.y_log:
+        _logarithmic(axes.set_yscale, axes.yaxis)
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
     if len(figure.series) > 1:
         axes.legend(frameon=False, fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _logarithmic(set_scale: Callable[[str], None], axis: Any) -> None:
+    """With ticks at 1, 2 and 5 in plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    set_scale("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _one(axes: Any, series: Series, figure: Figure, shade: str, style: Any, marker: str) -> None:

@@ -92,5 +92,5 @@ def scaling_law(curves: Sequence[Curve], parameters: dict[str, float]) -> Scalin
         r_squared=float(line.rvalue) ** 2,
         p=float(line.pvalue),
         left_out=left_out,
-        method=f"least squares on logarithms over {len(points)} models, t with {len(points) - 2} degrees of freedom",
+        method=f"least squares on logarithms over {len(points)} models, t on {len(points)} − 2 degrees of freedom",
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DOSE = "pe_induction.p_shock"
 EVERYTHING = "all runs"
+TOGETHER = "all together"
 PAIRS = 6
 """Factors of more levels are not compared pair by pair."""
 
@@ -76,7 +77,7 @@ def _groupings(study: Study, frame: pandas.DataFrame) -> list[tuple[str, list[Cu
     found = [(factor.label, curves(frame, factor.path, factor.levels, show)) for factor in study.factors]
     found = [(label, group) for label, group in found if len(group) > 1]
     whole = [kaplan_meier(frame, EVERYTHING)] if len(frame) else []
-    return [*found, ("nothing", whole)]
+    return [*found, (TOGETHER, whole)]
 
 
 def _curve_figure(key: str, label: str, among: str, group: Sequence[Curve]) -> Figure:
@@ -88,7 +89,7 @@ def _curve_figure(key: str, label: str, among: str, group: Sequence[Curve]) -> F
         for curve in group
     ]  # fmt: skip
     ends = "; ".join(f"{curve.label}: {curve.survival[-1]:.0%} of {curve.n} survive" for curve in group)
-    title = f"Survival by {label}" if label != "nothing" else "Survival"
+    title = f"Survival by {label}" if label != TOGETHER else "Survival"
     return Figure(
         key=key,
         title=title if among == EVERYTHING else f"{title}, {among}",
@@ -121,7 +122,7 @@ def _doses(study: Study) -> list[Block]:
     others = [factor for factor in study.factors if factor.path != DOSE]
     figures = {(factor.label, EVERYTHING): _dose_figure(study.analysed, dose, factor) for factor in others}
     if not figures:
-        figures = {("nothing", EVERYTHING): _dose_figure(study.analysed, dose, None)}
+        figures = {(TOGETHER, EVERYTHING): _dose_figure(study.analysed, dose, None)}
     return [Choice("dose", "Dose–response by", "Among", figures)]
 
 

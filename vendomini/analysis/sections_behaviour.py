@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vendomini.analysis.competing import association, cumulative_incidence
 from vendomini.analysis.content import Block, Figure, Heatmap, Note, Section, Series, Table, interval, number, p_value
-from vendomini.analysis.fit import CannotFit
+from vendomini.analysis.fit import CannotFit, holm
 from vendomini.analysis.scaling import Point, ScalingLaw, parameters_of, scaling_law
 from vendomini.analysis.sections import DOSE, attempt, tests_table
 from vendomini.analysis.study import MODEL, Factor, Study, show
@@ -141,19 +141,14 @@ def _hazard_over_errors(study: Study, tables: Tables) -> list[Block]:
     width = interval_width(int(runs["durations"].sum()))
     names = [f"pe.all.{scale}" for scale in SCALES]
     steps = _scan(tables, names, width)
-    rows, notes = [], []
-    for name, scale in zip(names, SCALES.values(), strict=True):
-        try:
-            hazard = varying_hazard(intervals(steps, runs, name, width), name, width)
-        except CannotFit as exc:
-            notes.append(str(exc))
-            continue
-        rows.append([f"{name} ({scale})", hazard.ratio, hazard.p, hazard.sd, hazard.n, hazard.events, hazard.intervals,
-                     hazard.method])  # fmt: skip
-    if not rows:
-        raise CannotFit(notes[0])
-    columns = ("Covariate", "Hazard ratio per SD (95 % CI)", "p", "SD", "n", "Events", "Intervals", "Method")
-    return [Table("Does accumulated error foretell the event?", columns, rows), *(Note(note) for note in notes)]
+    found = [varying_hazard(intervals(steps, runs, name, width), name, width) for name in names]
+    rows = [
+        [f"{h.covariate} ({scale})", h.ratio, h.p, adjusted, h.sd, h.n, h.events, h.intervals, h.method]
+        for h, scale, adjusted in zip(found, SCALES.values(), holm([h.p for h in found]), strict=True)
+    ]
+    columns = ("Covariate", "Hazard ratio per SD (95 % CI)", "p", "p, Holm", "SD", "n", "Events", "Intervals", "Method")
+    note = "Runs are compared at the same step: does the one that has met more error crash first?"
+    return [Table("Does accumulated error foretell the event?", columns, rows, note)]
 
 
 def _scan(tables: Tables, columns: list[str], width: int) -> pandas.DataFrame:

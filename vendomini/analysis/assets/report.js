@@ -4,7 +4,7 @@
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const config = { displaylogo: false, responsive: true, plotlyServerURL: "", showLink: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   const faded = (colour, alpha) => colour + Math.round(alpha * 255).toString(16).padStart(2, "0");
 
@@ -28,13 +28,16 @@
   function layoutFor(figure, narrow) {
     const ink = css("--ink"), line = css("--line");
     const axis = (given) => ({ ...given, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true });
-    const legend = narrow ? { orientation: "h", y: -0.28, x: 0 } : { x: 1.02, y: 1 };
+    const entries = figure.data.filter((trace) => trace.showlegend !== false).length;
+    const rows = figure.layout.showlegend ? Math.ceil(entries / (narrow ? 1 : 3)) : 0;
     const shapes = (figure.layout.shapes || []).map((shape) => ({ ...shape, line: { ...shape.line, color: css("--soft") } }));
     return { ...figure.layout, shapes, xaxis: axis(figure.layout.xaxis), yaxis: axis(figure.layout.yaxis),
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", legend,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent") },
       font: { color: ink, family: css("--font"), size: narrow ? 12 : 14 },
-      margin: { l: 56, r: 16, t: 12, b: 48 }, hovermode: "closest", dragmode: narrow ? false : "zoom",
-      height: figure.layout.height + (narrow && figure.layout.showlegend ? 26 * Math.min(figure.data.length, 8) : 0) };
+      margin: { l: 56, r: 16, t: narrow ? 12 : 30, b: 56 + 22 * rows }, hovermode: "closest", dragmode: narrow ? false : "zoom",
+      height: figure.layout.height + 22 * rows };
   }
 
   function draw(holder, figure, bands) {
@@ -44,7 +47,8 @@
       if (trace.meta.role === "band" && bands !== undefined) copy.visible = bands;
       return copy;
     });
-    Plotly.react(holder, data, layoutFor(figure, holder.clientWidth < 560), config);
+    const narrow = holder.clientWidth < 560;
+    Plotly.react(holder, data, layoutFor(figure, narrow), { ...config, displayModeBar: narrow ? false : "hover" });
     holder.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
   }
 

@@ -1,0 +1,36 @@
+"""``vendomini report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. [default: report, in the first DIR]")] = None,
+    figures: Annotated[bool, typer.Option(help="Also write every figure as PNG, SVG and PDF.")] = True,
+    steps_csv: Annotated[bool, typer.Option("--steps-csv", help="Also write the table of steps as CSV.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the paths as JSON.")] = False,
+) -> None:
+    """Turn results into survival curves, tables and figures: one HTML page that needs no network, CSV and Parquet.
+
+    Finished runs are read once; call it again while an experiment runs, and only what is new is read.
+
+    Example: vendomini report results/phase1
+    """
+    from vendomini.analysis.report import write_report
+    from vendomini.cli.output import console, print_json
+
+    shown = console(stderr=True)
+
+    def progress(done: int, total: int) -> None:
+        shown.print(f"read {done} of {total} parts")
+
+    page = write_report(folders, out, figures=figures, steps_csv=steps_csv, progress=None if json else progress)
+    if json:
+        print_json({"report": page, "runs": page.parent / "runs.parquet", "steps": page.parent / "steps"})
+    else:
+        console().print(f"Report: {page}")

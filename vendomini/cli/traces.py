@@ -1,0 +1,85 @@
+"""``vendomini traces``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vendomini.analysis.traces import Library
+
+
+class Export(StrEnum):
+    inspect = "inspect"
+    jsonl = "jsonl"
+
+
+def traces(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")],
+    run: Annotated[list[str] | None, typer.Option(help="Only this run. May be given several times.")] = None,
+    ending: Annotated[str | None, typer.Option(help="Only runs that ended so: survived, crashed, bankrupt, …")] = None,
+    model: Annotated[str | None, typer.Option(help="Only runs of this model.")] = None,
+    port: Annotated[int, typer.Option(help="Port of the page on this machine; 0 takes a free one.", min=0, max=65535)] = 0,
+    static: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one run as one HTML file instead.")] = None,
+    export: Annotated[Export | None, typer.Option(help="Write Inspect AI's .eval logs, or JSON lines, instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where --export writes: a folder for inspect, a file for jsonl.")] = None,
+) -> None:
+    """Read episodes step by step in a browser, or export them.
+
+    The page is for this machine only (127.0.0.1), at an address that holds a secret. --run, --ending and --model
+    choose what --static and --export write; the page has filters of its own.
+
+    Examples:
+      vendomini traces results/phase1
+      vendomini traces results/phase1 --run RUN --static episode.html
+      vendomini traces results/phase1 --ending crashed --export inspect --out logs
+    """
+    from vendomini.analysis.traces import Library
+
+    library = Library(folders)
+    if static is not None:
+        _write_static(library, run, ending, model, static)
+    elif export is not None:
+        _write_export(library, run, ending, model, export, out)
+    else:
+        _serve(library, port)
+
+
+def _write_static(library: Library, run: list[str] | None, ending: str | None, model: str | None, file: Path) -> None:
+    from vendomini.analysis.static import write_static
+    from vendomini.cli.output import console
+    from vendomini.errors import UsageError
+
+    chosen = library.select(run, ending, model)
+    if len(chosen) != 1:
+        raise UsageError(f"--static writes one run, and {len(chosen)} match: name one with --run")
+    console().print(f"Wrote {write_static(library, *chosen[0], file)}")
+
+
+def _write_export(
+    library: Library, run: list[str] | None, ending: str | None, model: str | None, kind: Export, out: Path | None
+) -> None:
+    from vendomini.analysis.export import export_inspect, export_jsonl
+    from vendomini.cli.output import console
+
+    chosen = [(library.results[place], run_id) for place, run_id in library.select(run, ending, model)]
+    if kind is Export.jsonl:
+        written = [export_jsonl(chosen, out or Path("steps.jsonl"))]
+    else:
+        written = export_inspect(chosen, out or Path("logs"))
+    for path in written:
+        console().print(f"Wrote {path}")
+
+
+def _serve(library: Library, port: int) -> None:
+    from vendomini.analysis.serve import TraceServer
+    from vendomini.cli.output import console
+
+    with TraceServer(library, port) as server:
+        number = server.server_address[1]
+        console().print(f"Traces: {server.url}")
+        console().print(f"From another machine: ssh -L {number}:127.0.0.1:{number} HOST, then the same address. Ctrl-C ends.")
+        server.serve_forever()
