@@ -203,6 +203,25 @@ class TestEngineFailure:
         assert logs(tmp_path) == logs(tmp_path / "undisturbed")
 
 
+class Gone(Breaking):
+    """Dead for good after some answers."""
+
+    @property
+    def gone(self):
+        return "its process is gone" if self.answers < 0 else None
+
+
+class TestEngineGone:
+    def test_runs_that_wait_are_left_for_another_start(self, tmp_path):
+        async def gone(model, config):
+            return Gone(await start_engine(model, config, say=lambda line: None), 70)
+
+        specs = grid("simulation.max_steps=60", "experiment.replications=8", "agent.model.name=scripted/oracle")
+        tally, _ = run_here(specs, tmp_path, EngineConfig(max_num_seqs=1), start=gone)
+        assert (tally.finished, len(tally.failed), len(tally.unfinished)) == (1, 1, len(specs) - 2)
+        assert tally.stopped is None
+
+
 class TestDamage:
     def test_a_damaged_run_is_refused_by_name_and_the_rest_goes_on(self, tmp_path):
         specs = grid(*SHORT)

@@ -102,12 +102,15 @@ class Engine(ABC):
         max_num_seqs: episodes that it pays to keep in flight.
         tokenizer: the model's own (a Transformers tokenizer), or None.
         context_length: tokens the loaded model accepts, prompt and completion together; None if unbounded.
+        gone: why this engine will never answer again; None while it may. Runs that wait are then left for another
+            start instead of failing one after another.
     """
 
     info: EngineInfo
     max_num_seqs: int
     tokenizer: Any = None
     context_length: int | None = None
+    gone: str | None = None
 
     @abstractmethod
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:

@@ -33,7 +33,8 @@ class Tally:
         failed: run id → why; rerun by the next call.
         locked: ids that another process is writing.
         refused: run id → what is wrong with its files; left alone.
-        unfinished: ids begun or waiting when the call was stopped.
+        unfinished: ids begun or waiting when the call was stopped, or when its engine was gone for good.
+        stopped: the signal that stopped the call, if one did.
     """
 
     finished: int = 0
@@ -42,6 +43,7 @@ class Tally:
     locked: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
+    stopped: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -98,6 +100,7 @@ async def run_all(
             await _run_on(started, specs, tally, results, engine, stop, progress, counters)
         finally:
             await started.close()
+    tally.stopped = stop.reason
 
 
 async def _run_on(
@@ -115,7 +118,7 @@ async def _run_on(
     async def work() -> None:
         while queue:
             spec = queue.popleft()
-            if stop.reason is not None:
+            if stop.reason is not None or started.gone is not None:
                 tally.unfinished.append(spec.run_id)
                 continue
             await _run_one(spec, started, tally, results, stop, progress, counters)
