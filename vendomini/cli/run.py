@@ -116,7 +116,8 @@ def _conclude(tally: Tally, results: Results, out: Console) -> None:
         out.print(
             f"Stopped with {len(tally.unfinished)} runs to go; the same command goes on from there.", markup=False
         )
-        raise typer.Exit(130)
+        if tally.stopped:
+            raise typer.Exit(130)
     if not tally.complete:
         raise typer.Exit(1)
     out.print(f"Results are in {results.root}.", markup=False)
@@ -169,9 +170,7 @@ def _print_cells(phase: Phase, specs: list[RunSpec], results: Results, out: Cons
     cells = summarise_cells(specs, list(phase.axes), results)
     if not cells:
         return
-    table = Table(
-        title="Survival by cell (steps survived, the horizon included: restricted mean)", title_justify="left"
-    )
+    table = Table(title="Survival by cell (mean survival in steps, the horizon included)", title_justify="left")
     for axis in phase.axes:
         table.add_column(axis.rsplit(".", 1)[-1])
     for heading in ("runs", "events", "mean survival", "mean PE", "endings"):
