@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -34,7 +35,8 @@ class Browser:
         )
         self.complaints, self.requests = [], []
         self._ids = itertools.count(1)
-        self._socket = connect(self._address(), max_size=None)
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(connect(self._address(), max_size=None))
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -52,7 +54,7 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self._socket.close()
+        self._open.close()
         self.process.terminate()
         self.process.wait(20)
         shutil.rmtree(self.profile, ignore_errors=True)
@@ -96,6 +98,8 @@ class Browser:
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.call("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}])
+        self.call("Page.navigate", url="about:blank")  # an address that differs in its fragment only loads nothing
+        self.wait("location.href === 'about:blank'")
         self.call("Page.navigate", url=url)
         self.wait("document.documentElement.dataset.ready === 'yes'")
 
@@ -120,8 +124,10 @@ class Browser:
 
     def key(self, key):
         for kind in ("keyDown", "keyUp"):
-            text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, **text)
+            text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+            code = {"Enter": 13}.get(key, 0)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code,
+                      text=text if kind == "keyDown" else "")  # fmt: skip
 
     def screenshot(self, path, whole=False):
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]

@@ -51,7 +51,7 @@ def _curves(study: Study) -> list[Block]:
                 continue
             key = slug(f"survival-{label}-{among}")
             figures[label, among] = _curve_figure(key, label, among, group)
-            rows += [[label, among, *_curve_row(curve)] for curve in group]
+            rows += [[curve.label, label, among, *_curve_row(curve)] for curve in group]
     if not figures:
         raise CannotFit("No run has made a step yet, so there is no survival to show.")
     note = (
@@ -59,7 +59,7 @@ def _curves(study: Study) -> list[Block]:
         "to the common horizon of the curves of one figure, Greenwood's variance. Steps to the first crash, "
         "bankruptcy or loss of the last customer; runs without such an event are censored at their last step."
     )
-    columns = ("Grouped by", "Among", "Group", "n", "Events", "Median (95 % CI), steps", "RMST (95 % CI), steps", "Horizon")
+    columns = ("Group", "Grouped by", "Among", "n", "Events", "Median (95 % CI), steps", "RMST (95 % CI), steps", "Horizon")
     return [Choice("survival", "Grouped by", "Among", figures), Table("Every curve in numbers", columns, rows, note)]
 
 
@@ -108,7 +108,7 @@ def _ordered(group: Sequence[Curve]) -> bool:
 
 
 def _curve_row(curve: Curve) -> list[object]:
-    return [curve.label, curve.n, curve.events, curve.median, curve.rmst, curve.horizon]
+    return [curve.n, curve.events, curve.median, curve.rmst, curve.horizon]
 
 
 # ---------------------------------------------------------------------------------------------- doses

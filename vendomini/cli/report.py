@@ -33,4 +33,4 @@ def report(
     if json:
         print_json({"report": page, "runs": page.parent / "runs.parquet", "steps": page.parent / "steps"})
     else:
-        console().print(f"Report: {page}")
+        console().print(f"Report: {page}", markup=False)

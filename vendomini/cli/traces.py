@@ -33,8 +33,11 @@ def traces(
     choose what --static and --export write; the page has filters of its own.
 
     Examples:
+
       vendomini traces results/phase1
+
       vendomini traces results/phase1 --run RUN --static episode.html
+
       vendomini traces results/phase1 --ending crashed --export inspect --out logs
     """
     from vendomini.analysis.traces import Library
@@ -56,7 +59,7 @@ def _write_static(library: Library, run: list[str] | None, ending: str | None, m
     chosen = library.select(run, ending, model)
     if len(chosen) != 1:
         raise UsageError(f"--static writes one run, and {len(chosen)} match: name one with --run")
-    console().print(f"Wrote {write_static(library, *chosen[0], file)}")
+    console().print(f"Wrote {write_static(library, *chosen[0], file)}", markup=False)
 
 
 def _write_export(
@@ -71,7 +74,7 @@ def _write_export(
     else:
         written = export_inspect(chosen, out or Path("logs"))
     for path in written:
-        console().print(f"Wrote {path}")
+        console().print(f"Wrote {path}", markup=False)
 
 
 def _serve(library: Library, port: int) -> None:
@@ -80,6 +83,7 @@ def _serve(library: Library, port: int) -> None:
 
     with TraceServer(library, port) as server:
         number = server.server_address[1]
-        console().print(f"Traces: {server.url}")
-        console().print(f"From another machine: ssh -L {number}:127.0.0.1:{number} HOST, then the same address. Ctrl-C ends.")
+        out = console()
+        out.print(f"Traces: {server.url}", markup=False)
+        out.print(f"From another machine: ssh -L {number}:127.0.0.1:{number} HOST, then the same address. Ctrl-C ends.")
         server.serve_forever()

@@ -14,10 +14,10 @@
     const button = document.getElementById("theme");
     const label = () => { button.textContent = current() === "dark" ? "Light" : "Dark"; };
     label();
+    document.addEventListener("themechange", label);
     button.addEventListener("click", () => {
       root.dataset.theme = current() === "dark" ? "light" : "dark";
       store(root.dataset.theme);
-      label();
       announce();
     });
   });

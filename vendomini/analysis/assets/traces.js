@@ -132,7 +132,8 @@
   function drawTimeline() {
     const { timeline, length } = state.run;
     const width = Math.max(length, 1);
-    const lanes = [["PE", "pe", peLane(timeline.pe)]];
+    const top = Math.max(...timeline.pe.filter((value) => value !== null), 0.1);
+    const lanes = [[`PE, to ${cell(top)}`, "pe", peLane(timeline.pe, top * 1.05)]];
     for (const type of [...new Set(timeline.shocks.map((shock) => shock[1]))].sort()) {
       const ticks = timeline.shocks.filter((shock) => shock[1] === type);
       lanes.push([`shock: ${type}`, "lane", ticks.map(([step]) => line(step, "tick"))]);
@@ -162,8 +163,7 @@
   function line(step, kind) {
     return shape("line", { class: kind, x1: step, x2: step, y1: 0, y2: 1, "vector-effect": "non-scaling-stroke" });
   }
-  function peLane(values) {
-    const top = Math.max(...values.filter((value) => value !== null), 0.1) * 1.05;
+  function peLane(values, top) {
     let path = "", pen = "M";
     values.forEach((value, place) => {
       if (value === null) { pen = "M"; return; }
@@ -213,8 +213,11 @@
     parts.push(folded("Raw completion", record.completion));
     return parts;
   }
-  const pretty = (value) => JSON.stringify(value, null, 1).replace(/\n\s*/g, " ");
-  const turnText = (turn) => turn.replaceAll(/^(RESULT|OBSERVATION) /gm, "$1\n");
+  function pretty(value) {
+    const short = JSON.stringify(value);
+    return short.length < 70 ? short : JSON.stringify(value, null, 2);
+  }
+  const turnText = (turn) => turn.replaceAll(/^(RESULT|OBSERVATION) (.*)$/gm, (_, kind, body) => `${kind} ${pretty(JSON.parse(body))}`);
   function tokens(record) {
     const cached = record.cached_tokens === null ? "" : `, ${record.cached_tokens} cached`;
     const time = record.latency_s === null ? "" : `, ${record.latency_s.toFixed(2)} s`;

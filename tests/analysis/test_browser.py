@@ -1,0 +1,205 @@
+"""The pages in a real browser: clicked through without a complaint, and without a request to anywhere."""
+
+import threading
+
+import pytest
+
+from tests.analysis.browser import CHROMIUM, Browser
+from tests.analysis.synthetic import config, summary, write_results, write_steps
+from vendomini.analysis.report import write_report
+from vendomini.analysis.serve import TraceServer
+from vendomini.analysis.static import write_static
+from vendomini.analysis.traces import Library
+from vendomini.config.grid import expand
+from vendomini.config.load import build_phase
+from vendomini.records import Results, write_record
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+
+ATTACK = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'"></pre></script><!--'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as started:
+        yield started
+
+
+@pytest.fixture
+def quiet(browser):
+    """The browser, which must have nothing to complain of at the end."""
+    browser.complaints.clear()
+    browser.requests.clear()
+    yield browser
+    assert browser.complaints == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """18 cells × 2 runs; the first run crashed at step 1,200 of 5,000, and everything a model says in it is an attack."""
+    root = tmp_path_factory.mktemp("results")
+    tree = config(replications=2, max_steps=60)
+    write_results(root, tree)
+    spec = next(iter(expand(build_phase(tree))))
+    paths = Results(root).run(spec.run_id)
+    paths.steps.unlink()
+    said = {"completion": ATTACK + "x" * 1_000_000, "thought": ATTACK, "tool": ATTACK, "arguments": {ATTACK: ATTACK}}
+    write_steps(paths.steps, 3, **said)
+    write_steps(paths.steps, 5000, 1200, "looping")
+    write_record(paths.summary, summary(spec, "crashed", 1200, 5000, "looping"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(folder, tmp_path_factory):
+    return write_report(folder, tmp_path_factory.mktemp("out"), figures=False)
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    with TraceServer(Library([folder])) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.url
+        server.shutdown()
+
+
+# ----------------------------------------------------------------------------------------------- report
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_the_report_fits_and_asks_nobody(quiet, page, width, theme):
+    quiet.open(page.as_uri(), width=width, theme=theme)
+    drawn = "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))"
+    assert quiet.wait(drawn)
+    assert quiet.run("document.documentElement.scrollWidth") <= width
+    assert quiet.requests == [page.as_uri()]
+
+
+def test_the_report_can_be_used(quiet, page):
+    quiet.open(page.as_uri())
+    title = "#figure-survival .title"
+    assert quiet.text(title) == "Survival by model"
+    quiet.choose("#figure-survival [data-choice='first']", "p_shock")
+    assert quiet.text(title) == "Survival by p_shock"
+    quiet.choose("#figure-survival [data-choice='second']", "Qwen/Qwen3-32B")
+    assert quiet.text(title) == "Survival by p_shock, Qwen/Qwen3-32B"
+    assert "% of" in quiet.run("document.querySelector('#figure-survival .plot').getAttribute('aria-label')")
+    bands = "document.querySelector('#figure-survival .plot').data.filter(t => t.meta.role === 'band' && t.visible).length"
+    shown = quiet.run(bands)
+    quiet.click("#figure-survival [data-choice='bands']")
+    assert {shown, quiet.run(bands)} == {0, 3}
+
+
+def test_tables_sort_by_a_click_and_by_the_keyboard(quiet, page):
+    quiet.open(page.as_uri())
+    column = "[...document.querySelectorAll('table.sortable')[0].tBodies[0].rows].map(r => Number(r.cells[4].dataset.sort))"
+    header = "table.sortable th:nth-child(5)"
+    quiet.click(f"{header} button")
+    assert quiet.run(column) == sorted(quiet.run(column))
+    assert quiet.run(f"document.querySelector('{header}').getAttribute('aria-sort')") == "ascending"
+    quiet.run(f"document.querySelector('{header} button').focus()")
+    quiet.key("Enter")
+    assert quiet.run(column) == sorted(quiet.run(column), reverse=True)
+
+
+def test_the_theme_button_redraws_everything(quiet, page):
+    quiet.open(page.as_uri(), theme="light")
+    colour = "document.querySelector('.plot').data[1].line.color"
+    before = quiet.run(colour)
+    quiet.click("#theme")
+    assert quiet.run("document.documentElement.dataset.theme") == "dark"
+    assert quiet.run(colour) != before
+    quiet.run("localStorage.clear()")
+
+
+def test_every_control_of_the_report_has_a_name(quiet, page):
+    quiet.open(page.as_uri())
+    nodes = quiet.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "combobox", "checkbox", "link", "img", "table", "region"}
+    named = [n for n in nodes if not n["ignored"] and n["role"]["value"] in roles]
+    assert len(named) > 30
+    assert [n for n in named if not n.get("name", {}).get("value")] == []
+
+
+# ----------------------------------------------------------------------------------------------- traces
+
+
+def test_runs_are_filtered(quiet, served):
+    quiet.open(served)
+    assert quiet.text("#count") == "18 of 18 runs"
+    quiet.choose("[data-key='model']", "Qwen/Qwen3-32B")
+    assert quiet.text("#count") == "6 of 18 runs"
+    quiet.choose("[data-key='parameter:pe_induction.p_shock']", "0.4")
+    assert quiet.text("#count") == "2 of 18 runs"
+    quiet.choose("[data-key='model']", "scripted/fragile (synthetic)")
+    assert "(synthetic)" in quiet.text("#runs")
+
+
+def test_a_long_episode_is_read_page_by_page(quiet, served):
+    quiet.open(served)
+    quiet.choose("[data-key='ending']", "crashed: looping")
+    quiet.choose("[data-key='model']", "meta-llama/Llama-3.1-8B-Instruct")
+    quiet.click("#runs li button")
+    quiet.wait("document.querySelector('#step').dataset.step === '1'")
+    quiet.click("#crash")
+    quiet.wait("document.querySelector('#step').dataset.step === '1200'")
+    assert quiet.text("#step h3") == "Step 1200, day 300"
+    assert "looping" in quiet.text("#step .pill.event")
+    quiet.click("#next")
+    quiet.wait("document.querySelector('#step').dataset.step === '1201'")
+    quiet.key("k")
+    quiet.wait("document.querySelector('#step').dataset.step === '1200'")
+    quiet.key("s")
+    quiet.wait("document.querySelector('#step').dataset.step === '1205'")
+    assert "shock: temporal" in quiet.text("#step p")
+    quiet.key("End")
+    quiet.wait("document.querySelector('#step').dataset.step === '5000'")
+    assert quiet.run("document.querySelectorAll('*').length") < 1500
+    assert all(address.startswith(served) for address in quiet.requests if not address.startswith("data:"))
+    assert sum("/steps?" in address for address in quiet.requests) <= 4
+
+
+def test_an_address_leads_back_to_a_step(quiet, served, folder):
+    run_id = Results(folder).run_ids()[0]
+    quiet.open(f"{served}#run=0/{run_id}&step=7")
+    quiet.wait("document.querySelector('#step').dataset.step === '7'")
+    assert quiet.text("#name") == run_id
+
+
+def test_a_name_that_is_no_run_gets_a_sentence(browser, served):
+    browser.open(f"{served}#run=0/..%2F..%2Fetc&step=1")
+    browser.wait("document.querySelector('#name').textContent.includes('is not a run id')")
+    browser.complaints.clear()
+
+
+@pytest.mark.parametrize("kind", ["served", "static"])
+def test_what_a_model_wrote_stays_text(quiet, served, folder, tmp_path, kind):
+    spec = next(iter(expand(build_phase(config(replications=2, max_steps=60)))))
+    if kind == "static":
+        file = write_static(Library([folder]), 0, spec.run_id, tmp_path / "episode.html")
+        quiet.open(file.as_uri())
+    else:
+        quiet.open(f"{served}#run=0/{spec.run_id}&step=1")
+    quiet.wait("document.querySelector('#step').dataset.step === '1'")
+    assert ATTACK in quiet.text("#step")
+    assert quiet.run("document.title") == spec.run_id
+    assert quiet.run("document.querySelectorAll('#step script, #step img').length") == 0
+    quiet.click("#step details:last-of-type summary")
+    quiet.click("#step details:last-of-type .all")
+    assert len(quiet.text("#step details:last-of-type pre")) == 1_000_000 + len(ATTACK)
+    if kind == "static":
+        quiet.click("#last")
+        quiet.wait("document.querySelector('#step').dataset.step === '5000'")
+        assert quiet.requests == [file.as_uri()]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_reader_fits_a_phone(quiet, served, folder, theme):
+    quiet.open(served, width=390, height=844, theme=theme)
+    assert quiet.run("document.documentElement.scrollWidth") <= 390
+    quiet.click("#runs li button")
+    quiet.wait("document.querySelector('#step').dataset.step === '1'")
+    assert quiet.run("getComputedStyle(document.querySelector('#library')).display") == "none"
+    assert quiet.run("document.documentElement.scrollWidth") <= 390
+    quiet.click("#back")
+    quiet.wait("getComputedStyle(document.querySelector('#library')).display !== 'none'")
