@@ -7,7 +7,7 @@ from vendomini.engines.controls.control import Control
 from vendomini.engines.controls.transcript import Call
 from vendomini.engines.controls.view import View
 
-_CLERK = Clerk(good_price=1.0, enough_quotes=3, fresh_days=12)
+_CLERK = Clerk(good_price=0.85, enough_quotes=3, fresh_days=12)
 
 
 class Oracle(Control):
