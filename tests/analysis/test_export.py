@@ -1,0 +1,104 @@
+"""Inspect AI reads what we export, whatever its length."""
+
+import json
+from zipfile import ZipFile
+
+import pytest
+from inspect_ai.log import read_eval_log, read_eval_log_sample, read_eval_log_sample_summaries
+
+from tests.analysis.synthetic import PROMPT, config, summary, write_results, write_steps
+from vendomini.analysis.export import export_inspect, export_jsonl
+from vendomini.config.grid import expand
+from vendomini.config.load import build_phase
+from vendomini.errors import ResultsError
+from vendomini.records import Results, read_steps, write_record
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three runs of one model × 50 steps, none of which crashes."""
+    tree = config(replications=1, max_steps=50, models=["Qwen/Qwen3-32B"])
+    write_results(tmp_path / "r", tree, ratio=lambda _: 1e-9)
+    return tmp_path / "r"
+
+
+def chosen(folder):
+    return [(Results(folder), run_id) for run_id in Results(folder).run_ids()]
+
+
+def test_three_runs_of_fifty_steps(folder, tmp_path):
+    (path,) = export_inspect(chosen(folder), tmp_path / "logs")
+    log = read_eval_log(str(path))
+    assert log.status == "success"
+    assert log.eval.model == "Qwen/Qwen3-32B"
+    assert [sample.id for sample in log.samples] == Results(folder).run_ids()
+    assert [len(sample.messages) for sample in log.samples] == [101] * 3
+    assert log.samples[0].messages[0].text == PROMPT
+    assert log.samples[0].scores["event"].value == 0.0
+    assert len(read_eval_log_sample_summaries(str(path))) == 3
+
+
+def test_a_model_event_carries_only_the_new_turn(folder, tmp_path):
+    (path,) = export_inspect(chosen(folder), tmp_path / "logs")
+    sample = read_eval_log_sample(str(path), id=Results(folder).run_ids()[0])
+    models = [event for event in sample.events if event.event == "model"]
+    logged = list(read_steps(Results(folder).run(sample.id).steps))
+    assert len(models) == 50
+    assert all(len(event.input) == 1 for event in models)
+    assert models[7].output.completion == logged[7].completion
+    assert models[7].input[0].text.startswith("RESULT {")
+    assert models[7].output.usage.input_tokens == 1000
+    tools = [event for event in sample.events if event.event == "tool"]
+    assert json.loads(tools[7].result) == logged[7].result
+
+
+def test_five_thousand_steps_grow_in_proportion(folder, tmp_path):
+    spec = next(iter(expand(build_phase(config(replications=1, max_steps=50, models=["Qwen/Qwen3-32B"])))))
+    paths = Results(folder).run(spec.run_id)
+    sizes = {}
+    for length in (500, 5000):
+        write_steps(paths.steps, length)
+        write_record(paths.summary, summary(spec, "survived", length, length))
+        (path,) = export_inspect([(Results(folder), spec.run_id)], tmp_path / str(length))
+        with ZipFile(path) as log:
+            sizes[length] = log.getinfo(f"samples/{spec.run_id}_epoch_1.json").file_size
+    assert sizes[5000] < 11 * sizes[500]
+    assert len(read_eval_log(str(path)).samples[0].messages) == 10_001
+
+
+def test_an_agent_that_sent_anything_at_all_is_exported(folder, tmp_path):
+    run_id = Results(folder).run_ids()[0]
+    paths = Results(folder).run(run_id)
+    paths.steps.unlink()
+    write_steps(paths.steps, 2, tool=None, arguments=["a", 1], card=None, parse="unparsable", finish_reason="length",
+                cached_tokens=None, latency_s=None, completion="\x00\u2028</script>")  # fmt: skip
+    (path,) = export_inspect([(Results(folder), run_id)], tmp_path / "logs")
+    sample = read_eval_log(str(path)).samples[0]
+    tool = next(event for event in sample.events if event.event == "tool")
+    assert (tool.function, tool.arguments) == ("unparsable", {"sent": ["a", 1]})
+    assert sample.messages[2].text == "\x00\u2028</script>"
+    assert next(event for event in sample.events if event.event == "model").output.stop_reason == "max_tokens"
+
+
+def test_one_log_a_model(tmp_path):
+    write_results(tmp_path / "r", config(replications=1, max_steps=9))
+    logs = export_inspect(chosen(tmp_path / "r"), tmp_path / "logs")
+    assert {read_eval_log(str(path), header_only=True).eval.model for path in logs} == {
+        "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-32B", "scripted/fragile (synthetic)",
+    }  # fmt: skip
+
+
+def test_json_lines_are_the_log_without_its_seal(folder, tmp_path):
+    lines = export_jsonl(chosen(folder), tmp_path / "steps.jsonl").read_text().splitlines()
+    assert len(lines) == 150
+    first = json.loads(lines[0])
+    assert first["run_id"] == Results(folder).run_ids()[0]
+    assert first["completion"] == '{"thought": "Step 1."}'
+    assert "crc" not in first
+
+
+def test_a_run_that_has_not_ended_is_named(folder, tmp_path):
+    run_id = Results(folder).run_ids()[0]
+    Results(folder).run(run_id).summary.unlink()
+    with pytest.raises(ResultsError, match="has not ended yet"):
+        export_inspect(chosen(folder), tmp_path / "logs")
