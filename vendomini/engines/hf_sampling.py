@@ -7,6 +7,7 @@ its neighbours as long as the logits don't.
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from typing import Any
 
 from vendomini.engines.base import SamplingParams
@@ -58,21 +59,27 @@ class Grammars:
     """JSON schemas compiled for one tokenizer; a schema that many requests share is compiled once."""
 
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+        self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        self._compiled: dict[str, Any] = {}
+
+    @cached_property
+    def _xgrammar(self) -> Any:
         try:
             import xgrammar
         except ImportError as exc:
-            raise MissingExtraError("agent.interface.structured_output", "xgrammar", "hf") from exc
-        self._xgrammar = xgrammar
-        info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=vocabulary)
-        self._vocabulary = vocabulary
-        self._compiler = xgrammar.GrammarCompiler(info)
-        self._compiled: dict[str, Any] = {}
+            raise EngineError(str(MissingExtraError("structured output", "xgrammar", "hf"))) from exc
+        return xgrammar
+
+    @cached_property
+    def _compiler(self) -> Any:
+        info = self._xgrammar.TokenizerInfo.from_huggingface(self._tokenizer, vocab_size=self._vocabulary)
+        return self._xgrammar.GrammarCompiler(info)
 
     def matcher(self, schema: dict[str, Any]) -> Any:
         """A fresh state machine for one completion.
 
         Raises:
-            EngineError: the grammar library refuses the schema.
+            EngineError: the grammar library refuses the schema, or is not installed.
         """
         key = json.dumps(schema, sort_keys=True)
         if key not in self._compiled:
