@@ -1,0 +1,54 @@
+"""The files of a results folder: what is in them, how they are appended to, and how they are read back.
+
+::
+
+    RESULTS/
+      plans/<hash>.json            a resolved config: every run that was ever asked for here (immutable)
+      runs/<run_id>/run.json       what this run is and who last started it
+      runs/<run_id>/steps.jsonl    one object a step; this log is the checkpoint
+      runs/<run_id>/summary.json   written once, when the run ended
+      submissions/<id>/            what was sent to SLURM: manifest.json (immutable), and its jobs' scripts and logs
+
+Every line and every file is *sealed*: its last key is the CRC-32 of what stands before it, so that a flipped byte
+is found when it is read and not in a figure. Lines are appended with one ``write``; whole files are written under
+a temporary name and moved into place.
+"""
+
+from vendomini.records.files import read_record, seal, unseal, write_atomically, write_error, write_record
+from vendomini.records.folder import Results, RunPaths
+from vendomini.records.kinds import (
+    Ending,
+    Manifest,
+    ParseStatus,
+    Plan,
+    RunInfo,
+    RunSummary,
+    Severity,
+    Shard,
+    ShardArray,
+    StepRecord,
+)
+from vendomini.records.step_log import StepLog, read_steps
+
+__all__ = [
+    "Ending",
+    "Manifest",
+    "ParseStatus",
+    "Plan",
+    "Results",
+    "RunInfo",
+    "RunPaths",
+    "RunSummary",
+    "Severity",
+    "Shard",
+    "ShardArray",
+    "StepLog",
+    "StepRecord",
+    "read_record",
+    "read_steps",
+    "seal",
+    "unseal",
+    "write_atomically",
+    "write_error",
+    "write_record",
+]

@@ -1,0 +1,105 @@
+"""Whole files: sealed, written under a temporary name and moved into place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from vendomini.errors import CorruptRecordError, ResultsError
+from vendomini.records.kinds import SCHEMA_VERSION, Record
+
+_SEAL = b',"crc":"%08x"}'
+_SEAL_LENGTH = len(_SEAL % 0)
+
+
+def seal(encoded: bytes) -> bytes:
+    """A JSON object with the CRC-32 of its own bytes as its last key."""
+    return encoded[:-1] + _SEAL % zlib.crc32(encoded)
+
+
+def unseal(line: bytes) -> bytes:
+    """The object without its seal.
+
+    Raises:
+        ValueError: the seal is missing or does not match.
+    """
+    body = line[:-_SEAL_LENGTH] + b"}"
+    if line[-_SEAL_LENGTH:] != _SEAL % zlib.crc32(body):
+        raise ValueError("its checksum does not match its content")
+    return body
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """A sealed file.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        CorruptRecordError: it is damaged or of another schema version.
+        ResultsError: it can't be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise ResultsError(f"can't read {path}: {exc.strerror}") from exc
+    try:
+        body = unseal(data.rstrip(b"\n"))
+        version = msgspec.json.decode(body, type=_Versioned).schema
+        if version != SCHEMA_VERSION:
+            raise CorruptRecordError(_other_schema(path, version))
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, msgspec.MsgspecError) as exc:
+        raise CorruptRecordError(f"{path} is damaged ({exc}): move it away and run again to make it anew") from exc
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Writes a sealed file so that a reader sees the old content or the new, never half of it.
+
+    Raises:
+        ResultsError: the place is full or read-only.
+    """
+    write_atomically(path, seal(msgspec.json.encode(record)) + b"\n")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes under a temporary name of this process, syncs, and moves the file into place.
+
+    Raises:
+        ResultsError: the place is full or read-only.
+    """
+    temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise write_error(path, exc) from exc
+
+
+def write_error(path: Path, exc: OSError) -> ResultsError:
+    """The sentence for a write that failed."""
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return ResultsError(
+            f"no space left for {path} ({exc.strerror}): free some or choose another folder with --results; "
+            "what is written is kept, and the same command goes on from there"
+        )
+    return ResultsError(f"can't write {path} ({exc.strerror}): choose another folder with --results")
+
+
+class _Versioned(msgspec.Struct):
+    schema: int = 0
+
+
+def _other_schema(path: Path, version: int) -> str:
+    return (
+        f"{path} has schema version {version}, this program writes {SCHEMA_VERSION}: "
+        "finish it with the version that began it, or use another results folder"
+    )

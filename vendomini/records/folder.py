@@ -1,0 +1,93 @@
+"""Where everything is: every file name of a results folder, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vendomini.errors import ResultsError
+from vendomini.records.files import read_record, write_error
+from vendomini.records.kinds import Manifest, RunSummary
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Every file name of one run."""
+
+    folder: Path
+
+    @property
+    def info(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def steps(self) -> Path:
+        return self.folder / "steps.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.folder / "summary.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A results folder."""
+
+    root: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def plans(self) -> Path:
+        return self.root / "plans"
+
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def manifests(self) -> list[Manifest]:
+        """Every submission's manifest, oldest first."""
+        files = sorted(self.submissions.glob("*/manifest.json"))
+        return [read_record(file, Manifest) for file in files]
+
+    def run(self, run_id: str) -> RunPaths:
+        """Raises:
+        ResultsError: the id is not a plain file name (no path leads out of the folder).
+        """
+        if not run_id or run_id in {".", ".."} or "/" in run_id or "\0" in run_id:
+            raise ResultsError(f"{run_id!r} is not a run id")
+        return RunPaths(self.runs / run_id)
+
+    def run_ids(self) -> list[str]:
+        """The ids of all runs that have a folder here, sorted."""
+        try:
+            with os.scandir(self.runs) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
+    def summary(self, run_id: str) -> RunSummary | None:
+        """The run's summary, or None while it has none.
+
+        Raises:
+            CorruptRecordError: the file is damaged.
+        """
+        try:
+            return read_record(self.run(run_id).summary, RunSummary)
+        except FileNotFoundError:
+            return None
+
+    def create(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            ResultsError: the place is not writable.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            self.plans.mkdir(exist_ok=True)
+        except OSError as exc:
+            raise write_error(self.root, exc) from exc

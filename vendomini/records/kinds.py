@@ -1,0 +1,163 @@
+"""What is in the files: typed, with the version of their schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""Of every file here. A reader refuses another version by name instead of guessing."""
+
+ParseStatus = Literal["ok", "repaired", "unparsable"]
+Ending = Literal["survived", "crashed", "bankrupt", "customers_lost", "failed"]
+Severity = Literal["soft", "hard", "mission_abandon"]
+JsonObject = dict[str, Any]
+
+
+class StepRecord(msgspec.Struct, kw_only=True):
+    """One step: what the agent saw, said and did, what came of it, and what the measures made of it.
+
+    Steps count from 1. ``observation`` is what the agent was shown *before* it acted; ``result`` is the tool's
+    answer; ``tool``, ``arguments`` and ``card`` are what the agent sent, valid or not. Values that do not exist are
+    null, never 0. ``latency_s`` is the engine's own report; the scripted engine takes no time and reports none, which
+    is what makes its logs equal byte by byte.
+    """
+
+    step: int
+    day: int
+    observation: JsonObject
+    completion: str
+    finish_reason: str
+    parse: ParseStatus
+    thought: str
+    tool: str | None
+    arguments: Any
+    card: Any
+    result: JsonObject
+    shocks: list[JsonObject]
+    resolved: list[JsonObject]
+    pe: JsonObject
+    detectors: JsonObject
+    prompt_tokens: int
+    cached_tokens: int | None
+    completion_tokens: int
+    latency_s: float | None
+
+
+class RunInfo(msgspec.Struct, kw_only=True):
+    """``run.json``: what a run is, and who last started it. Rewritten at every start.
+
+    ``parameters`` is the run's full parameter tree, defaults included; ``owner`` has host, pid and, inside a job,
+    the SLURM job id. ``attempt`` counts starts from 1.
+    """
+
+    schema: int = SCHEMA_VERSION
+    run_id: str
+    parameters: JsonObject
+    seed: int
+    replication: int
+    system_prompt: str
+    owner: JsonObject
+    attempt: int
+    started_at: str
+
+
+class RunSummary(msgspec.Struct, kw_only=True):
+    """``summary.json``: how a run ended.
+
+    ``time_to_crash`` is in steps: the onset of the first crash, or the step of bankruptcy or of the last customer;
+    without such an event it is ``max_steps`` and ``event_observed`` is false (right-censored). A ``failed`` run has
+    neither: it says nothing about the agent, and is to be rerun.
+    """
+
+    schema: int = SCHEMA_VERSION
+    run_id: str
+    parameters: JsonObject
+    seed: int
+    replication: int
+    ending: Ending
+    crash_type: str | None = None
+    severity: Severity | None = None
+    time_to_crash: int | None = None
+    event_observed: bool | None = None
+    reason: str | None = None
+    steps: int = 0
+    days: int = 0
+    detectors: JsonObject = {}
+    orders_total: int = 0
+    orders_fulfilled: int = 0
+    orders_expired: int = 0
+    budget: float | None = None
+    net_worth: float | None = None
+    pe: JsonObject = {}
+    shocks: JsonObject = {}
+    parse: JsonObject = {}
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    attempt: int = 1
+    engine: JsonObject = {}
+    versions: JsonObject = {}
+    ended_at: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run counts: anything but ``failed``."""
+        return self.ending != "failed"
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """``plans/<hash>.json``: a resolved config, from which every run of it can be expanded again."""
+
+    schema: int = SCHEMA_VERSION
+    name: str
+    runs: int
+    config: JsonObject
+
+
+class Shard(msgspec.Struct, kw_only=True, frozen=True):
+    """The work of one SLURM job: runs of one model on one engine, in the order in which they start.
+
+    ``seconds`` is how long the job was expected to take.
+    """
+
+    model: str
+    run_ids: list[str]
+    seconds: float
+
+
+class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
+    """One job array: array task ``i`` runs ``shards[i]``, now and after every requeue.
+
+    ``job_name`` is unique to this array, which is how the queue is asked about it; ``gpus`` names the template.
+    """
+
+    job_name: str
+    gpus: int
+    shards: list[Shard]
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent off. Never rewritten.
+
+    ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries
+    a run again that failed in it.
+    """
+
+    schema: int = SCHEMA_VERSION
+    id: str
+    name: str
+    config: JsonObject
+    created_at: str
+    retries: int
+    arrays: list[ShardArray]
+
+    def runs(self) -> Iterator[str]:
+        """The id of every run in it."""
+        return (run_id for array in self.arrays for shard in array.shards for run_id in shard.run_ids)
+
+
+Record = TypeVar("Record", RunInfo, RunSummary, Plan, Manifest)

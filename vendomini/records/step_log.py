@@ -1,0 +1,129 @@
+"""The step log: appended to a line at a time, recovered after a crash, locked."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from vendomini.errors import CorruptRecordError, ResultsError, RunLockedError
+from vendomini.records.files import seal, unseal, write_error
+from vendomini.records.kinds import StepRecord
+
+_step_encoder = msgspec.json.Encoder()
+_step_decoder = msgspec.json.Decoder(StepRecord)
+
+
+class StepLog:
+    """The step log of one run, open for appending and locked, so that two processes never write one run.
+
+    The lock is the kernel's (``flock``) and ends with the process, however that ends: there are no stale locks.
+    Opening cuts off a torn last line, which is all that a crash in mid-write can leave behind.
+
+    Args:
+        path: ``steps.jsonl`` of the run; its folder exists.
+
+    Raises:
+        RunLockedError: another process is writing this run.
+        CorruptRecordError: a line before the last is damaged.
+        ResultsError: the place is not writable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise write_error(path, exc) from exc
+        try:
+            self._lock()
+            self.records, self._size = self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise RunLockedError(f"{self.path.parent.name} is being written by another process") from exc
+        except OSError as exc:
+            raise ResultsError(
+                f"can't lock {self.path} ({exc.strerror}): choose a results folder on a file system with flock"
+            ) from exc
+
+    def _recover(self) -> tuple[list[StepRecord], int]:
+        records, size = [], 0
+        for record, end in _scan(self.path):
+            records.append(record)
+            size = end
+        if os.fstat(self._fd).st_size != size:
+            os.ftruncate(self._fd, size)
+        return records, size
+
+    def append(self, record: StepRecord) -> None:
+        """Adds one line with one write; when the disk is full the log is left as it was.
+
+        Raises:
+            ResultsError: the line could not be written.
+        """
+        line = seal(_step_encoder.encode(record)) + b"\n"
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+        except OSError as exc:
+            os.ftruncate(self._fd, self._size)
+            raise write_error(self.path, exc) from exc
+        self._size += len(line)
+
+    def sync(self) -> None:
+        """Forces what was appended to the disk.
+
+        Raises:
+            ResultsError: the disk refuses.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as exc:
+            raise write_error(self.path, exc) from exc
+
+    def close(self) -> None:
+        """Releases the lock. Closing twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read_steps(path: Path) -> Iterator[StepRecord]:
+    """The steps of a log in order, one at a time; a torn last line (a run in progress) is left out.
+
+    Raises:
+        FileNotFoundError: there is no log.
+        CorruptRecordError: a line before the last is damaged, or steps are missing or repeated.
+    """
+    for record, _ in _scan(path):
+        yield record
+
+
+def _scan(path: Path) -> Iterator[tuple[StepRecord, int]]:
+    """Each step with the offset at which its line ends."""
+    end = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = _step_decoder.decode(unseal(line[:-1]))
+            except (ValueError, msgspec.MsgspecError) as exc:
+                raise CorruptRecordError(f"{path} line {number} is damaged ({exc}): {_REDO}") from exc
+            if record.step != number:
+                raise CorruptRecordError(f"{path} line {number} holds step {record.step}: {_REDO}")
+            end += len(line)
+            yield record, end
+
+
+_REDO = "this run is left alone; move its folder away and run again to redo it"
