@@ -170,7 +170,9 @@ def test_customers_pay_the_markup_and_leave_after_ten_days() -> None:
 def test_cancelling_costs_a_tenth() -> None:
     environment = begin()
     placed = order(environment, quantity=10)
-    assert do(environment, "tool_cancel_order", order_id="S1")["refund"] == pytest.approx(0.9 * placed["cost"], abs=0.005)
+    assert do(environment, "tool_cancel_order", order_id="S1")["refund"] == pytest.approx(
+        0.9 * placed["cost"], abs=0.005
+    )
     assert code(do(environment, "tool_cancel_order", order_id="S1")) == "unknown_id"
 
 
