@@ -106,7 +106,7 @@ class TestKilled:
         run_here(specs, tmp_path / "killed")
         assert logs(tmp_path / "killed") == logs(tmp_path / "undisturbed")
         assert lines == sorted(lines), "a start never loses a step that was logged"
-        assert len(set(lines)) > 25, "the kills struck at different moments of the episode"
+        assert len(set(lines)) > 10, "the kills struck at different moments of the episode"
 
     def test_a_torn_line_is_written_anew(self, tmp_path, spec):
         specs = [spec("oracle", simulation__max_steps=50)]
