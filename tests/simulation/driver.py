@@ -1,4 +1,4 @@
-"""What the tests of the simulation share: configs from dot paths, calls, honest cards, and a player that keeps a shop."""
+"""What the tests of the simulation share: configs, calls, and a player that keeps a shop at random."""
 
 from __future__ import annotations
 

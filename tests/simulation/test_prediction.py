@@ -135,7 +135,7 @@ def test_missing_is_null_and_never_0() -> None:
     assert outcome.pe == dict.fromkeys(("temporal", "quantity", "cost", "causal", "all"))
     assert until_delivery(environment)[1] == []
     outcome = place(environment)
-    assert outcome.pe["causal"] == {name: 0 for name in ("fast", "medium", "slow", "w10", "w100", "w500")}
+    assert outcome.pe["causal"] == dict.fromkeys(("fast", "medium", "slow", "w10", "w100", "w500"), 0)
     assert [outcome.pe[kind] for kind in ("temporal", "quantity", "cost")] == [None] * 3
     assert environment.summary()["pe"]["cost"] is None
     assert environment.summary()["pe"]["causal"]["n"] == 1
