@@ -131,7 +131,7 @@ class Slurm:
             else "AccountingStorageType=accounting_storage/none\n"
         )
         ports = dict(zip(NODES, (node1, node2), strict=True))
-        each = "NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=16 RealMemory=20000 Gres=gpu:h200:8"
+        each = "NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=32 RealMemory=500000 Gres=gpu:h200:8"
         nodes = "\n".join(f"NodeName={node} Port={port} {each}" for node, port in ports.items())
         self.conf.write_text(CONF.format(folder=self.folder, port=ctld, nodes=nodes, array=MAX_ARRAY_SIZE) + accounting)
         (self.folder / "gres.conf").write_text(

@@ -1,0 +1,128 @@
+"""A user at work on a cluster: types commands, looks at files, and pulls plugs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.slurm import Slurm
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Bench:
+    """One working folder.
+
+    Attributes:
+        templates: this user's copy of the sbatch templates.
+    """
+
+    def __init__(self, slurm: Slurm, folder: Path) -> None:
+        self.slurm = slurm
+        self.folder = folder
+        self.templates = folder / "slurm"
+        shutil.copytree(REPOSITORY / "slurm", self.templates)
+        self.environ = os.environ | slurm.environ | {"OMP_NUM_THREADS": "1"}
+
+    # --------------------------------------------------------------------------------------------- commands
+
+    def vendomini(self, *arguments: str, code: int = 0, **environ: str) -> str:
+        """Standard output; the rest of what was said where the exit code is another one."""
+        done = subprocess.run(self.command(*arguments), timeout=120, **self.how(**environ))
+        assert done.returncode == code, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
+        return str(done.stdout if code == 0 else done.stdout + done.stderr)
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.vendomini(*arguments, "--json"))
+
+    def submit(self, config: Path, *arguments: str) -> dict[str, Any]:
+        """What one phase's submit says."""
+        (outcome,) = self.json("submit", str(config), *arguments)
+        return dict(outcome)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "vendomini", *arguments]
+
+    def how(self, **environ: str) -> dict[str, Any]:
+        """For subprocess."""
+        return {"cwd": self.folder, "env": self.environ | environ, "capture_output": True, "text": True, "check": False}
+
+    def config(self, name: str, **values: Any) -> Path:
+        """Phase 1 large on a control: ``grid`` and sections cut down as asked, dots written as two underscores."""
+        overrides = {key.replace("__", "."): value for key, value in values.items()}
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(_phase(name, overrides)))
+        return path.rename(path.with_suffix(".yaml"))
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def results(self, name: str) -> Path:
+        return self.folder / "results" / name
+
+    def logs(self, root: Path) -> dict[str, bytes]:
+        """Run id → its step log, of every run that has ended."""
+        return {
+            file.parent.name: (file.parent / "steps.jsonl").read_bytes() for file in root.glob("runs/*/summary.json")
+        }
+
+    def undisturbed(self, config: Path) -> dict[str, bytes]:
+        """The same runs, run here without a cluster."""
+        root = self.folder / "undisturbed" / config.stem
+        self.vendomini("run", "--config", str(config), "--results", str(root), "--json")
+        return self.logs(root)
+
+    def job_logs(self, name: str) -> str:
+        return "\n".join(file.read_text() for file in sorted(self.results(name).glob("submissions/*/*/*_log.out")))
+
+    # ----------------------------------------------------------------------------------------------- plugs
+
+    def freeze(self, name: str, size: int = 200_000) -> int:
+        """Stops a job's process in the middle of a run, as soon as its log has so many bytes; returns its pid."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            for log in self.results(name).glob("runs/*/steps.jsonl"):
+                if (log.parent / "summary.json").exists() or log.stat().st_size < size:
+                    continue
+                pid = json.loads((log.parent / "run.json").read_text())["owner"]["pid"]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    return int(pid)
+            time.sleep(0.01)
+        raise AssertionError(f"no run of {name} was caught in the middle\n{self.job_logs(name)}")
+
+    def processes(self) -> list[str]:
+        """Command lines of every job's process of this folder that is alive."""
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if "submitit" in line and str(self.folder) in line:
+                    found.append(line)
+        return found
+
+
+def _phase(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    phase: dict[str, Any] = {
+        "inherit": str(REPOSITORY / "configs" / "phases" / "phase1_large_models.yaml"),
+        "experiment": {"name": name, "replications": 1},
+        "grid": {"agent.model.name": ["scripted/reactive"]},
+    }
+    for path, value in overrides.items():
+        section, _, key = path.partition(".")
+        if section == "grid":
+            phase["grid"][key] = value
+        else:
+            tree = phase
+            *parents, leaf = path.split(".")
+            for parent in parents:
+                tree = tree.setdefault(parent, {})
+            tree[leaf] = value
+    return phase

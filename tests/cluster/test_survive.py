@@ -1,0 +1,125 @@
+"""What a cluster does to jobs. After each: every run exactly once, byte for byte as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.bench import Bench
+
+STEPS = 3000
+"""Of a run: long enough to be caught in the middle."""
+
+
+@pytest.fixture
+def config(bench: Bench, request: pytest.FixtureRequest) -> Path:
+    """Four runs in one job, named after the test."""
+    name = request.node.name.removeprefix("test_")[:40]
+    return bench.config(name, grid__pe_induction__p_shock=[0.0], simulation__max_steps=STEPS)
+
+
+def _all_there(bench: Bench, config: Path) -> bool:
+    return bench.logs(bench.results(config.stem)) == bench.undisturbed(config)
+
+
+def test_time_limit(bench: Bench, config: Path) -> None:
+    template = bench.templates / "gpu0.sbatch"
+    template.write_text(template.read_text().replace("USR2@300", "USR2@20"))
+    bench.submit(config, "--partition", "short", "--time", "00:01:00")
+    bench.freeze(config.stem)  # Slurm's warning comes with a SIGCONT
+    requeued = "back into the queue with 4 runs to go"
+    bench.slurm.until("the job heeds the warning", lambda: requeued in bench.job_logs(config.stem), 100)
+    bench.slurm.wait_for_jobs()
+    log = bench.job_logs(config.stem)
+    assert log.count("4 runs in this job") == 2, "one start and one more after the requeue, in one log"
+    assert _all_there(bench, config)
+
+
+def test_requeue_behind_our_back(bench: Bench, config: Path) -> None:
+    sent = bench.submit(config)
+    bench.freeze(config.stem)
+    bench.slurm.call("scontrol", "requeue", sent["job_ids"][0])
+    bench.slurm.wait_for_jobs()
+    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
+    assert _all_there(bench, config)
+
+
+def test_preemption(bench: Bench, config: Path) -> None:
+    bench.submit(config, "--partition", "spare")
+    pid = bench.freeze(config.stem)
+    bench.slurm.call("sbatch", "--partition=gpu", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
+    bench.slurm.until(
+        "the job was preempted", lambda: any(job[2] == "RUNNING" and job[3] == "wrap" for job in bench.slurm.jobs())
+    )
+    assert not Path(f"/proc/{pid}").exists()
+    bench.slurm.wait_for_jobs()
+    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
+    assert _all_there(bench, config)
+
+
+def test_kill_9(bench: Bench, config: Path) -> None:
+    bench.submit(config)
+    os.kill(bench.freeze(config.stem), signal.SIGKILL)
+    bench.slurm.wait_for_jobs()
+    status = bench.json("status", str(config))[0]
+    assert status["runs"] - status["done"] == 4
+    (lost,) = status["lost"]
+    assert lost["unfinished"] == 4
+    assert lost["ended"].startswith("FAILED")
+    assert bench.submit(config)["runs"] == 4
+    bench.slurm.wait_for_jobs()
+    assert _all_there(bench, config)
+
+
+def test_scancel_of_one_task(bench: Bench, config: Path) -> None:
+    sent = bench.submit(config, "--runs-per-job", "2")
+    bench.freeze(config.stem)
+    index = next(index for job, index, _, _ in bench.slurm.jobs() if job == sent["job_ids"][0])
+    bench.slurm.call("scancel", f"{sent['job_ids'][0]}_{index}")
+    bench.slurm.wait_for_jobs()
+    assert 1 <= bench.submit(config)["runs"] <= 2
+    bench.slurm.wait_for_jobs()
+    assert _all_there(bench, config)
+
+
+def test_node_failure_with_the_job_still_alive(bench: Bench, config: Path) -> None:
+    """The node is lost to Slurm, which starts the job elsewhere while the old one still writes: the lock decides."""
+    bench.submit(config)
+    pid = bench.freeze(config.stem)
+    node = bench.slurm.call("squeue", "-h", "-o", "%N").strip()
+    bench.slurm.kill(node)
+    try:
+        bench.slurm.until("the job runs elsewhere", lambda: _runs_elsewhere(bench, node), 120)
+        bench.slurm.wait_for_jobs()
+        assert "3 ended, 1 left to another process" in bench.job_logs(config.stem)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        bench.slurm.until("the old process is through", lambda: not bench.processes())
+        bench.slurm.start_node(node)
+    bench.slurm.until(
+        "the node is back",
+        lambda: bench.slurm.call("sinfo", "-h", "-n", node, "-p", "gpu", "-o", "%t").strip() == "idle",
+    )
+    bench.submit(config)
+    bench.slurm.wait_for_jobs()
+    assert _all_there(bench, config)
+
+
+def _runs_elsewhere(bench: Bench, node: str) -> bool:
+    bench.slurm.hurry()
+    return bench.slurm.call("squeue", "-h", "-t", "RUNNING", "-o", "%N").strip() not in ("", node)
+
+
+def test_cancel_and_go_on(bench: Bench, config: Path) -> None:
+    bench.submit(config)
+    bench.freeze(config.stem)
+    cancelled = bench.json("cancel", str(config))
+    assert [len(names) for names in cancelled.values()] == [1]
+    bench.slurm.wait_for_jobs()
+    assert len(bench.logs(bench.results(config.stem))) < 4
+    bench.submit(config)
+    bench.slurm.wait_for_jobs()
+    assert _all_there(bench, config)
