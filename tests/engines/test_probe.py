@@ -1,0 +1,168 @@
+"""The probe against real programs and real package metadata, put in its way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vendomini.probe import probe
+from vendomini.probe.commands import ask
+from vendomini.probe.gpu import find_gpus
+from vendomini.probe.packages import find_package, try_import
+from vendomini.probe.slurm import find_slurm
+from vendomini.probe.storage import find_disk, find_hf_cache
+
+A100S = "\n".join(f"{n}, GPU-{n}abc, NVIDIA A100-SXM4-40GB, 40960, {40000 - n}, 8.0, 550.54.15" for n in range(4))
+
+
+def program(folder: Path, name: str, script: str) -> dict[str, str]:
+    """An environment in which ``name`` runs this shell script."""
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(folder)}
+
+
+def nvidia_smi(folder: Path, rows: str, **extra: str) -> dict[str, str]:
+    script = f'case "$1" in --query*) cat <<E\n{rows}\nE\n;; *) echo "| CUDA Version: 12.4 |";; esac'
+    return program(folder, "nvidia-smi", script) | extra
+
+
+def test_gpus_come_with_memory_capability_driver_and_cuda(tmp_path: Path) -> None:
+    found = find_gpus(nvidia_smi(tmp_path, A100S))
+    assert [gpu.index for gpu in found.devices] == [0, 1, 2, 3]
+    assert found.devices[1].free == 39999 << 20
+    assert (found.capability, found.driver, found.cuda) == ((8, 0), "550.54.15", "12.4")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "indices"),
+    [("2,0", [2, 0]), ("GPU-3a", [3]), ("", []), ("0,9,1", [0]), ("1,1", [1]), ("NoDevFiles", [])],
+)
+def test_only_visible_gpus_count(tmp_path: Path, chosen: str, indices: list[int]) -> None:
+    found = find_gpus(nvidia_smi(tmp_path, A100S, CUDA_VISIBLE_DEVICES=chosen))
+    assert [gpu.index for gpu in found.devices] == indices
+    assert f"CUDA_VISIBLE_DEVICES={chosen}" in found.reason
+
+
+@pytest.mark.parametrize("rows", ["", "[N/A], ?, ?, ?, ?, ?, ?", "0, GPU-a, GB10, [N/A], [N/A], [N/A], 580"])
+def test_odd_answers_of_nvidia_smi_do_not_raise(tmp_path: Path, rows: str) -> None:
+    assert find_gpus(nvidia_smi(tmp_path, rows)).capability in {None, (0, 0)}
+
+
+def test_a_driver_that_fails_is_the_reason(tmp_path: Path) -> None:
+    environ = program(
+        tmp_path, "nvidia-smi", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18"
+    )
+    found = find_gpus(environ)
+    assert found.devices == ()
+    assert "version mismatch" in found.reason
+
+
+def test_a_program_that_hangs_is_given_up(tmp_path: Path) -> None:
+    answer, reason = ask(["sinfo"], program(tmp_path, "sinfo", "exec sleep 60"), timeout=0.2)
+    assert answer is None
+    assert "did not answer" in reason
+
+
+def distribution(folder: Path, name: str, version: str, module: str, *requires: str) -> None:
+    """An installed package: metadata and a module."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+    (folder / f"{name.replace('-', '_')}.py").write_text(module)
+
+
+def test_flash_attn_must_be_importable_not_merely_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(tmp_path, "flash-attn", "2.8.3", "raise ImportError('undefined symbol: _ZN3c10')")
+    monkeypatch.syspath_prepend(tmp_path)
+    package = try_import(find_package("flash_attn"), os.environ)
+    assert (package.version, package.works) == ("2.8.3", False)
+    assert "undefined symbol: _ZN3c10" in package.reason
+
+
+def test_flash_attn_that_imports_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(tmp_path, "flash-attn", "2.8.3", "flash_attn_func = flash_attn_varlen_func = print")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert try_import(find_package("flash_attn"), os.environ).works
+
+
+def test_flash_attn_4_is_not_taken_for_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(tmp_path, "flash-attn-4", "4.0.0", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_package("flash_attn").version is None
+    assert find_package("flash_attn_4").version == "4.0.0"
+
+
+def test_a_package_that_is_too_old_says_which_version_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(tmp_path, "vllm", "0.2.0", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    package = find_package("vllm")
+    assert (package.works, package.reason) == (False, "is too old: 0.19 is needed")
+
+
+def test_a_build_for_another_torch_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution(tmp_path, "torch", "2.9.0", "raise SystemExit")
+    distribution(tmp_path, "vllm", "0.21.0", "raise SystemExit", "torch==2.8.0")
+    monkeypatch.syspath_prepend(tmp_path)
+    package = find_package("vllm")
+    assert (package.works, package.reason) == (False, "was built for torch 2.8.0, but torch 2.9.0 is installed")
+
+
+def test_slurm_tells_its_partitions_and_limits(tmp_path: Path) -> None:
+    program(tmp_path, "sbatch", "echo slurm 24.11.3")
+    program(tmp_path, "sinfo", "echo 'gpu*|2-00:00:00|12|gpu:a100:4|up'; echo 'cpu|1:00|3|(null)|down'")
+    environ = program(tmp_path, "scontrol", "echo 'MaxArraySize            = 1001'")
+    slurm = find_slurm(environ | {"SLURM_JOB_ID": "77"})
+    assert (slurm.available, slurm.version, slurm.max_array_size, slurm.job_id) == (True, "24.11.3", 1001, "77")
+    gpu, cpu = slurm.partitions
+    assert (gpu.name, gpu.default, gpu.time_limit, gpu.nodes, gpu.gres) == ("gpu", True, "2-00:00:00", 12, "gpu:a100:4")
+    assert (cpu.name, cpu.default, cpu.state) == ("cpu", False, "down")
+
+
+def test_without_slurm_there_is_a_reason() -> None:
+    slurm = find_slurm({"PATH": "/nonexistent"})
+    assert not slurm.available
+    assert "sbatch is not installed" in slurm.reason
+
+
+def test_only_complete_models_are_in_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "models--org--whole" / "snapshots" / "abc").mkdir(parents=True)
+    (tmp_path / "models--org--whole" / "snapshots" / "abc" / "config.json").write_text("{}")
+    (tmp_path / "models--org--torn" / "blobs").mkdir(parents=True)
+    cache = find_hf_cache({"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"})
+    assert (cache.models, cache.offline, cache.writable) == (("org/whole",), True, True)
+
+
+def test_a_quota_bounds_the_room(tmp_path: Path) -> None:
+    environ = program(
+        tmp_path, "quota", "echo '  Filesystem  space  quota  limit'; echo '  /  1024*  4096  8192  0  5 0 0 0'"
+    )
+    disk = find_disk(tmp_path / "results", environ)
+    assert (disk.quota_used, disk.quota_limit) == (1024 << 10, 4096 << 10)
+    assert disk.free is not None
+
+
+def test_the_probe_survives_an_empty_environment() -> None:
+    found = probe(environ={})
+    assert found.gpus.devices == ()
+    assert found.slurm.reason
+    assert found.package("torch").works
+
+
+def test_the_probe_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from vendomini.probe import probe; found = probe(); import json; json.dumps(found.as_json());"
+        "print([m for m in ('torch', 'transformers', 'vllm', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
