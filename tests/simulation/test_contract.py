@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -15,10 +17,13 @@ from vendomini.errors import ConfigError
 from vendomini.simulation import Action, Environment, StepResult, json_safe, sampling_seed, tool_specs
 from vendomini.simulation.randomness import uniforms
 
-EVERYTHING = config(
+OFFER = interface(memory_tools="full", recovery_tools="all", prediction_format="rich")
+EVERYTHING = config(simulation__complexity_level=2, pe_induction__p_shock=0.5, **OFFER)
+STRICT = config(
     simulation__complexity_level=2,
+    simulation__initial_budget=1500.0,
     pe_induction__p_shock=0.5,
-    **interface(memory_tools="full", recovery_tools="all", prediction_format="rich"),
+    **{**OFFER, **interface(prediction_mode="required")},
 )
 SPECS = tool_specs(EVERYTHING)
 
@@ -79,6 +84,44 @@ def test_two_worlds_with_one_seed_are_equal_at_every_step_and_nothing_raises(see
 
 def _log(outcome: StepResult) -> str:
     return dump(asdict(outcome))
+
+
+def test_a_hundred_thousand_ugly_calls() -> None:
+    """Far more cases than hypothesis has time for: sound calls with some of their parts replaced by rubbish."""
+    chance = random.Random(0)
+    rubbish = [
+        *(None, True, False, 0, -1, 3.0, 2.5, 1e308, math.nan, math.inf, -math.inf, 10**30, 2**63, -(2**64)),
+        *("", "SUP1", "S1", "C1", "tool_order", "\ud800", "\x00", "🦆" * 500, "9" * 5000, "null"),
+        *([], {}, [[]], {"a": {"b": [1, {"c": None}]}}, {"\udfff": 1}, [math.nan] * 50, {1: 2}, (1, 2), b"bytes"),
+    ]
+    environment = Environment(STRICT)
+    codes: Counter[str] = Counter()
+    ending: str | None = "not begun"
+    for number in range(100_000):
+        if ending is not None:
+            observation = environment.reset(seed=number)
+            player = Player(environment, number)
+        action = player.action(observation)
+        for _ in range(chance.randrange(3)):
+            _spoil(action, chance, rubbish)
+        outcome = environment.step(action)
+        observation, ending = outcome.observation, outcome.ending
+        codes["ok" if outcome.result["ok"] else outcome.result["error"]["code"]] += 1
+        if number % 50 == 0:
+            _log(outcome)
+    assert {"insufficient_funds", "unknown_tool", "unknown_id", "card_missing", "card_invalid"} < set(codes)
+    assert min(codes["ok"], codes["invalid_arguments"], codes["card_invalid"]) > 5_000
+
+
+def _spoil(action: Action, chance: random.Random, rubbish: list[Any]) -> None:
+    part = chance.choice(["tool", "arguments", "card", "argument", "field", "field", "thought"])
+    junk: Any = chance.choice(rubbish)
+    if part == "argument" and isinstance(action.arguments, dict):
+        action.arguments[chance.choice([*action.arguments, "extra"])] = junk
+    elif part == "field" and isinstance(action.card, dict):
+        action.card[chance.choice(CARD_FIELDS)] = junk
+    elif part in {"tool", "arguments", "card", "thought"}:
+        setattr(action, part, junk)
 
 
 @pytest.mark.parametrize("level", range(5))

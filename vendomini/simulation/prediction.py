@@ -23,6 +23,7 @@ from collections import deque
 from typing import Any
 
 from vendomini.simulation.cards import Card
+from vendomini.simulation.text import clip
 from vendomini.simulation.world import SupplierOrder
 
 TYPES = ("temporal", "quantity", "cost", "causal")
@@ -215,7 +216,7 @@ class Predictions:
     def _remember(self, step: int, tool: str, card: Card) -> dict[str, Any] | None:
         if not self._audit.maxlen:
             return None
-        entry = {"step": step, "tool": tool, "expected": card, "actual": {}, "pe": {}}
+        entry = {"step": step, "tool": clip(tool), "expected": card, "actual": {}, "pe": {}}
         self._audit.append(entry)
         return entry
 
