@@ -64,10 +64,10 @@ class ScriptedEngine(Engine):
         if conversation is None or conversation.epoch != prompt.epoch:
             conversation = self._conversations[prompt] = _Conversation(prompt.epoch)
         messages = prompt.messages
-        new = messages[conversation.read :]
         conversation.view = fold(messages, conversation.view, conversation.read)
-        conversation.read += len(new)
-        conversation.characters += sum(len(message["content"]) for message in new)
+        for message in messages[conversation.read :]:
+            conversation.characters += len(message["content"])
+        conversation.read = len(messages)
         return conversation
 
 

@@ -37,14 +37,17 @@ _STOCKING_RESERVE = 500.0
 """Money kept for such customers when nobody waits."""
 _STAKE = 0.25
 """Share of the money above the reserve that one order may take for stock that no customer waits for."""
-_NEWS = 5
-"""SKUs with news that are worth writing the notes again. The first notes are worth it at once: what is cut from the
-conversation before they are made is lost, and so is a call that looks for them."""
+_NEWS = 8
+"""SKUs with news that are worth writing the notes again."""
+_FIRST_NEWS = 3
+"""The same for the first notes: early, since a call that looks for notes that were never made fails."""
 _COMFORT = 1500.0
-"""With less money, quotes are asked for until a supplier sells below what customers pay."""
+"""With more money than that, it is no worry."""
 _MANY = 3
 """Customers waiting, at which mail is read in batches of :data:`_BATCH`."""
 _BATCH = 12
+_SOONEST = 3
+"""Days in which what is asked for, ordered and delivered can be shipped; customers who leave sooner are let go."""
 _AGES = 10_000
 """Days: longer than any episode."""
 
@@ -64,7 +67,8 @@ class Clerk:
 
     Attributes:
         good_price: share of the customer's price at which no further quote is asked for.
-        enough_quotes: with so many, the best of them will do while money is no worry.
+        enough_quotes: with so many, the best of them will do if it is not dearer than what customers pay, or if money
+            is no worry.
         fresh_days: terms older than this are asked for again before an order relies on them.
     """
 
@@ -121,9 +125,9 @@ class Clerk:
         best = min(in_time or known, key=known.__getitem__, default=None)
         if best is None or len(known) == len(view.catalogue.suppliers):
             return best
-        good = known[best].unit_price <= self.good_price * view.sale_prices.get(need.sku, 0.0)
-        enough = len(known) >= self.enough_quotes and view.observation.budget > _COMFORT
-        return best if good or enough else None
+        price, paid = known[best].unit_price, view.sale_prices.get(need.sku, 0.0)
+        enough = len(known) >= self.enough_quotes and (price <= paid or view.observation.budget > _COMFORT)
+        return best if enough or price <= self.good_price * paid else None
 
 
 def keep_notes(view: View, book: TermsBook) -> Call | None:
@@ -132,7 +136,7 @@ def keep_notes(view: View, book: TermsBook) -> Call | None:
         return None
     if view.noted is None:
         return READ_NOTES
-    enough = max(1, min(_NEWS, len(view.noted)))
+    enough = _NEWS if view.noted else _FIRST_NEWS
     return write_notes(cheapest(book)) if news(book, view.noted) >= enough else None
 
 
@@ -146,12 +150,10 @@ def _has_mail(view: View) -> bool:
 def shippable(view: View) -> CustomerOrder | None:
     """The customer who will leave first of those for whom there is enough in stock."""
     stock = view.stock
-    ready = [customer for customer in view.customers.values() if customer.quantity <= stock.get(customer.sku, 0)]
-    return min(ready, key=_leaves) if ready else None
-
-
-def _leaves(customer: CustomerOrder) -> int:
-    return customer.expires_day
+    for customer in view.customers.values():
+        if customer.quantity <= stock.get(customer.sku, 0):
+            return customer
+    return None
 
 
 def pass_time(view: View) -> Call:
@@ -165,21 +167,23 @@ def pass_time(view: View) -> Call:
 
 
 def _needs(view: View) -> Iterator[Need]:
-    """What is short: first what customers wait for, the most urgent first, then the emptiest shelves."""
-    position = dict.fromkeys(view.catalogue.skus, 0)
-    position.update(view.stock)
+    """What is short: what customers wait for, those who leave first in front; then the emptiest shelves."""
+    position = dict(view.stock)
     for pending in view.pending.values():
         position[pending.sku] += pending.quantity
-    for customer in view.customers.values():
+    last_chance = view.observation.day + _SOONEST
+    waiting = [customer for customer in view.customers.values() if customer.expires_day >= last_chance]
+    for customer in waiting:
         position[customer.sku] -= customer.quantity
     target = min(_MOST_PER_SKU, int(_SHARE * view.observation.storage_capacity / len(position)))
-    waiting = {c.sku: c.expires_day for c in sorted(view.customers.values(), key=_leaves, reverse=True)}
-    for sku in sorted(waiting, key=waiting.__getitem__):
-        if position[sku] < 0:
-            yield Need(sku, -position[sku], target - position[sku], waiting[sku])
+    for customer in waiting:
+        if position[customer.sku] < 0:
+            yield Need(customer.sku, -position[customer.sku], target - position[customer.sku], customer.expires_day)
     if view.observation.budget > _STOCKING_RESERVE:
-        for sku in sorted(position, key=position.__getitem__):
-            if position[sku] >= _REORDER_AT * target:
-                return
-            if position[sku] >= 0:
-                yield Need(sku, 1, target - position[sku], None)
+        for sku, units in sorted(position.items(), key=_units):
+            if 0 <= units < _REORDER_AT * target:
+                yield Need(sku, 1, target - units, None)
+
+
+def _units(item: tuple[str, int]) -> int:
+    return item[1]

@@ -79,12 +79,18 @@ class Control(ABC):
     def predict(self, view: View, call: Call) -> dict[str, Any]:
         """The prediction card: the fields that the rules ask for."""
         expected = expectations(view, call, self.book(view))
+        if view.catalogue.card_fields == _EXPECTATIONS:
+            return expected
         return {name: expected[name] if name in expected else _REMARKS[name] for name in view.catalogue.card_fields}
 
 
 _GUESS = Terms(25.0, 3, 0)
 """The terms of a supplier that one knows nothing of."""
 
+_EXPECTATIONS = (
+    *("expected_success", "expected_delivery_day", "expected_quantity", "expected_cost"),
+    *("expected_storage_after", "expected_budget_after"),
+)
 _REMARKS = {
     "confidence": 0.9,
     "uncertain_about": "whether the supplier keeps its promise",

@@ -18,7 +18,7 @@ class Call(NamedTuple):
     arguments: Any
 
 
-class Observation(msgspec.Struct):
+class Observation(msgspec.Struct, frozen=True):
     """What the agent sees before a step. Money in the warehouse's currency, days from 0, steps from 1."""
 
     step: int
@@ -32,7 +32,7 @@ class Observation(msgspec.Struct):
     open_customer_orders: int
 
 
-class SupplierOrder(msgspec.Struct):
+class SupplierOrder(msgspec.Struct, frozen=True):
     order_id: str
     supplier_id: str
     sku: str
@@ -40,7 +40,7 @@ class SupplierOrder(msgspec.Struct):
     eta_day: int
 
 
-class CustomerOrder(msgspec.Struct):
+class CustomerOrder(msgspec.Struct, frozen=True):
     customer_order_id: str
     sku: str
     quantity: int
@@ -49,7 +49,7 @@ class CustomerOrder(msgspec.Struct):
     expires_day: int
 
 
-class Letter(msgspec.Struct):
+class Letter(msgspec.Struct, frozen=True):
     """A message of the inbox: the union of the fields that the controls use."""
 
     day: int
@@ -65,7 +65,7 @@ class Letter(msgspec.Struct):
     eta_day: int | None = None
 
 
-class Result(msgspec.Struct):
+class Result(msgspec.Struct, frozen=True):
     """A tool's answer: the union of the fields that the controls use; absent ones are None."""
 
     ok: bool
@@ -81,7 +81,7 @@ class Result(msgspec.Struct):
     value: str | None = None
 
 
-class Reply(msgspec.Struct):
+class Reply(msgspec.Struct, frozen=True):
     """The JSON object that a completion holds."""
 
     thought: str
@@ -101,6 +101,9 @@ class Catalogue(NamedTuple):
     late_penalty: float
 
 
+_REMEMBERED = 16_384
+"""Decoded messages that are kept, since old turns are read again whenever older ones have been dropped."""
+
 _observation = msgspec.json.Decoder(Observation).decode
 _result = msgspec.json.Decoder(Result).decode
 _reply = msgspec.json.Decoder(Reply).decode
@@ -111,6 +114,7 @@ _RESULT = "RESULT "
 _OBSERVATION = "OBSERVATION "
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_turn(content: str) -> tuple[Result | None, Observation]:
     """A user turn: the result of the call before it, where there was one, and what the agent sees now.
 
@@ -127,6 +131,7 @@ def read_turn(content: str) -> tuple[Result | None, Observation]:
         raise EngineError(f"the scripted engine can't read this turn ({exc}): {content[:200]}") from exc
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_call(text: str) -> Call | None:
     """The call in a completion of one's own; None where the text is no such reply."""
     try:

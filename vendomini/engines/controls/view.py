@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from vendomini.engines.base import Message
 from vendomini.engines.controls.notebook import KEY, Notes, Terms, TermsBook, from_text
 from vendomini.engines.controls.transcript import (
@@ -26,8 +28,8 @@ from vendomini.engines.controls.transcript import (
 _EXPIRY_DAYS = 10
 """As the rules say."""
 
-_SURPRISE_MEMORY = 0.05
-"""Weight of the newest turn in :attr:`View.surprise`."""
+_SURPRISE_MEMORY = 0.1
+"""Weight of the newest morning in :attr:`View.surprise`."""
 
 
 UNKNOWN = -1_000_000
@@ -49,7 +51,7 @@ class View:
         last_call: the call in it; None where there is none.
         stock: units by SKU, and ``units`` their sum; :data:`UNKNOWN` where one has to look.
         pending: supplier orders under way, by id.
-        customers: customer orders that wait, by id.
+        customers: customer orders that wait, by id, those who leave first in front.
         newest_customer: the highest number of a customer order seen; older ones that are not in ``customers`` are gone.
         sale_prices: SKU → what customers pay for a unit.
         advertised: SKU → supplier → the terms it quoted, until a notice says that they changed.
@@ -57,7 +59,7 @@ class View:
         placed: day on which each supplier order of one's own was placed.
         noted: what is on the scratchpad; None where no visible turn tells.
         booking_late: whether a notice said that the next charge or revenue is booked later.
-        surprise: moving share of turns that showed something else than suppliers had promised.
+        surprise: moving share of mornings that showed something else than suppliers had promised.
     """
 
     catalogue: Catalogue
@@ -97,31 +99,22 @@ class View:
 
     def see(self, result: Result | None, observation: Observation) -> None:
         """Takes note of a user turn."""
-        yesterday = self.observation.day
-        trusted = self.stock_current
-        listed = self.pending_current or (result is not None and result.supplier_orders is not None)
-        if result is not None:
-            self._learn(result)
-        if observation.day != yesterday:
-            self._pass_night(yesterday, observation, listed)
+        before = self.observation
+        trusted = self.units == before.storage_used
+        listed = len(self.pending) == before.pending_supplier_orders
+        if result is not None and self.last_call is not None:
+            listed = listed or result.supplier_orders is not None
+            self._learn(self.last_call, result)
+        if observation.day != before.day:
+            self._pass_night(before.day, observation, listed)
+            surprised = (trusted and self.units != observation.storage_used) or self._anything_overdue(observation.day)
+            self.surprise += _SURPRISE_MEMORY * (surprised - self.surprise)
         self.observation = observation
-        if not self.stock_current:
+        if self.units != observation.storage_used:
             self.units = UNKNOWN
-        surprised = (trusted and not self.stock_current) or self._anything_overdue()
-        self.surprise += _SURPRISE_MEMORY * (surprised - self.surprise)
 
-    def _learn(self, result: Result) -> None:
-        if result.stock is not None:
-            self.stock, self.units = result.stock, sum(result.stock.values())
-        elif result.supplier_orders is not None and result.customer_orders is not None:
-            self._take_over(result.supplier_orders, result.customer_orders)
-        elif result.messages is not None:
-            for letter in result.messages:
-                self._read(letter)
-        elif self.last_call is not None:
-            self._learn_from(self.last_call, result)
-
-    def _learn_from(self, call: Call, result: Result) -> None:
+    def _learn(self, call: Call, result: Result) -> None:
+        """What a call showed, known by its tool."""
         tool, arguments = call
         if tool == "tool_ship_customer_order":
             self._shipped(arguments.get("customer_order_id", ""), result.ok)
@@ -129,8 +122,6 @@ class View:
             self._recall(from_text(result.value or ""))
         elif not result.ok:
             return
-        elif tool == "tool_write_scratchpad" and arguments["key"] == KEY:
-            self.noted = from_text(arguments["value"])
         elif tool == "tool_quote" and result.unit_price is not None and result.lead_days is not None:
             supplier, sku = arguments["supplier_id"], arguments["sku"]
             terms = Terms(result.unit_price, result.lead_days, self.observation.day)
@@ -138,6 +129,15 @@ class View:
             self.learned.setdefault(sku, {}).setdefault(supplier, terms)
         elif tool == "tool_order" and result.order_id and result.eta_day is not None and result.cost is not None:
             self._ordered(arguments, result.order_id, result.eta_day, result.cost)
+        elif tool == "tool_check_inbox" and result.messages is not None:
+            for letter in result.messages:
+                self._read(letter)
+        elif tool == "tool_check_orders" and result.supplier_orders is not None and result.customer_orders is not None:
+            self._take_over(result.supplier_orders, result.customer_orders)
+        elif tool == "tool_check_storage" and result.stock is not None:
+            self.stock, self.units = dict(result.stock), sum(result.stock.values())
+        elif tool == "tool_write_scratchpad" and arguments["key"] == KEY:
+            self.noted = from_text(arguments["value"])
 
     def _recall(self, notes: Notes) -> None:
         """What was noted fills in what is not known from visible turns."""
@@ -187,8 +187,7 @@ class View:
         self.stock[sku] = self.stock.get(sku, 0) + units
         self.units += units
 
-    def _anything_overdue(self) -> bool:
-        today = self.observation.day
+    def _anything_overdue(self, today: int) -> bool:
         return any(order.eta_day < today for order in self.pending.values())
 
     def _pass_night(self, yesterday: int, observation: Observation, listed: bool) -> None:
@@ -234,9 +233,9 @@ class View:
         """What a notice touches is corrected where it says how, and to be asked for again where it doesn't."""
         order = self.pending.get(notice.order_id)
         if notice.shock == "delay" and order is not None and notice.eta_day is not None:
-            order.eta_day = notice.eta_day
+            self.pending[order.order_id] = replace(order, eta_day=notice.eta_day)
         elif notice.shock == "miscount" and order is not None and notice.quantity is not None:
-            order.quantity = notice.quantity
+            self.pending[order.order_id] = replace(order, quantity=notice.quantity)
         elif notice.shock == "posting_lag":
             self.booking_late = notice.text.startswith("The next")
         elif notice.shock == "interference":
