@@ -131,8 +131,9 @@ def _jobs(group: Group, limits: Limits) -> int:
     runs = len(group.items)
     if limits.runs_per_job is not None:
         return math.ceil(runs / limits.runs_per_job)
-    usable = max(limits.usable_s[group.gpus] * MARGIN - group.pace.load_s, 1.0)
-    return max(min(math.ceil(group.seconds / usable), runs // group.pace.concurrency), 1)
+    usable = limits.usable_s[group.gpus] * MARGIN - group.pace.load_s
+    fit = max(math.floor(usable * runs / group.seconds), 1)
+    return max(min(math.ceil(runs / fit), runs // group.pace.concurrency), 1)
 
 
 def _at_most(max_jobs: int, groups: Sequence[Group], counts: list[int]) -> list[int]:
