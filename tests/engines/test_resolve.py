@@ -1,0 +1,196 @@
+"""The fallback chain: what is decided for which machine, and the exact lines of the log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.engines.conftest import BROKEN_FLASH, FLASH, VLLM, machine, wait
+from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines.hf_model import attention_choices, attention_line
+from vendomini.engines.resolve import print_line, start_engine, too_large, vllm_refusal, wants_vllm
+from vendomini.errors import ConfigError, EngineUnavailable
+from vendomini.probe import Capabilities, Package
+
+FLASH_3 = Package("flash_attn_3", "3.0.0", True, "imports", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("found", "choices"),
+    [
+        (machine("A100", packages=(FLASH,)), ["flash_attention_2", "sdpa", "eager"]),
+        (machine("A100"), ["sdpa", "eager"]),
+        (machine("A100", packages=(BROKEN_FLASH,)), ["sdpa", "eager"]),
+        (machine("V100", packages=(FLASH,)), ["sdpa", "eager"]),
+        (machine("4090", packages=(FLASH, FLASH_3)), ["flash_attention_2", "sdpa", "eager"]),
+        (machine("H200", packages=(FLASH, FLASH_3)), ["flash_attention_3", "flash_attention_2", "sdpa", "eager"]),
+        (machine("A100", "V100", packages=(FLASH,)), ["sdpa", "eager"]),
+        (machine(packages=(FLASH,)), ["sdpa", "eager"]),
+    ],
+)
+def test_attention_is_the_fastest_that_the_weakest_gpu_can_run(found: Capabilities, choices: list[str]) -> None:
+    assert attention_choices(found, "auto") == choices
+
+
+def test_attention_that_was_asked_for_stands_alone() -> None:
+    assert attention_choices(machine("A100", packages=(FLASH,)), "eager") == ["eager"]
+
+
+@pytest.mark.parametrize(
+    ("found", "attention", "line"),
+    [
+        (
+            machine("A100", packages=(FLASH,)),
+            "flash_attention_2",
+            "[*] Using Flash Attention 2 (GPU compute capability: (8, 0))",
+        ),
+        (
+            machine("4090", packages=(FLASH,)),
+            "flash_attention_2",
+            "[*] Using Flash Attention 2 (GPU compute capability: (8, 9))",
+        ),
+        (
+            machine("H200", packages=(FLASH, FLASH_3)),
+            "flash_attention_3",
+            "[*] Using Flash Attention 3 (GPU compute capability: (9, 0))",
+        ),
+        (machine("A100"), "eager", "[*] Flash Attention not installed, using eager attention (slower)"),
+        (machine(), "sdpa", "[*] Flash Attention not installed, using sdpa attention (slower)"),
+        (
+            machine("V100", packages=(FLASH,)),
+            "sdpa",
+            "[*] Flash Attention needs GPU compute capability >= (8, 0), this is (7, 0), using sdpa attention (slower)",
+        ),
+        (
+            machine("A100", packages=(BROKEN_FLASH,)),
+            "sdpa",
+            "[*] Flash Attention installed, but its import fails: ImportError: undefined symbol, "
+            "using sdpa attention (slower)",
+        ),
+    ],
+)
+def test_the_log_says_what_the_loaded_model_reports(found: Capabilities, attention: str, line: str) -> None:
+    assert attention_line(attention, found) == line
+
+
+@pytest.mark.parametrize(
+    ("found", "refusal"),
+    [
+        (machine("A100", packages=(VLLM,)), None),
+        (machine("V100", packages=(VLLM,)), None),
+        (machine("P100", packages=(VLLM,)), "vLLM needs GPU compute capability >= (7, 0), this is (6, 0)"),
+        (machine("A100", "P100", packages=(VLLM,)), "vLLM needs GPU compute capability >= (7, 0), this is (6, 0)"),
+        (machine("A100"), "vLLM is not installed"),
+        (machine(packages=(replace(VLLM, platform="cpu"),)), None),
+        (
+            machine(packages=(VLLM,)),
+            "vLLM 0.32.0 is built for CUDA and there is no GPU (nvidia-smi is not installed)",
+        ),
+        (
+            machine("A100", packages=(replace(VLLM, works=False, reason="is too old: 0.19 is needed"),)),
+            "vLLM 0.32.0 is too old: 0.19 is needed",
+        ),
+    ],
+)
+def test_vllm_is_passed_over_with_a_reason(found: Capabilities, refusal: str | None) -> None:
+    assert vllm_refusal(EngineConfig(), {}, found) == refusal
+
+
+@pytest.mark.parametrize(
+    ("backend", "variable", "asked", "refusal"),
+    [
+        ("auto", None, False, None),
+        ("auto", "1", True, None),
+        ("auto", "0", False, "VENDOMINI_USE_VLLM=0 forbids it"),
+        ("vllm", None, True, None),
+        ("vllm", "0", False, "VENDOMINI_USE_VLLM=0 forbids it"),
+        ("hf", "1", False, "engine.backend is hf"),
+    ],
+)
+def test_the_variable_asks_for_vllm_or_forbids_it(
+    backend: str, variable: str | None, asked: bool, refusal: str | None
+) -> None:
+    environ = {} if variable is None else {"VENDOMINI_USE_VLLM": variable}
+    engine = EngineConfig.model_validate({"backend": backend})
+    assert wants_vllm(engine, environ) is asked
+    assert vllm_refusal(engine, environ, machine("A100", packages=(VLLM,))) == refusal
+
+
+def test_another_value_of_the_variable_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="must be 1, 0 or unset, not 'yes'"):
+        wants_vllm(EngineConfig(), {"VENDOMINI_USE_VLLM": "yes"})
+
+
+def test_a_model_that_cannot_fit_is_not_tried_on_vllm(tiny: Path) -> None:
+    model = Model(name=str(tiny), context_length=1024)
+    assert too_large(model, EngineConfig(), machine("A100")) is None
+    refusal = too_large(model, EngineConfig(gpu_memory_utilization=0.01), machine("A100"))
+    assert refusal is not None
+    assert "leaves no room for keys and values: 1 x (40.0 GiB x 0.01 - 2.0 GiB)" in refusal
+    assert too_large(model, EngineConfig(gpu_memory_utilization=0.01), machine()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "message"),
+    [
+        ("org/model", "scripted", "runs controls such as scripted/oracle"),
+        ("scripted/oracle", "hf", "is a control of the scripted engine: engine.backend must be auto or scripted"),
+        ("scripted/oracle", "openai", "is a control of the scripted engine"),
+        ("org/model", "openai", r"needs engine\.base_url"),
+    ],
+)
+def test_contradictions_are_config_errors(name: str, backend: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        wait(start_engine(Model(name=name), EngineConfig.model_validate({"backend": backend}), machine()))
+
+
+def test_a_control_needs_no_probe_and_no_model() -> None:
+    engine = wait(start_engine(Model(name="scripted/oracle"), EngineConfig(), None))
+    assert engine.info.backend == "scripted"
+
+
+def test_a_model_not_in_the_cache_while_offline_names_the_prefetch_line(offline: Capabilities) -> None:
+    with pytest.raises(EngineUnavailable, match="run `vendomini prefetch org/model`"):
+        wait(start_engine(Model(name="org/model"), EngineConfig(), offline))
+
+
+def test_vllm_that_is_missing_but_asked_for_falls_back_with_the_lines_of_the_contract(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VENDOMINI_USE_VLLM", "1")
+    lines: list[str] = []
+    engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(), lines))
+    assert lines == [
+        "[WARNING] vLLM initialization failed: vLLM is not installed",
+        "[*] Falling back to standard HuggingFace Transformers",
+        "[*] Flash Attention not installed, using sdpa attention (slower)",
+    ]
+    assert engine.info.backend == "hf"
+    assert engine.info.rejected == {"vllm": "vLLM is not installed"}
+
+
+def test_vllm_that_nobody_asked_for_is_passed_over_silently(tiny: Path) -> None:
+    lines: list[str] = []
+    engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(), lines))
+    assert lines == ["[*] Flash Attention not installed, using sdpa attention (slower)"]
+    assert engine.info.rejected == {"vllm": "vLLM is not installed"}
+    assert engine.info.attention == "sdpa"
+
+
+def test_attention_that_does_not_load_is_an_engine_that_is_unavailable(tiny: Path) -> None:
+    config = EngineConfig(backend="hf", attn_implementation="flash_attention_2")
+    with pytest.raises(EngineUnavailable, match="flash_attention_2"):
+        wait(start_engine(Model(name=str(tiny), context_length=1024), config, machine(), [].append))
+
+
+def test_lines_reach_a_log_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line("[*] one")
+    assert capsys.readouterr().out == "[*] one\n"
+
+
+async def start_and_close(model: Model, found: Capabilities, lines: list[str]):
+    engine = await start_engine(model, EngineConfig(), found, lines.append)
+    await engine.close()
+    return engine
