@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict
 
+import msgspec
+
 
 class Message(TypedDict):
     role: str
@@ -32,8 +34,7 @@ class Prompt(Protocol):
     def epoch(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
+class SamplingParams(msgspec.Struct, frozen=True):
     """How to sample one completion.
 
     Attributes:
@@ -54,8 +55,7 @@ class SamplingParams:
     json_schema: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True):
     """What came back.
 
     Attributes:
