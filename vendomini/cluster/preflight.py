@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vendomini.cluster.pace import is_scripted
 from vendomini.cluster.site import Site
-from vendomini.errors import ClusterError
+from vendomini.config.schema import EngineConfig
+from vendomini.errors import ClusterError, VendoMiniError
 from vendomini.probe.commands import ask
 from vendomini.probe.storage import find_disk
 
@@ -63,12 +63,18 @@ def _gpus_and_time(submission: Submission, site: Site) -> Iterator[str]:
 def _models(submission: Submission) -> Iterator[str]:
     """Compute nodes have no internet: what is not in the cache now will not be there then."""
     from vendomini.cluster.prefetch import missing
+    from vendomini.engines.resolve import is_scripted
+    from vendomini.engines.scripted import ScriptedEngine
 
+    engine = EngineConfig.model_validate(submission.manifest.config["engine"])
     for model in submission.models:
-        if not is_scripted(model) and submission.manifest.config["engine"]["backend"] != "openai":
-            lacks = missing(model)
-            if lacks:
+        try:
+            if is_scripted(model, engine):
+                ScriptedEngine(model.name)
+            elif engine.backend != "openai" and (lacks := missing(model)):
                 yield lacks
+        except VendoMiniError as exc:
+            yield str(exc)
 
 
 def _room(submission: Submission) -> Iterator[str]:

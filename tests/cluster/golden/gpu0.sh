@@ -1,0 +1,28 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=lab
+#SBATCH --array=0-2%2
+#SBATCH --cpus-per-task=4
+#SBATCH --dependency=afterany:11:12
+#SBATCH --job-name=phase1_large_models.ID.0
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --mem=8G
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=RESULTS/submissions/ID/0/%A_%a_0_log.out
+#SBATCH --partition=gpu
+#SBATCH --requeue
+#SBATCH --signal=USR2@300
+#SBATCH --time=720
+
+# setup
+export HF_HOME="${HF_HOME:-$HOME/.cache/huggingface}"  # where `vendomini prefetch` put the models: a shared folder
+export HF_HUB_OFFLINE=1                                # compute nodes have no internet; nothing is looked up there
+export VENDOMINI_USE_VLLM="${VENDOMINI_USE_VLLM:-0}"   # vLLM is for GPUs
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # srun does not take over --cpus-per-task by itself
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output RESULTS/submissions/ID/0/%A_%a_%t_log.out PYTHON -u -m submitit.core._submit RESULTS/submissions/ID/0

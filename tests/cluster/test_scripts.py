@@ -1,0 +1,40 @@
+"""The sbatch scripts that are sent, word for word."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from vendomini.cluster.site import Site
+from vendomini.cluster.sizing import Sizing
+from vendomini.cluster.submit import Request, prepare, scripts
+from vendomini.cluster.templates import GPU_COUNTS
+from vendomini.config import expand, load_config
+from vendomini.records import Results
+
+GOLDEN = Path(__file__).parent / "golden"
+SITE = Site("gpu", 2880, 8, "h100", 1001, live=False)
+
+
+@pytest.mark.parametrize("gpus", GPU_COUNTS)
+def test_script(gpus: int, tmp_path: Path) -> None:
+    model = "scripted/oracle" if gpus == 0 else "Qwen/Qwen3-32B"
+    phase = load_config(
+        "configs/phases/phase1_large_models.yaml", [f"grid.agent.model.name=[{model}]", f"engine.gpus={gpus}"]
+    )
+    request = Request(options={"account": "lab"}, minutes=720, runs_per_job=100, throttle=2, after=("11", "12"))
+    sizing = Sizing(phase.config.engine, SITE)
+    submission = prepare(phase, list(expand(phase)), Results(tmp_path), request, SITE, sizing)
+    (script,) = scripts(submission)
+    for actual, name in ((str(tmp_path), "RESULTS"), (sys.executable, "PYTHON"), (submission.manifest.id, "ID")):
+        script = script.replace(actual, name)
+    golden = GOLDEN / f"gpu{gpus}.sh"
+    if "REFRESH_GOLDEN" in os.environ:
+        golden.write_text(script)
+    assert script == golden.read_text(), (
+        f"the script for {gpus} GPUs is another than {golden} says; if that is meant: "
+        "REFRESH_GOLDEN=1 pytest tests/cluster/test_scripts.py, and read the difference"
+    )
