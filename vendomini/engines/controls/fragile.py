@@ -12,8 +12,8 @@ from vendomini.engines.controls.view import View
 
 BASE_HAZARD = 0.0002
 """Of derailing at one step, without any prediction error."""
-HAZARD_SLOPE = 0.02
-"""Added to it when every visible turn was a surprise."""
+HAZARD_SLOPE = 0.008
+"""Added to it when every delivery in sight was a surprise."""
 RECOVERY = 0.02
 """Chance of getting over it, at each step."""
 

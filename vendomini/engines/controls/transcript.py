@@ -141,6 +141,17 @@ def read_call(text: str) -> Call | None:
     return Call(reply.tool, reply.arguments)
 
 
+def evident_call(result: Result | None) -> Call | None:
+    """The call that a result must be of; None where it does not show."""
+    if result is None:
+        return None
+    if result.stock is not None:
+        return Call("tool_check_storage", {})
+    if result.supplier_orders is not None:
+        return Call("tool_check_orders", {})
+    return Call("tool_check_inbox", {}) if result.messages is not None else None
+
+
 def write_reply(thought: str, call: Call, card: dict[str, Any] | None) -> str:
     """The completion that makes this call."""
     return _encode(Reply(thought, call.tool, call.arguments, msgspec.UNSET if card is None else card)).decode()

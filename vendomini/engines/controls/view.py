@@ -20,6 +20,7 @@ from vendomini.engines.controls.transcript import (
     Observation,
     Result,
     SupplierOrder,
+    evident_call,
     read_call,
     read_catalogue,
     read_turn,
@@ -28,8 +29,8 @@ from vendomini.engines.controls.transcript import (
 _EXPIRY_DAYS = 10
 """As the rules say."""
 
-_SURPRISE_MEMORY = 0.1
-"""Weight of the newest morning in :attr:`View.surprise`."""
+_SURPRISE_MEMORY = 0.2
+"""Weight of the newest delivery in :attr:`View.surprise`."""
 
 
 UNKNOWN = -1_000_000
@@ -59,7 +60,8 @@ class View:
         placed: day on which each supplier order of one's own was placed.
         noted: what is on the scratchpad; None where no visible turn tells.
         booking_late: whether a notice said that the next charge or revenue is booked later.
-        surprise: moving share of mornings that showed something else than suppliers had promised.
+        promises: day and quantity with which each supplier order of one's own was to come, until it came.
+        surprise: moving share of deliveries that came on another day or with another quantity than promised.
     """
 
     catalogue: Catalogue
@@ -77,6 +79,7 @@ class View:
     placed: dict[str, int] = field(default_factory=dict)
     noted: Notes | None = None
     booking_late: bool = False
+    promises: dict[str, tuple[int, int]] = field(default_factory=dict)
     surprise: float = 0.0
 
     @property
@@ -100,15 +103,13 @@ class View:
     def see(self, result: Result | None, observation: Observation) -> None:
         """Takes note of a user turn."""
         before = self.observation
-        trusted = self.units == before.storage_used
         listed = len(self.pending) == before.pending_supplier_orders
-        if result is not None and self.last_call is not None:
+        call = self.last_call or evident_call(result)
+        if result is not None and call is not None:
             listed = listed or result.supplier_orders is not None
-            self._learn(self.last_call, result)
+            self._learn(call, result)
         if observation.day != before.day:
             self._pass_night(before.day, observation, listed)
-            surprised = (trusted and self.units != observation.storage_used) or self._anything_overdue(observation.day)
-            self.surprise += _SURPRISE_MEMORY * (surprised - self.surprise)
         self.observation = observation
         if self.units != observation.storage_used:
             self.units = UNKNOWN
@@ -153,6 +154,7 @@ class View:
         today = self.observation.day
         self.pending[order_id] = SupplierOrder(order_id, supplier, sku, quantity, eta_day)
         self.placed[order_id] = today
+        self.promises[order_id] = eta_day, quantity
         known = self.learned.setdefault(sku, {})
         lead_days = known[supplier].lead_days if supplier in known else eta_day - today
         known[supplier] = Terms(cost / quantity, lead_days, today)
@@ -187,9 +189,6 @@ class View:
         self.stock[sku] = self.stock.get(sku, 0) + units
         self.units += units
 
-    def _anything_overdue(self, today: int) -> bool:
-        return any(order.eta_day < today for order in self.pending.values())
-
     def _pass_night(self, yesterday: int, observation: Observation, listed: bool) -> None:
         """Books what was due since yesterday, if all orders under way were known and their count now says that it came;
         drops customers who have gone."""
@@ -214,6 +213,7 @@ class View:
             order = self.pending.pop(letter.order_id, None)
             if order is not None:
                 self._came(order, letter.day)
+            self._compare(letter)
         elif letter.kind == "expired":
             self.customers.pop(letter.customer_order_id, None)
         else:
@@ -228,6 +228,12 @@ class View:
         self.customers[letter.customer_order_id] = CustomerOrder(
             letter.customer_order_id, letter.sku, letter.quantity, price, letter.due_day, letter.day + _EXPIRY_DAYS
         )
+
+    def _compare(self, delivery: Letter) -> None:
+        """A delivery, held against what was promised when it was ordered."""
+        promise = self.promises.pop(delivery.order_id, None)
+        if promise is not None:
+            self.surprise += _SURPRISE_MEMORY * (((delivery.day, delivery.quantity) != promise) - self.surprise)
 
     def _heed(self, notice: Letter) -> None:
         """What a notice touches is corrected where it says how, and to be asked for again where it doesn't."""
