@@ -148,7 +148,13 @@ class Detectors:
             Detector → value (null where there is none yet), and ``on``: the names of those that are on.
         """
         self._step = step
-        run = self._count_run(key, changes)
+        if key is None:
+            run = 0
+        elif changes == self._changes and key == self._key:
+            run = self._run + 1
+        else:
+            run = 1
+        self._run, self._key, self._changes = run, key, changes
         self._slide(step, (failed, denied, contradiction, tool))
         share_failed = self._failed / WINDOW
         contradicting = self._contradicting / self._cards if self._cards >= FEWEST else None
@@ -173,16 +179,6 @@ class Detectors:
             "slow_divergence": None if cosine is None else _rounded(cosine),
             "on": self._names_on,
         }
-
-    def _count_run(self, key: Any, changes: int) -> int:
-        if key is None:
-            self._run = 0
-        elif changes == self._changes and key == self._key:
-            self._run += 1
-        else:
-            self._run = 1
-        self._key, self._changes = key, changes
-        return self._run
 
     def _slide(self, step: int, sample: _Sample) -> None:
         """Moves the window on by one step, in all its counts."""

@@ -11,11 +11,11 @@ BASELINE_STEPS = 50
 WINDOW = 20
 FEWEST = 10
 """Steps with a stated thought that the window must hold to be judged."""
-MAX_WORDS = 100
+MAX_CHARACTERS = 600
+"""Of a thought that are looked at: about 100 words."""
 
 _BUCKETS = 512
 _NOTHING = _BUCKETS
-_MAX_CHARACTERS = 1_000
 _CACHED_WORDS = 1 << 15
 
 Bag = tuple[int, ...]
@@ -30,10 +30,9 @@ class Divergence:
     norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
     """
 
-    __slots__ = ("_bags", "_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window", "_words")
+    __slots__ = ("_bags", "_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window")
 
     def __init__(self) -> None:
-        self._words = _Words()
         self._bags: deque[Bag] = deque([()] * WINDOW, maxlen=WINDOW)
         self._baseline = [0] * (_BUCKETS + 1)
         self._window = [0] * (_BUCKETS + 1)
@@ -41,10 +40,7 @@ class Divergence:
 
     def update(self, thought: str, healthy: bool) -> float | None:
         """Takes one step's thought. The cosine, in [0, 1]; None while there is too little to compare."""
-        bag: Bag = ()
-        if thought:
-            words = thought[:_MAX_CHARACTERS].lower().split(None, MAX_WORDS)
-            bag = tuple(map(self._words.__getitem__, words[:MAX_WORDS]))
+        bag = tuple(map(_bucket_of, thought[:MAX_CHARACTERS].lower().split()))
         self._slide(bag)
         if self._healthy < BASELINE_STEPS:
             if healthy and bag:
@@ -84,7 +80,7 @@ class Divergence:
 
 
 class _Words(dict[str, int]):
-    """Word → bucket, remembered."""
+    """Word → bucket, remembered; shared by all episodes of the process, since nothing but the word decides."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= _CACHED_WORDS:
@@ -97,3 +93,6 @@ def _bucket(word: str) -> int:
     """CRC-32, which is the same everywhere, of the word's letters; a bucket that counts for nothing if it has none."""
     letters = "".join(filter(str.isalpha, word))
     return zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS if letters else _NOTHING
+
+
+_bucket_of = _Words().__getitem__

@@ -108,6 +108,7 @@ class Environment:
         self._max_steps = simulation.max_steps
         self._actions_per_day = simulation.actions_per_day
         self._patience = config.crash_detector.continue_after_crash
+        self._ending: str | None = "not begun"
 
     def reset(self, *, seed: int) -> dict[str, Any]:
         """Begins an episode; returns the first observation. Every random stream is made here, from the seed."""
@@ -124,7 +125,7 @@ class Environment:
         self._step = 0
         self._actions_left = self._actions_per_day
         self._event: tuple[str, int] | None = None
-        self._ending: str | None = None
+        self._ending = None
         self.world.morning()
         return self._observe()
 
@@ -135,30 +136,23 @@ class Environment:
             RuntimeError: the episode is over, or was never reset.
         """
         if self._ending is not None:
-            raise RuntimeError("the episode is over: reset the environment")
+            raise RuntimeError("the episode is over, or has not begun: reset the environment")
         self._step = step = self._step + 1
-        world, predictions, toolbox = self.world, self.predictions, self._toolbox
-        day = world.day
         self._parses[action.parse] += 1
+        world = self.world
+        tool = action.tool if isinstance(action.tool, str) and action.parse != "unparsable" else ""
 
         shocks = self.shocks.strike(step)
-        card, key, result = self._call(action)
+        card, key, result = self._call(tool, action)
         if world.effects:
             shocks += self.shocks.settle()
 
-        tool, ok, resolved = action.tool, result["ok"], []
-        contradiction = None
-        if card is not None and isinstance(tool, str):
-            contradiction = contradicts(action.card, card, tool, action.arguments, day)
-            resolved = predictions.judge(
-                step, day, tool, card, ok, toolbox.charged, toolbox.placed, world.used, world.cents
-            )
-        changes = world.changes
-        ended_day = ok and tool == "tool_end_day"
+        ok, changes = result["ok"], world.changes
+        resolved, contradiction = self._judge(tool, action, card, ok)
         self._actions_left -= 1
-        if ended_day or self._actions_left == 0:
+        if self._actions_left == 0 or (ok and tool == "tool_end_day"):
             resolved += self._turn_day()
-        detectors = self._detect(action, key, result, contradiction, changes)
+        detectors = self._detect(tool, action, key, result, contradiction, changes)
         self._ending = self._judge_ending()
         return StepResult(
             result,
@@ -166,7 +160,7 @@ class Environment:
             card,
             shocks,
             resolved,
-            predictions.state(),
+            self.predictions.state(),
             detectors,
             self._ending,
             ok and tool == "tool_reset_beliefs",
@@ -174,19 +168,17 @@ class Environment:
 
     # ----------------------------------------------------------------------------------------- the call
 
-    def _call(self, action: Action) -> tuple[Card | None, Any, Result]:
+    def _call(self, tool: str, action: Action) -> tuple[Card | None, Any, Result]:
         """Runs the tool. Returns the validated card, the identity of the call, and the result."""
         toolbox = self._toolbox
         toolbox.placed = toolbox.charged = None
         if action.parse == "unparsable":
             return None, None, self._refuse("unparsable", clip(action.error or "The reply is not a JSON object.", 400))
         card, complaint = self._read_card(action.card)
-        tool = action.tool
-        check = self._arguments.get(tool) if isinstance(tool, str) else None
-        if check is None or tool is None:
-            names = ", ".join(self._places)
-            result = self._refuse("unknown_tool", f"There is no tool {clip(tool)!r}; there are: {names}.")
-            return card, (clip(tool), json_safe(action.arguments)), result
+        check = self._arguments.get(tool)
+        if check is None:
+            message = f"There is no tool {clip(action.tool)!r}; there are: {', '.join(self._places)}."
+            return card, (clip(tool), json_safe(action.arguments)), self._refuse("unknown_tool", message)
         try:
             values = check.validate(action.arguments)
         except InvalidArguments as exc:
@@ -196,7 +188,7 @@ class Environment:
         result = toolbox.handlers[tool](*values)
         if not result["ok"]:
             toolbox.last_error = result["error"]["code"]
-        elif complaint is not None and action.card is not None:
+        if complaint is not None and action.card is not None:
             result["prediction_ignored"] = complaint[1]
         return card, (tool, values), result
 
@@ -212,6 +204,19 @@ class Environment:
             return self._cards.validate(sent), None
         except InvalidCard as exc:
             return None, ("card_invalid", f"{exc}.")
+
+    def _judge(
+        self, tool: str, action: Action, card: Card | None, ok: bool
+    ) -> tuple[list[dict[str, Any]], bool | None]:
+        """The claims that the call itself settles, and whether its card contradicts it; None without a card."""
+        world, order = self.world, self._toolbox.placed
+        if order is not None and tool == "tool_expedite":
+            self.predictions.expedited(order)
+        if card is None:
+            return [], None
+        day, charged = world.day, self._toolbox.charged
+        resolved = self.predictions.judge(self._step, day, tool, card, ok, charged, order, world.used, world.cents)
+        return resolved, contradicts(action.card, card, tool, action.arguments, day)
 
     # ------------------------------------------------------------------------------------ day and ending
 
@@ -229,20 +234,18 @@ class Environment:
         return self.predictions.delivered(delivered, world.day) if delivered else []
 
     def _detect(
-        self, action: Action, key: Any, result: Result, contradiction: bool | None, changes: int
+        self, tool: str, action: Action, key: Any, result: Result, contradiction: bool | None, changes: int
     ) -> dict[str, Any]:
-        ok, tool, step = result["ok"], action.tool, self._step
-        is_name = isinstance(tool, str) and key is not None
-        denied = not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds"
+        ok, step = result["ok"], self._step
         self.detectors.note_business(step, ok and tool in _TRADES, bool(self.world.customers))
         return self.detectors.update(
             step,
             key,
             changes,
             not ok,
-            denied,
+            not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds",
             contradiction,
-            self._places.get(tool, -1) if is_name and tool is not None else -1,
+            self._places.get(tool, -1),
             action.thought if isinstance(action.thought, str) else "",
             ok,
         )

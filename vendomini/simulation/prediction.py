@@ -45,10 +45,11 @@ class Series:
     the difference of two of them, which neither drifts nor costs anything until it is asked for.
     """
 
-    __slots__ = ("_ring", "_size", "_windows", "count", "fast", "medium", "slow", "total")
+    __slots__ = ("_none_yet", "_ring", "_size", "_windows", "count", "fast", "medium", "slow", "total")
 
     def __init__(self, windows: tuple[int, ...]) -> None:
         self._windows = tuple((f"w{window}", window) for window in windows)
+        self._none_yet = dict.fromkeys((*ALPHAS, *(name for name, _ in self._windows)), 0.0)
         self._size = max(windows) + 1
         self._ring = [0]
         self.count = 0
@@ -74,6 +75,8 @@ class Series:
     def state(self) -> dict[str, float]:
         """Name → value, rounded to millionths. Only for a series that has values."""
         count, total, ring, size = self.count, self.total, self._ring, self._size
+        if not total:
+            return self._none_yet
         # Errors are never negative; half-up in floats, since round() costs more than all the rest of a step's measures.
         state = {
             "fast": (self.fast * _MICRO + 0.5) // 1 / _MICRO,
@@ -144,9 +147,18 @@ class Predictions:
             cents: budget after the call's own effect.
         """
         audit = self._remember(step, tool, card)
-        resolved = [self._judge_effect(step, card, succeeded, storage, cents / 100, audit)]
+        get, budget = card.get, cents / 100
+        success, expected_storage = get("expected_success"), get("expected_storage_after")
+        expected_budget = get("expected_budget_after")
+        differs = (
+            success is not succeeded
+            or (expected_storage is not None and expected_storage != storage)
+            or (expected_budget is not None and not -_TOLERANCE <= expected_budget - budget <= _TOLERANCE)
+        )
+        expected_effect, effect = [success, expected_storage, expected_budget], [succeeded, storage, budget]
+        resolved = [self._resolve("causal", step, expected_effect, effect, 1 if differs else 0, audit)]
         if charged is not None:
-            expected = card.get("expected_cost")
+            expected = get("expected_cost")
             if expected is not None:
                 pe = abs(expected - charged / 100) / max(expected, 1)
                 resolved.append(self._resolve("cost", step, expected, charged / 100, pe, audit))
@@ -154,33 +166,17 @@ class Predictions:
             self._open(step, day, tool, card, order, audit)
         return resolved
 
-    def _judge_effect(
-        self, step: int, card: Card, succeeded: bool, storage: int, budget: float, audit: dict[str, Any] | None
-    ) -> Resolved:
-        get = card.get
-        success, expected_storage, expected_budget = (
-            get("expected_success"),
-            get("expected_storage_after"),
-            get("expected_budget_after"),
-        )
-        differs = (
-            success is not succeeded
-            or (expected_storage is not None and expected_storage != storage)
-            or (expected_budget is not None and not -_TOLERANCE <= expected_budget - budget <= _TOLERANCE)
-        )
-        expected, actual = [success, expected_storage, expected_budget], [succeeded, storage, budget]
-        return self._resolve("causal", step, expected, actual, 1 if differs else 0, audit)
-
     def _open(
         self, step: int, day: int, tool: str, card: Card, order: SupplierOrder, audit: dict[str, Any] | None
     ) -> None:
-        expedites = tool == "tool_expedite"
-        if expedites:
-            for claim in order.claims:
-                claim.expected_day = None
-        quantity = None if expedites else card.get("expected_quantity")
+        quantity = None if tool == "tool_expedite" else card.get("expected_quantity")
         if card["expected_delivery_day"] is not None or quantity is not None:
             order.claims.append(Claim(step, day, card, quantity, audit))
+
+    def expedited(self, order: SupplierOrder) -> None:
+        """The agent moved the day itself: what it expected before lapses."""
+        for claim in order.claims:
+            claim.expected_day = None
 
     def delivered(self, orders: list[SupplierOrder], day: int) -> list[Resolved]:
         """Settles the claims about orders that arrived on this day."""
