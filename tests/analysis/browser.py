@@ -15,7 +15,8 @@ from websockets.sync.client import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-port=0",
 ]  # fmt: skip
 
@@ -31,7 +32,9 @@ class Browser:
     def __init__(self):
         self.profile = tempfile.mkdtemp(prefix="chromium-")
         self.process = subprocess.Popen(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self.complaints, self.requests = [], []
         self._ids = itertools.count(1)
@@ -97,7 +100,9 @@ class Browser:
     def open(self, url, width=1280, height=900, theme="light", media=""):
         mobile = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        self.call("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}])
+        self.call(
+            "Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": theme}]
+        )
         self.call("Page.navigate", url="about:blank")  # an address that differs in its fragment only loads nothing
         self.wait("location.href === 'about:blank'")
         self.call("Page.navigate", url=url)
@@ -131,6 +136,10 @@ class Browser:
 
     def screenshot(self, path, whole=False):
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"clip": {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 9000), "scale": 1}} if whole else {}
+        clip = (
+            {"clip": {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 9000), "scale": 1}}
+            if whole
+            else {}
+        )
         image = self.call("Page.captureScreenshot", captureBeyondViewport=whole, **clip)["data"]
         Path(path).write_bytes(base64.b64decode(image))

@@ -64,7 +64,8 @@ def write_run(results, spec, hazard, rng, steps=True):
 def info(spec, **changes):
     fields = {
         "run_id": spec.run_id, "parameters": spec.parameters, "seed": spec.seed, "replication": spec.replication,
-        "system_prompt": PROMPT, "owner": {"host": "node1", "pid": 7}, "attempt": 1, "started_at": "2026-11-23T10:00:00Z",
+        "system_prompt": PROMPT, "owner": {"host": "node1", "pid": 7}, "attempt": 1,
+        "started_at": "2026-11-23T10:00:00Z",
     }  # fmt: skip
     return RunInfo(**fields | changes)
 
@@ -103,7 +104,8 @@ def step(number, crashed=False, kind=None, rng=None, **changes):
         "card": {"expected_success": True}, "result": {"ok": number % 9 > 0, "messages": []},
         "shocks": [{"struck": number, "type": "temporal", "kind": "delay", "status": "realised", "target": "S1",
                     "nominal": 2, "realised": 2}] if number % 10 == 5 else [],
-        "resolved": [{"type": "temporal", "made": number - 1, "expected": 4, "actual": 6, "pe": 0.5}] if number % 5 == 0 else [],
+        "resolved": [{"type": "temporal", "made": number - 1, "expected": 4, "actual": 6, "pe": 0.5}]
+                    if number % 5 == 0 else [],
         "pe": {"temporal": means, "quantity": None, "cost": None, "causal": None, "all": means} if number > 4
               else dict.fromkeys(("temporal", "quantity", "cost", "causal", "all")),
         "detectors": {**dict.fromkeys(DETECTORS, 0.0), "on": [kind] if crashed else []},

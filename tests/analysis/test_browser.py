@@ -36,7 +36,7 @@ def quiet(browser):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """18 cells × 2 runs; the first run crashed at step 1,200 of 5,000, and everything a model says in it is an attack."""
+    """18 runs; the first crashed at step 1,200 of 5,000, and began with everything a model can say as an attack."""
     root = tmp_path_factory.mktemp("results")
     tree = config(replications=2, max_steps=60)
     write_results(root, tree)
@@ -84,7 +84,9 @@ def test_the_report_can_be_used(quiet, page):
     quiet.choose("#figure-survival [data-choice='second']", "Qwen/Qwen3-32B")
     assert quiet.text(title) == "Survival by p_shock, Qwen/Qwen3-32B"
     assert "% of" in quiet.run("document.querySelector('#figure-survival .plot').getAttribute('aria-label')")
-    bands = "document.querySelector('#figure-survival .plot').data.filter(t => t.meta.role === 'band' && t.visible).length"
+    bands = (
+        "document.querySelector('#figure-survival .plot').data.filter(t => t.meta.role === 'band' && t.visible).length"
+    )
     shown = quiet.run(bands)
     quiet.click("#figure-survival [data-choice='bands']")
     assert {shown, quiet.run(bands)} == {0, 3}
@@ -92,7 +94,9 @@ def test_the_report_can_be_used(quiet, page):
 
 def test_tables_sort_by_a_click_and_by_the_keyboard(quiet, page):
     quiet.open(page.as_uri())
-    column = "[...document.querySelectorAll('table.sortable')[0].tBodies[0].rows].map(r => Number(r.cells[4].dataset.sort))"
+    column = (
+        "[...document.querySelectorAll('table.sortable')[0].tBodies[0].rows].map(r => Number(r.cells[4].dataset.sort))"
+    )
     header = "table.sortable th:nth-child(5)"
     quiet.click(f"{header} button")
     assert quiet.run(column) == sorted(quiet.run(column))

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.analysis.synthetic import config, summary, write_results, write_steps
-from vendomini.analysis import tables
+from vendomini.analysis import parts
 from vendomini.analysis.study import open_study, show
 from vendomini.analysis.tables import aggregate, write_steps_csv
 from vendomini.analysis.tail import last_steps
@@ -168,7 +168,7 @@ def test_two_folders_make_one_table(folder, tmp_path):
 
 
 def test_workers_make_the_same_tables(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "PART_RUNS", 5)
+    monkeypatch.setattr(parts, "PART_RUNS", 5)
     one = aggregate([folder], tmp_path / "one", workers=1)
     two = aggregate([folder], tmp_path / "two", workers=2)
     assert [p.name for p in one.parts] == [p.name for p in two.parts]

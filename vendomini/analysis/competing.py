@@ -24,7 +24,7 @@ class Incidence:
     Attributes:
         ending: its name.
         n, events: runs, and those that ended so.
-        times, incidence: the step function, from time 0.
+        times, incidence: the step function, from time 0 to the last observed time.
         final: incidence at the last event, with a 95 % interval (log-log delta method).
     """
 
@@ -66,8 +66,8 @@ def cumulative_incidence(frame: pandas.DataFrame, ending: str = "ending") -> lis
             ending=str(name),
             n=len(frame),
             events=int(counts[name]),
-            times=[0.0, *times.tolist()],
-            incidence=[0.0, *numpy.cumsum(before * deaths / at_risk).tolist()],
+            times=[0.0, *times.tolist(), float(durations.max())],
+            incidence=[0.0, *(path := numpy.cumsum(before * deaths / at_risk)).tolist(), float(path[-1])],
             final=_final(before, deaths, total, at_risk),
         )
         for name, deaths in by_ending.items()

@@ -150,7 +150,11 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
-    """``2.1 (1.7 to 2.6)``."""
+    """``2.1 (1.7 to 2.6)``; a value without an interval says so."""
+    if math.isnan(estimate.lower) or math.isnan(estimate.upper):
+        return f"{number(estimate.value, digits)} (no interval)"
+    if math.isinf(estimate.value) and estimate.value == estimate.lower == estimate.upper:
+        return number(estimate.value)
     low, high = (number(bound, digits) for bound in (estimate.lower, estimate.upper))
     return f"{number(estimate.value, digits)} ({low} to {high})"
 

@@ -77,7 +77,9 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
     _require_events(design, len(frame), events)
     clusters = frame[cluster].nunique() if cluster else 0
     if cluster and clusters < 2:
-        notes.append(f"All runs share one {cluster}: errors are by run, and say nothing about other values of {cluster}.")
+        notes.append(
+            f"All runs share one {cluster}: errors are by run, and say nothing about other values of {cluster}."
+        )
         cluster, clusters = None, 0
     outcome = frame[["durations", "event_observed"]].astype(float)
     table = design.join(outcome).join(frame[[cluster]]) if cluster else design.join(outcome)

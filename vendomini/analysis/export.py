@@ -183,7 +183,11 @@ def _sample(results: Results, summary: RunSummary) -> Json:
         "messages": messages,
         "output": {"model": model, "choices": []},
         "scores": _scores(summary),
-        "metadata": {**_metadata(summary), "parameters": summary.parameters, "model": summary.parameters["agent"]["model"]},
+        "metadata": {
+            **_metadata(summary),
+            "parameters": summary.parameters,
+            "model": summary.parameters["agent"]["model"],
+        },
         "store": {},
         "events": events,
         "model_usage": {},
@@ -221,8 +225,9 @@ def _events(model: str, user: Json, assistant: Json, step: StepRecord, begun: da
     }
     choice = {"message": assistant, "stop_reason": _STOP_REASONS.get(step.finish_reason, "unknown")}
     output = {"model": model, "choices": [choice], "usage": usage, "time": seconds}
-    measured = {"step": step.step, "parse": step.parse, "card": step.card, "shocks": step.shocks, "resolved": step.resolved,
-                "pe": step.pe, "detectors": step.detectors}  # fmt: skip
+    measured = {
+        name: getattr(step, name) for name in ("step", "parse", "card", "shocks", "resolved", "pe", "detectors")
+    }
     return [
         {**stamp, "event": "model", "uuid": f"m{step.step}", "model": model, "input": [user], "tools": [],
          "tool_choice": "none", "config": {}, "output": output},

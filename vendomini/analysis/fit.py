@@ -13,7 +13,7 @@ class CannotFit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 95 % interval; ``inf`` where it lies beyond what was observed."""
+    """A number with its 95 % interval: ``inf`` where it lies beyond what was observed, NaN where there is none."""
 
     value: float
     lower: float

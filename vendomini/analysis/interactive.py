@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,11 @@ def _trace(series: Series, meta: Json, index: int, figure: Figure) -> Json:
         "x": _rounded(series.x),
         "y": _rounded(series.y),
         "meta": {**meta, "role": "area" if series.shape == "stack" else "line"},
-        "line": {"width": 2, "dash": dash(index, ordered=figure.ordered), "shape": "hv" if _stepped(series) else "linear"},
+        "line": {
+            "width": 2,
+            "dash": dash(index, ordered=figure.ordered),
+            "shape": "hv" if _stepped(series) else "linear",
+        },
     }
     if series.shape == "stack":
         trace |= {"stackgroup": "all", "line": {"width": 1, "shape": "hv"}}
@@ -80,7 +85,7 @@ def _outline(series: Series) -> tuple[list[float], list[float], list[float]]:
     if not _stepped(series):
         return [p[0] for p in kept], [p[2] for p in kept], [p[1] for p in kept]
     corners = []
-    for before, after in zip(kept, kept[1:], strict=False):
+    for before, after in itertools.pairwise(kept):
         corners += [before, (after[0], before[1], before[2])]
     corners += kept[-1:]
     return [p[0] for p in corners], [p[2] for p in corners], [p[1] for p in corners]
@@ -91,8 +96,9 @@ def _marks(series: Series, meta: Json, index: int) -> list[Json]:
     if not series.marks:
         return []
     times = sorted(set(series.marks))
+    heights = [height_at(series, time) for time in times]
     return [{
-        "type": "scatter", "mode": "markers", "x": _rounded(times), "y": _rounded([height_at(series, t) for t in times]),
+        "type": "scatter", "mode": "markers", "x": _rounded(times), "y": _rounded(heights),
         "marker": {"symbol": "line-ns-open", "size": 9}, "name": f"{series.label}, censored", "showlegend": False,
         "legendgroup": str(index), "meta": {**meta, "role": "marks"},
     }]  # fmt: skip
@@ -102,6 +108,11 @@ def height_at(series: Series, time: float) -> float:
     """The value of a step line at a time."""
     heights = [y for x, y in zip(series.x, series.y, strict=True) if x <= time]
     return float(heights[-1]) if heights else 1.0
+
+
+def legend_needed(figure: Figure) -> bool:
+    """One line is named by the title, one area is not."""
+    return len(figure.series) > 1 or any(series.shape == "stack" for series in figure.series)
 
 
 def _stepped(series: Series) -> bool:
@@ -115,10 +126,12 @@ def _layout(figure: Figure) -> Json:
     y |= _LOGARITHMIC if figure.y_log else {}
     if figure.y_range:
         y["range"] = list(figure.y_range)
-    layout: Json = {"xaxis": x, "yaxis": y, "height": 420, "showlegend": len(figure.series) > 1}
+    layout: Json = {"xaxis": x, "yaxis": y, "height": 420, "showlegend": legend_needed(figure)}
     if figure.forest:
         layout["height"] = 140 + 34 * max(len(series.x) for series in figure.series)
-        layout["shapes"] = [{"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}]
+        layout["shapes"] = [
+            {"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}
+        ]
     return layout
 
 

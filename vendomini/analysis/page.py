@@ -86,7 +86,8 @@ class _Page:
 
     def section(self, section: Section) -> str:
         blocks = "\n".join(self.block(block) for block in section.blocks)
-        return f'<section aria-labelledby="{section.key}"><h2 id="{section.key}">{escape(section.title)}</h2>\n{blocks}</section>'
+        heading = f'<h2 id="{section.key}">{escape(section.title)}</h2>'
+        return f'<section aria-labelledby="{section.key}">{heading}\n{blocks}</section>'
 
     def block(self, block: Block) -> str:
         match block:
@@ -140,9 +141,10 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     note = f'<p class="note soft">{escape(table.note)}</p>' if table.note else ""
+    title = escape(table.title)
     return (
-        f'<h3>{escape(table.title)}</h3><div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
-        f'<table class="sortable"><caption class="hidden">{escape(table.title)}</caption>'
+        f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
+        f'<table class="sortable"><caption class="hidden">{title}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}"
     )
 
@@ -153,7 +155,9 @@ def _cell(value: Any, column: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return '<td class="number" data-sort="nan">–</td>'
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number_cell(float(value), p_value(value) if column.startswith("p") and len(column) <= 7 else _plain(value))
+        return _number_cell(
+            float(value), p_value(value) if column.startswith("p") and len(column) <= 7 else _plain(value)
+        )
     return f"<td>{escape(str(value))}</td>"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vendomini.analysis.content import Figure, Heatmap, Series
-from vendomini.analysis.interactive import BANDS_SHOWN, height_at
+from vendomini.analysis.interactive import BANDS_SHOWN, height_at, legend_needed
 from vendomini.analysis.palette import colours
 
 FORMATS = ("png", "svg", "pdf")
@@ -62,7 +62,7 @@ def _lines(axes: Any, figure: Figure) -> None:
         _logarithmic(axes.set_yscale, axes.yaxis)
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
-    if len(figure.series) > 1:
+    if legend_needed(figure):
         axes.legend(frameon=False, fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -82,7 +82,9 @@ def _one(axes: Any, series: Series, figure: Figure, shade: str, style: Any, mark
         bars = _bars(series, series.x if figure.forest else series.y)
         line = style if series.shape == "points+line" else "none"
         errors = {"xerr" if figure.forest else "yerr": bars} if bars else {}
-        axes.errorbar(series.x, series.y, fmt=marker, linestyle=line, color=shade, capsize=3, label=series.label, **errors)
+        axes.errorbar(
+            series.x, series.y, fmt=marker, linestyle=line, color=shade, capsize=3, label=series.label, **errors
+        )
         return
     where = "steps-post" if series.shape == "step" else "default"
     axes.plot(series.x, series.y, color=shade, linestyle=style, drawstyle=where, label=series.label)

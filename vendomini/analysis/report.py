@@ -11,8 +11,9 @@ import vendomini
 from vendomini.analysis.content import Section, figures_of
 from vendomini.analysis.page import render
 from vendomini.analysis.paper import draw
-from vendomini.analysis.sections import effects_section, survival_section
+from vendomini.analysis.sections import survival_section
 from vendomini.analysis.sections_behaviour import endings_section, errors_section, scaling_section
+from vendomini.analysis.sections_effects import effects_section, headline
 from vendomini.analysis.sections_runs import completeness_notes, config_section, engines_section, failures_section
 from vendomini.analysis.study import MODEL, Study, open_study
 from vendomini.analysis.tables import Progress, Tables, aggregate, write_steps_csv
@@ -67,7 +68,7 @@ def build_sections(study: Study, tables: Tables) -> list[Section]:
     return [
         survival_section(study),
         effects_section(study),
-        endings_section(study),
+        endings_section(study, tables),
         errors_section(study, tables),
         scaling_section(study),
         engines_section(study),
@@ -90,11 +91,11 @@ def _page(study: Study, sections: Sequence[Section]) -> str:
     return render(
         title=f"{name}: survival report",
         subtitle=f"Written {now:%Y-%m-%d %H:%M} UTC by VendoMini {vendomini.__version__}",
-        notes=completeness_notes(study),
+        notes=[*headline(study), *completeness_notes(study)],
         tiles=tiles,
         sections=sections,
-        footer="Every table sorts: choose a column's heading. Figures for papers are in figures/, the data in runs.csv, "
-        "runs.parquet and steps/.",
+        footer="Every table sorts: choose a column's heading. Figures for papers are in figures/, the data in "
+        "runs.csv, runs.parquet and steps/.",
         version=vendomini.__version__,
     )
 

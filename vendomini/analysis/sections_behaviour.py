@@ -9,7 +9,8 @@ from vendomini.analysis.competing import association, cumulative_incidence
 from vendomini.analysis.content import Block, Figure, Heatmap, Note, Section, Series, Table, interval, number, p_value
 from vendomini.analysis.fit import CannotFit, holm
 from vendomini.analysis.scaling import Point, ScalingLaw, parameters_of, scaling_law
-from vendomini.analysis.sections import DOSE, attempt, tests_table
+from vendomini.analysis.sections import DOSE, attempt
+from vendomini.analysis.sections_effects import evidence
 from vendomini.analysis.study import MODEL, Factor, Study, show
 from vendomini.analysis.survival import Z, curves
 from vendomini.analysis.tables import Tables
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     import pandas
 
 MIX = "pe_induction.pe_type_mix"
+PE_TYPES = ("temporal", "quantity", "cost", "causal")
 TRAJECTORY_POINTS = 100
 SCALES = {"fast": "α = 0.3", "medium": "α = 0.1", "slow": "α = 0.01"}
 
 
-def endings_section(study: Study) -> Section:
+def endings_section(study: Study, tables: Tables) -> Section:
     blocks = attempt(partial(_incidence, study))
     blocks += _severities(study)
-    blocks += attempt(partial(_crash_by_pe, study))
+    blocks += attempt(partial(_crash_by_pe, study, tables))
     return Section("endings", "How runs end", blocks)
 
 
@@ -57,11 +59,14 @@ def _severities(study: Study) -> list[Block]:
     return [Table("Crashes by type and severity", ("Type", "Severity", "Runs", "Share"), rows, note)]
 
 
-def _crash_by_pe(study: Study) -> list[Block]:
+def _crash_by_pe(study: Study, tables: Tables) -> list[Block]:
+    """Against the type of shocks where the experiment varies it, else against the error that had accumulated most."""
     crashed = study.analysed[study.analysed["ending"] == "crashed"].rename(columns={"crash_type": "crash type"})
+    if crashed.empty:
+        raise CannotFit("No run has crashed yet, so there is no crash type to compare.")
     varies = any(factor.path == MIX for factor in study.factors)
-    column = "PE type" if varies else "most frequent shock"
-    types = crashed[MIX] if varies else _dominant_shock(crashed)
+    column = "PE type" if varies else "largest PE at the crash"
+    types = crashed[MIX] if varies else crashed["run_id"].map(_largest_errors(tables, crashed))
     found = association(crashed.assign(**{column: types}), "crash type", column)
     figure = Heatmap(
         key="crash-by-pe-type",
@@ -72,19 +77,27 @@ def _crash_by_pe(study: Study) -> list[Block]:
         rows=found.rows,
         values=found.residuals,
         texts=[[str(count) for count in row] for row in found.counts],
-        description=f"Counts of runs; colour is the Pearson residual. {found.test.effect}: {interval(found.test.size)}.",
+        description=f"Counts of runs; colour: Pearson residual. {found.test.effect}: {interval(found.test.size)}.",
     )
-    return [figure, tests_table(f"Does the crash type go with the {column}?", [found.test])]
+    return [figure, evidence(f"Does the crash type go with the {column}?", [found.test])]
 
 
-def _dominant_shock(runs: pandas.DataFrame) -> pandas.Series:
-    prefix = "shocks.types."
-    columns = [name for name in runs if name.startswith(prefix) and name.endswith(".n")]
-    counts = runs[columns].fillna(0).astype(float)
-    if counts.empty:
-        raise CannotFit("No run has crashed yet, so there is no crash type to compare.")
-    names = counts.idxmax(axis=1).str.removeprefix(prefix).str.removesuffix(".n")
-    return names.where(counts.max(axis=1) > 0)
+def _largest_errors(tables: Tables, crashed: pandas.DataFrame) -> dict[str, str]:
+    """Run → the type whose error (EWMA, α = 0.1) was largest when the run crashed; streamed from the steps table."""
+    dataset = tables.steps()
+    columns = [f"pe.{kind}.medium" for kind in PE_TYPES]
+    columns = [name for name in columns if dataset is not None and name in dataset.schema.names]
+    if dataset is None or not columns:
+        raise CannotFit("No prediction error has been resolved in a crashed run.")
+    onsets = crashed.set_index("run_id")["durations"]
+    largest: dict[str, str] = {}
+    for batch in dataset.to_batches(columns=["run_id", "step", *columns]):
+        rows = batch.to_pandas()
+        rows = rows[rows["step"] == rows["run_id"].map(onsets)].dropna(subset=columns, how="all")
+        if len(rows):
+            names = rows[columns].idxmax(axis=1).str.split(".").str[1]
+            largest.update(zip(rows["run_id"], names, strict=True))
+    return largest
 
 
 # --------------------------------------------------------------------------------- prediction errors
@@ -183,7 +196,12 @@ def _scaling(study: Study) -> list[Block]:
     )
     columns = ("Model", "Parameters, 10⁹", "Median survival (95 % CI), steps", "n", "Events")
     rows = [[point.model, point.parameters / 1e9, point.median, point.n, point.events] for point in law.points]
-    return [Note(told), *(Note(text) for text in law.left_out), _scaling_figure(law), Table("Models by size", columns, rows)]
+    return [
+        Note(told),
+        *(Note(text) for text in law.left_out),
+        _scaling_figure(law),
+        Table("Models by size", columns, rows),
+    ]
 
 
 def _scaling_figure(law: ScalingLaw) -> Figure:

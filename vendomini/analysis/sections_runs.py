@@ -1,4 +1,4 @@
-"""What the report says about the runs themselves: how complete, on which engines, how fast, what failed, what was asked."""
+"""What the report says about the runs themselves: how complete, on what, how fast, what failed, what was asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def completeness_notes(study: Study) -> list[Block]:
     blocks: list[Block] = []
     if study.synthetic:
         names = ", ".join(study.synthetic)
-        blocks.append(Note(f"Synthetic agents: {names}. They are scripted controls, not language models.", warning=True))
+        blocks.append(
+            Note(f"Synthetic agents: {names}. They are scripted controls, not language models.", warning=True)
+        )
     finished, running = study.count("finished"), study.count("running")
     left = [(study.count("failed"), "failed (listed below, not analysed)"), (study.pending, "not begun"),
             (study.count("damaged"), "damaged (named below, left out)")]  # fmt: skip
@@ -26,7 +28,10 @@ def completeness_notes(study: Study) -> list[Block]:
         planned = len(study.planned) or len(study.runs)
         progress = f"; {running} in progress, counted as censored at their last step" if running else ""
         blocks.append(
-            Note(f"Partial data: {finished} of {planned} runs have finished{progress}; {told}".rstrip("; ") + ".", warning=True)
+            Note(
+                f"Partial data: {finished} of {planned} runs have finished{progress}; {told}".rstrip("; ") + ".",
+                warning=True,
+            )
         )
     return blocks + [Note(note, warning=True) for note in study.notes]
 
@@ -75,7 +80,9 @@ def _throughput(runs: pandas.DataFrame) -> Table:
                      float(group["steps"].sum()) / seconds if seconds else None])  # fmt: skip
     columns = ("Model", "Engine", "Runs", "Steps", "Prompt tokens", "Share cached", "Completion tokens",
                "Completion tokens/s of a run", "Steps/s of a run")  # fmt: skip
-    return Table("Throughput", columns, rows, "Runs share an engine: multiply by the runs in flight for the engine's own.")
+    return Table(
+        "Throughput", columns, rows, "Runs share an engine: multiply by the runs in flight for the engine's own."
+    )
 
 
 def failures_section(study: Study) -> Section:

@@ -21,7 +21,8 @@ def write_static(library: Library, place: int, run_id: str, file: Path) -> Path:
     steps = library.steps(place, run_id, 1, episode["length"])
     scripts, digests = inline_scripts(asset("theme.js"), asset("traces.js"))
     page = Template(asset("static.html")).substitute(
-        policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; base-uri 'none'; "
+        "form-action 'none'",
         title=escape(run_id),
         style=asset("base.css") + asset("traces.css"),
         body=reader_markup(),

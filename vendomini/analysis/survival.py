@@ -93,13 +93,17 @@ def _restricted_mean(fitter: Any, horizon: float) -> Estimate:
     deaths, at_risk = table["observed"].to_numpy(float), table["at_risk"].to_numpy(float)
     widths = numpy.diff(numpy.minimum(numpy.append(times, horizon), horizon))
     remaining = numpy.cumsum((survival * widths)[::-1])[::-1]
+    if not (deaths[times <= horizon] > 0).any():
+        return Estimate(mean, math.nan, math.nan)  # nothing varied: Greenwood's 0 would look like certainty
     counts = (deaths > 0) & (at_risk > deaths) & (times <= horizon)
     terms = remaining[counts] ** 2 * deaths[counts] / (at_risk[counts] * (at_risk[counts] - deaths[counts]))
     half = Z * math.sqrt(float(terms.sum()))
     return Estimate(mean, mean - half, mean + half)
 
 
-def curves(frame: pandas.DataFrame, factor: str, levels: Sequence[Any], show: Callable[[Any], str] = str) -> list[Curve]:
+def curves(
+    frame: pandas.DataFrame, factor: str, levels: Sequence[Any], show: Callable[[Any], str] = str
+) -> list[Curve]:
     """One curve for each level that has runs, with restricted means up to one common horizon."""
     groups = [(level, frame[frame[factor] == level]) for level in levels]
     groups = [(level, group) for level, group in groups if len(group)]

@@ -65,7 +65,9 @@ class Library:
 
     def runs(self) -> list[Json]:
         """One entry a run: key, ids, ending, and the parameters that vary between the runs."""
-        entries = [self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()]
+        entries = [
+            self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()
+        ]
         values: dict[str, set[str]] = {}
         for entry in entries:
             for path, value in entry["parameters"].items():
@@ -81,7 +83,9 @@ class Library:
         Raises:
             ResultsError: nothing matches.
         """
-        entries = [self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()]
+        entries = [
+            self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()
+        ]
         chosen = [
             (entry["place"], entry["run_id"])
             for entry in entries
@@ -232,7 +236,9 @@ def _read(line: bytes, path: Path, number: int) -> StepRecord:
     try:
         return _decode(unseal(line.rstrip(b"\n")))
     except (ValueError, msgspec.MsgspecError) as exc:
-        raise CorruptRecordError(f"Line {number} of {path.name} is damaged ({exc}); the steps before it are shown.") from exc
+        raise CorruptRecordError(
+            f"Line {number} of {path.name} is damaged ({exc}); the steps before it are shown."
+        ) from exc
 
 
 def _note(timeline: Json, open_flags: dict[str, list[Any]], step: StepRecord) -> None:

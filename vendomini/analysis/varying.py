@@ -78,8 +78,10 @@ def varying_hazard(table: pandas.DataFrame, covariate: str, width: int) -> Varyi
     events = int(table["event"].sum())
     seeds = sorted(table["seed"].unique())
     if events < EVENTS:
-        raise CannotFit(f"A hazard over {covariate} needs at least {EVENTS} events with a prediction error before them, "
-                        f"and there are {events}.")  # fmt: skip
+        raise CannotFit(
+            f"A hazard over {covariate} needs at least {EVENTS} events with a prediction error before them, and there "
+            f"are {events}."
+        )
     sd = float(table["x"].std())
     if not sd > 0:
         raise CannotFit(f"{covariate} is the same at all steps, so no hazard can depend on it.")

@@ -9,7 +9,9 @@ import typer
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder for the report. [default: report, in the first DIR]")] = None,
     figures: Annotated[bool, typer.Option(help="Also write every figure as PNG, SVG and PDF.")] = True,
     steps_csv: Annotated[bool, typer.Option("--steps-csv", help="Also write the table of steps as CSV.")] = False,

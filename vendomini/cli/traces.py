@@ -18,14 +18,22 @@ class Export(StrEnum):
 
 
 def traces(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")
+    ],
     run: Annotated[list[str] | None, typer.Option(help="Only this run. May be given several times.")] = None,
     ending: Annotated[str | None, typer.Option(help="Only runs that ended so: survived, crashed, bankrupt, …")] = None,
     model: Annotated[str | None, typer.Option(help="Only runs of this model.")] = None,
-    port: Annotated[int, typer.Option(help="Port of the page on this machine; 0 takes a free one.", min=0, max=65535)] = 0,
+    port: Annotated[
+        int, typer.Option(help="Port of the page on this machine; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
     static: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one run as one HTML file instead.")] = None,
-    export: Annotated[Export | None, typer.Option(help="Write Inspect AI's .eval logs, or JSON lines, instead.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where --export writes: a folder for inspect, a file for jsonl.")] = None,
+    export: Annotated[
+        Export | None, typer.Option(help="Write Inspect AI's .eval logs, or JSON lines, instead.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where --export writes: a folder for inspect, a file for jsonl.")
+    ] = None,
 ) -> None:
     """Read episodes step by step in a browser, or export them.
 

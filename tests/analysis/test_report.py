@@ -1,0 +1,347 @@
+"""The report states what is in the data, in every state the data can be in, and nothing else."""
+
+import itertools
+import os
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import plotly.graph_objects as go
+import pytest
+
+from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_steps
+from vendomini.analysis.content import Figure, Heatmap, Note, Series, Table, figures_of, interval, number
+from vendomini.analysis.fit import Estimate
+from vendomini.analysis.interactive import plotly_figure
+from vendomini.analysis.palette import CATEGORICAL, colours
+from vendomini.analysis.paper import draw
+from vendomini.analysis.report import build_sections, write_report
+from vendomini.analysis.sections_effects import headline
+from vendomini.analysis.sections_runs import completeness_notes
+from vendomini.analysis.study import open_study
+from vendomini.analysis.tables import aggregate
+from vendomini.config.grid import expand
+from vendomini.config.load import build_phase
+from vendomini.errors import ResultsError
+from vendomini.records import Results, write_record
+
+TREE = config(replications=6, max_steps=80, models=["Qwen/Qwen3-32B", "scripted/fragile"])
+
+
+def studied(folder):
+    tables = aggregate([folder], folder / "report", workers=1)
+    return open_study([folder], tables), tables
+
+
+def said(blocks):
+    return " ".join(block.text for block in blocks if isinstance(block, Note))
+
+
+def tables_of(folder):
+    sections = build_sections(*studied(folder))
+    return {block.title: block for section in sections for block in section.blocks if isinstance(block, Table)}
+
+
+def written(folder):
+    return write_report(folder, figures=False).read_text(encoding="utf-8")
+
+
+class Text(HTMLParser):
+    """The text of a page outside scripts and styles, and its elements."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.elements, self._inside = [], [], None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self._inside = tag if tag in {"script", "style"} else self._inside
+
+    def handle_endtag(self, tag):
+        self._inside = None if tag == self._inside else self._inside
+
+    def handle_data(self, data):
+        if not self._inside:
+            self.text.append(data)
+
+
+# ------------------------------------------------------------------------------------------- findings
+
+
+def test_a_known_effect_is_stated(tmp_path):
+    """Hazards triple with each 0.2 of p_shock, and models do not differ."""
+    write_results(tmp_path, config(replications=25, max_steps=80, models=["a", "b"]), steps=False, hazard=0.004)
+    for run_id in Results(tmp_path).run_ids():  # the logs are beside the point here
+        shorten(tmp_path, run_id)
+    sentence = said(headline(studied(tmp_path)[0]))
+    found = re.search(r"p_shock, per \+0\.2: × ([\d.]+) \(([\d.]+) to ([\d.]+)\), p < 0\.001", sentence)
+    assert found
+    ratio, low, high = map(float, found.groups())
+    assert low <= 3 <= high
+    assert ratio == pytest.approx(3, rel=0.35)
+    assert "model:" not in sentence
+
+
+def test_no_effect_is_stated_where_there_is_none(tmp_path):
+    write_results(tmp_path, TREE, ratio=no_effect, hazard=0.02, seed=3)
+    assert "No factor shows an effect on the hazard of an event at the 5 % level (Cox regression" in said(
+        headline(studied(tmp_path)[0])
+    )
+
+
+def shorten(folder, run_id):
+    from vendomini.records import RunSummary, read_record
+
+    paths = Results(folder).run(run_id)
+    record = read_record(paths.summary, RunSummary)
+    record.steps = 0
+    write_record(paths.summary, record)
+
+
+def test_every_p_value_stands_beside_an_effect_size_and_an_n(tmp_path):
+    write_results(tmp_path, TREE, hazard=0.01)
+    tables = tables_of(tmp_path)
+    with_p = [table for table in tables.values() if "p" in table.columns]
+    assert len(with_p) >= 5
+    for table in with_p:
+        assert {"n", "Events"} & set(table.columns)
+        assert all(any(isinstance(cell, Estimate) for cell in row) for row in table.rows)
+        assert "Method" in table.columns or table.note
+
+
+def test_tests_are_corrected_for_their_number(tmp_path):
+    write_results(tmp_path, TREE, hazard=0.01)
+    table = tables_of(tmp_path)["Pairs of p_shock"]
+    raw, adjusted = (table.columns.index(name) for name in ("p", "p, Holm"))
+    assert len(table.rows) == 3
+    assert all(row[adjusted] >= row[raw] for row in table.rows)
+    assert any(row[adjusted] > row[raw] for row in table.rows)
+
+
+def test_crash_types_are_set_against_what_the_experiment_varies(tmp_path):
+    tree = config(replications=8, max_steps=80, models=["a"], shocks=[0.4],
+                  **{"pe_induction.pe_type_mix": ["temporal_only", "causal_only"]})  # fmt: skip
+    write_results(tmp_path, tree, hazard=0.01)
+    assert "Does the crash type go with the PE type?" in tables_of(tmp_path)
+
+
+def test_phase_four_states_its_scaling_law(tmp_path):
+    sizes = {"x/m-1B": 1, "x/m-8B": 8, "x/m-32B": 32, "x/m-70B": 70}
+    tree = config(replications=20, max_steps=400, models=list(sizes), shocks=[0.4])
+    write_results(
+        tmp_path, tree, steps=False, hazard=0.02, ratio=lambda p: 9 / sizes[p["agent"]["model"]["name"]] ** 0.5 / 3
+    )
+    for run_id in Results(tmp_path).run_ids():
+        shorten(tmp_path, run_id)
+    sections = {section.key: section for section in build_sections(*studied(tmp_path))}
+    told = said(sections["scaling"].blocks)
+    exponent = float(re.search(r"to the power ([\d.]+) \(", told).group(1))
+    assert exponent == pytest.approx(0.5, abs=0.25)
+    assert "over 4 models" in told
+
+
+# ---------------------------------------------------------------------------- data in every condition
+
+
+def test_partial_data_say_how_partial(tmp_path):
+    ids = write_results(tmp_path / "r", TREE)
+    for run_id in ids[:4]:
+        os.rename(tmp_path / "r" / "runs" / run_id, tmp_path / run_id)
+    Results(tmp_path / "r").run(ids[5]).summary.unlink()
+    notes = said(completeness_notes(studied(tmp_path / "r")[0]))
+    assert "Partial data: 31 of 36 runs have finished; 1 in progress, counted as censored" in notes
+    assert "4 not begun" in notes
+
+
+def test_failures_and_damage_are_named_with_their_reasons(tmp_path):
+    ids = write_results(tmp_path, TREE)
+    spec = next(spec for spec in expand(build_phase(TREE)) if spec.run_id == ids[0])
+    failed = summary(spec, "failed", None, 1)
+    failed.event_observed, failed.reason = None, "the engine <died>"
+    write_record(Results(tmp_path).run(ids[0]).summary, failed)
+    Results(tmp_path).run(ids[1]).summary.write_bytes(b"{}")
+    table = tables_of(tmp_path)["Runs without a result"]
+    assert [row[:2] for row in table.rows] == sorted([[ids[0], "failed"], [ids[1], "damaged"]])
+    page = written(tmp_path)
+    assert "the engine &lt;died&gt;" in page
+    assert "the engine <died>" not in page
+
+
+def test_cells_that_mix_engines_are_warned_of(tmp_path):
+    ids = write_results(tmp_path, TREE)
+    spec = next(spec for spec in expand(build_phase(TREE)) if spec.run_id == ids[0])
+    other = summary(spec, "survived", 80, 80)
+    other.engine = {"backend": "hf", "attention": "sdpa"}
+    paths = Results(tmp_path).run(ids[0])
+    write_record(paths.summary, other)
+    paths.steps.unlink()
+    write_steps(paths.steps, 80)
+    table = tables_of(tmp_path)["Cells that mix engines"]
+    assert len(table.rows) == 1
+    assert table.rows[0][-1] == "vllm: 5, hf / sdpa: 1"
+
+
+def test_synthetic_agents_are_named_so_wherever_they_are_shown(tmp_path):
+    write_results(tmp_path, TREE)
+    study, tables = studied(tmp_path)
+    assert "Synthetic agents: scripted/fragile" in said(completeness_notes(study))
+    for figure in figures_of(build_sections(study, tables)):
+        text = str(figure)
+        assert text.count("scripted/fragile") == text.count("scripted/fragile (synthetic)")
+
+
+@pytest.mark.parametrize("state", ["nothing begun", "one step", "no events", "only failures", "one run", "all alike"])
+def test_thin_data_make_sentences_and_no_crash(tmp_path, state):
+    tree = config(replications=1, max_steps=20, models=["a"], shocks=[0.0] if state == "one run" else [0.0, 0.2])
+    specs = list(expand(build_phase(tree)))
+    ids = write_results(tmp_path, tree, ratio=lambda _: 1e-9)
+    for run_id, spec in zip(ids, specs, strict=True):
+        paths = Results(tmp_path).run(run_id)
+        if state in {"nothing begun", "one step"}:
+            paths.summary.unlink()
+            paths.steps.unlink()
+            write_record(paths.info, info(spec))
+            write_steps(paths.steps, 1 if state == "one step" else 0)
+        elif state == "only failures":
+            failed = summary(spec, "failed", None, 20)
+            failed.event_observed = None
+            write_record(paths.summary, failed)
+        elif state == "all alike":
+            paths.steps.unlink()
+            write_steps(paths.steps, 20, 20, "looping")
+            write_record(paths.summary, summary(spec, "crashed", 20, 20, "looping"))
+    page = written(tmp_path)
+    assert {"nothing begun": "No run has made a step yet", "only failures": "No run has made a step yet",
+            "one step": "has had an event yet", "no events": "has had an event yet", "one run": "No factor varies",
+            "all alike": "needs at least 5 events"}[state] in page  # fmt: skip
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ResultsError, match="holds no runs"):
+        write_report(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------- page
+
+
+def test_the_page_refers_to_nothing_outside_itself(tmp_path):
+    write_results(tmp_path, TREE)
+    parsed = Text(written(tmp_path))
+    refer = [
+        value for _, attributes in parsed.elements for name, value in attributes.items() if name in {"src", "href"}
+    ]
+    assert all(value.startswith("#") for value in refer)
+    policy = next(a["content"] for tag, a in parsed.elements if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "connect-src" not in policy
+
+
+def test_names_from_data_stay_text(tmp_path):
+    """A model's name goes into labels, tables and embedded data."""
+    name = "x/</script><script>alert(1)</script>&<b>"
+    write_results(tmp_path, config(replications=2, max_steps=20, models=[name, "b"]))
+    parsed = Text(written(tmp_path))
+    assert name in "".join(parsed.text)
+    assert sum(tag == "script" and "type" not in a for tag, a in parsed.elements) == 3
+    assert not any(tag == "b" for tag, _ in parsed.elements)
+
+
+def test_headings_go_down_one_level_at_a_time(tmp_path):
+    write_results(tmp_path, TREE)
+    levels = [int(tag[1]) for tag, _ in Text(written(tmp_path)).elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_report_is_made_again_with_what_is_new(tmp_path):
+    ids = write_results(tmp_path / "r", TREE)
+    os.rename(tmp_path / "r" / "runs" / ids[0], tmp_path / "later")
+    assert "35 of 36 runs have finished" in written(tmp_path / "r")
+    os.rename(tmp_path / "later", tmp_path / "r" / "runs" / ids[0])
+    assert "Partial data" not in written(tmp_path / "r")
+
+
+# -------------------------------------------------------------------------------------------- figures
+
+BOUNDS = ([0.9, 0.4, float("nan")], [1.0, 0.6, 0.3])
+STEPS = Series("a", [0.0, 1, 2], [1.0, 0.5, 0.2], *BOUNDS, marks=[1.0, 1.0, 2.0], shape="step")
+RATIOS = Series("r", [2.0, 0.5], ["p", "q"], [1.0, 0.2], [4.0, float("inf")], shape="points")
+AREAS = [Series("a", [0, 1], [0, 0.2], shape="stack"), Series("b", [0, 1], [0, 0.3], shape="stack")]
+LINES = Figure("lines", "T", "x", "y", [STEPS, Series("b", [0, 2], [1, 0.5])], "d", y_range=(0, 1))
+FOREST = Figure("forest", "T", "x", "", [RATIOS], "d", forest=True)
+STACK = Figure("stack", "T", "x", "y", AREAS, "d")
+HEAT = Heatmap("heat", "T", "x", "y", ["a", "b"], ["c", "d"], [[1.0, -2.0], [0.5, 0.0]], [["3", "4"], ["5", "6"]], "d")
+
+
+@pytest.mark.parametrize("figure", [LINES, FOREST, STACK, HEAT], ids=lambda figure: figure.key)
+def test_plotly_accepts_every_figure(figure):
+    made = plotly_figure(figure)
+    go.Figure(data=made["data"], layout=made["layout"]).to_json()
+
+
+@pytest.mark.parametrize("figure", [LINES, FOREST, STACK, HEAT], ids=lambda figure: figure.key)
+def test_figures_for_papers(figure, tmp_path):
+    png, svg, pdf = draw(figure, tmp_path)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    text = "".join(ET.parse(svg).getroot().itertext())
+    assert "T" in text
+    for label in figure.rows if isinstance(figure, Heatmap) else figure.series[0].y if figure.forest else []:
+        assert label in text
+    again = tmp_path / "again"
+    again.mkdir()
+    assert [path.read_bytes() for path in draw(figure, again)] == [path.read_bytes() for path in (png, svg, pdf)]
+
+
+def test_every_figure_of_a_report_is_written(tmp_path):
+    write_results(tmp_path, config(replications=8, max_steps=30, models=["a"], shocks=[0.0, 0.4]), hazard=0.03)
+    page = write_report(tmp_path, steps_csv=True)
+    names = {path.name for path in (page.parent / "figures").iterdir()}
+    assert {"survival-p-shock-all-runs.pdf", "hazard-ratios.svg", "endings.png", "prediction-errors.pdf"} <= names
+    assert (page.parent / "steps.csv").stat().st_size > 1000
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first, second):
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("shades", CATEGORICAL)
+def test_lines_stand_out_on_light_and_on_dark(shades):
+    assert contrast(shades[0], "#ffffff") >= 3
+    assert contrast(shades[1], "#1e2024") >= 3
+
+
+def test_ordered_colours_differ_in_lightness_alone():
+    for side, falling in ((0, True), (1, False)):
+        steps = [luminance(pair[side]) for pair in colours(11, ordered=True)]
+        assert steps == sorted(steps, reverse=falling)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (12, "12"),
+        (1234.5, "1234"),
+        (0.04567, "0.0457"),
+        (-3.25, "−3.25"),
+        (float("inf"), "not reached"),
+        (1e9, "1000000000"),
+    ],
+)
+def test_numbers_as_shown(value, text):
+    assert number(value) == text
+
+
+def test_intervals_as_shown():
+    assert interval(Estimate(2.0, 1.5, float("inf"))) == "2 (1.5 to not reached)"
+    assert interval(Estimate(300.0, float("nan"), float("nan"))) == "300 (no interval)"
+    assert interval(Estimate(*[float("inf")] * 3)) == "not reached"
