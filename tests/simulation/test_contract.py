@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.simulation.driver import Player, config, dump, interface
 from vendomini.errors import ConfigError
-from vendomini.simulation import Action, Environment, StepResult, json_safe, sampling_seed, tool_specs
+from vendomini.simulation import Action, Environment, StepResult, sampling_seed, tool_specs
 from vendomini.simulation.randomness import uniforms
+from vendomini.simulation.text import json_safe
 
 OFFER = interface(memory_tools="full", recovery_tools="all", prediction_format="rich")
 EVERYTHING = config(simulation__complexity_level=2, pe_induction__p_shock=0.5, **OFFER)

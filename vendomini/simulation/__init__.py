@@ -1,9 +1,9 @@
 """A seeded, deterministic warehouse with its measures; no input or output, no model."""
 
 from vendomini.simulation.cards import card_schema
-from vendomini.simulation.environment import Action, Environment, StepResult
+from vendomini.simulation.environment import Environment
 from vendomini.simulation.randomness import sampling_seed
-from vendomini.simulation.text import json_safe
+from vendomini.simulation.steps import Action, StepResult
 from vendomini.simulation.tools import ToolSpec, tool_specs
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "StepResult",
     "ToolSpec",
     "card_schema",
-    "json_safe",
     "sampling_seed",
     "tool_specs",
 ]

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vendomini.config.schema import PEInduction
-from vendomini.simulation.world import PostingLag, SupplierOrder, World
+from vendomini.simulation.orders import PostingLag, SupplierOrder
+from vendomini.simulation.world import World
 
 RISE_DAYS = 10
 """Days for which interference raises prices."""

@@ -23,8 +23,8 @@ from collections import deque
 from typing import Any
 
 from vendomini.simulation.cards import Card
+from vendomini.simulation.orders import SupplierOrder
 from vendomini.simulation.text import clip
-from vendomini.simulation.world import SupplierOrder
 
 TYPES = ("temporal", "quantity", "cost", "causal")
 ALPHAS = {"fast": 0.3, "medium": 0.1, "slow": 0.01}

@@ -33,8 +33,9 @@ from typing import Any
 
 from vendomini.config.schema import PEInduction
 from vendomini.simulation.notices import RISE_DAYS, Notices
+from vendomini.simulation.orders import Interference, PostingLag, SupplierOrder
 from vendomini.simulation.randomness import integer, uniforms, weighted
-from vendomini.simulation.world import Interference, PostingLag, SupplierOrder, World
+from vendomini.simulation.world import World
 
 MIXES = {
     "realistic": {"temporal": 0.4, "quantity": 0.3, "causal": 0.2, "rule": 0.1},

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from vendomini.simulation.orders import SupplierOrder
 from vendomini.simulation.tools import Result, refuse
-from vendomini.simulation.world import SupplierOrder, World
+from vendomini.simulation.world import World
 
 MESSAGES_AT_ONCE = 20
 MAX_NOTES = 50

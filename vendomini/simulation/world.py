@@ -12,99 +12,15 @@ from typing import Any
 
 from vendomini.config.schema import Demand, Simulation
 from vendomini.simulation.market import Market
+from vendomini.simulation.orders import CustomerOrder, Interference, PostingLag, SupplierOrder
 from vendomini.simulation.randomness import integer, poisson
 
 ORDERS_PER_DAY = {"low": 0.5, "medium": 1.0, "high": 1.5}
 LARGEST_SALE = 20
-DUE_DAYS = 3
-EXPIRY_DAYS = 10
 FAILURE_MEMORY_DAYS = 100
 BANKRUPT_EVENINGS = 10
 INBOX_CAPACITY = 100
 """Unread messages that are kept; the oldest give way."""
-
-
-class SupplierOrder:
-    """An order under way.
-
-    Attributes:
-        quantity, cost: as ordered and charged; cost in cents.
-        arrival, arriving: the day and the number of units that will come (actual).
-        promised, announced: the same as the agent knows them (advertised).
-        claims: predictions that its delivery will settle.
-    """
-
-    __slots__ = (
-        "announced",
-        "arrival",
-        "arriving",
-        "claims",
-        "cost",
-        "delayed",
-        "expedited",
-        "id",
-        "miscounted",
-        "promised",
-        "quantity",
-        "sku",
-        "supplier",
-        "unit_price",
-    )
-
-    def __init__(self, number: int, supplier: str, sku: str, quantity: int, price: int, arrival: int, promised: int):
-        self.id = f"S{number}"
-        self.supplier = supplier
-        self.sku = sku
-        self.quantity = self.arriving = self.announced = quantity
-        self.unit_price = price
-        self.cost = price * quantity
-        self.arrival = arrival
-        self.promised = promised
-        self.expedited = self.delayed = self.miscounted = False
-        self.claims: list[Any] = []
-
-
-class CustomerOrder:
-    """What a customer waits for; price in cents a unit."""
-
-    __slots__ = ("due", "expires", "id", "quantity", "sku", "unit_price")
-
-    def __init__(self, number: int, sku: str, quantity: int, unit_price: int, day: int) -> None:
-        self.id = f"C{number}"
-        self.sku = sku
-        self.quantity = quantity
-        self.unit_price = unit_price
-        self.due = day + DUE_DAYS
-        self.expires = day + EXPIRY_DAYS
-
-
-class PostingLag:
-    """The next booking comes ``days`` late: armed until it has an amount (cents), then waiting for its evening."""
-
-    __slots__ = ("amount", "announced", "days", "due", "struck")
-
-    def __init__(self, days: int, struck: int) -> None:
-        self.days = days
-        self.struck = struck
-        self.amount = 0
-        self.due: int | None = None
-        self.announced = False
-
-
-class Interference:
-    """The next order placed raises prices elsewhere: armed until it has an order.
-
-    Attributes:
-        struck: step at which it was armed.
-        lucky: see :class:`Notices`.
-    """
-
-    __slots__ = ("lucky", "order", "struck")
-
-    def __init__(self, struck: int, lucky: bool) -> None:
-        self.struck = struck
-        self.lucky = lucky
-        self.order: SupplierOrder | None = None
 
 
 class World:
@@ -125,9 +41,8 @@ class World:
         self.capacity = simulation.storage_capacity
         self.day = 0
         self.cents = round(simulation.initial_budget * 100)
-        stocked = min(simulation.initial_storage_per_sku, self.capacity // len(market.skus))
-        self.stock = dict.fromkeys(market.skus, stocked)
-        self.used = stocked * len(market.skus)
+        self.stock = dict.fromkeys(market.skus, simulation.initial_storage_per_sku)
+        self.used = sum(self.stock.values())
         self.pending: dict[str, SupplierOrder] = {}
         self.customers: dict[str, CustomerOrder] = {}
         self.inbox: deque[dict[str, Any]] = deque(maxlen=INBOX_CAPACITY)
@@ -139,7 +54,7 @@ class World:
         self.changes = 0
         self._orders_placed = 0
         self._red_evenings = 0
-        self._failures: deque[int] = deque(maxlen=demand.max_failures)
+        self._failures: deque[int] = deque()
         self._max_failures = demand.max_failures
         self._draw = demand_draws.__next__
         rate = demand.orders_per_day
@@ -230,9 +145,9 @@ class World:
         if self._red_evenings >= BANKRUPT_EVENINGS:
             return "bankrupt"
         failures = self._failures
-        if len(failures) >= self._max_failures and failures[0] > self.day - FAILURE_MEMORY_DAYS:
-            return "customers_lost"
-        return None
+        while failures and failures[0] <= self.day - FAILURE_MEMORY_DAYS:
+            failures.popleft()
+        return "customers_lost" if len(failures) >= self._max_failures else None
 
     def _book_lagged(self) -> None:
         waiting = []
