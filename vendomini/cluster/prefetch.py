@@ -100,6 +100,7 @@ def prefetch(model: Model) -> Path:
 
 def _download(model: Model) -> Path:
     try:
+        from httpx import HTTPError
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as exc:
@@ -108,7 +109,7 @@ def _download(model: Model) -> Path:
         files = HfApi().list_repo_files(model.name, revision=model.revision)
         weights = WEIGHTS[0] if any(name.endswith(".safetensors") for name in files) else WEIGHTS[1]
         return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=[weights, *WANTED]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as exc:
+    except (HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as exc:
         raise VendoMiniError(_why(model, exc)) from exc
 
 

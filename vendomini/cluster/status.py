@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,15 @@ def status(results: Results) -> Status:
     jobs = jobs_of(results, manifests, tasks)
     owner = {run_id: job for job in jobs for run_id in job.shard.run_ids}  # the newest submission wins
     owner |= {run_id: job for job in jobs if job.task for run_id in job.shard.run_ids}
-    _count(found, results, owner, set(results.run_ids()))
-    _list_jobs(found, results, jobs, owner)
+    unfinished = _count(found, results, owner, set(results.run_ids()))
+    _list_jobs(found, jobs, [owner[run_id] for run_id in unfinished if run_id in owner])
     return found
 
 
-def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> None:
-    """Sorts every known run into one of the states."""
+def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> list[str]:
+    """Sorts every known run into one of the states; returns those that are not done."""
     ended_runs: list[RunSummary] = []
+    unfinished = []
     for run_id in begun.union(owner):
         try:
             summary = results.summary(run_id) if run_id in begun else None
@@ -99,26 +101,31 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             continue
         if summary is not None and summary.finished:
             ended_runs.append(summary)
-            if summary.event_observed:
-                found.crashed += 1
-            else:
-                found.censored += 1
             continue
-        job = owner.get(run_id)
-        if job and job.task:
-            if job.task.state == "RUNNING" and run_id in begun and summary is None:
-                found.running += 1
-            else:
-                found.waiting += 1
-        elif summary is not None:
+        unfinished.append(run_id)
+        state = _state(results.run(run_id).steps if run_id in begun else None, owner.get(run_id))
+        if summary is not None and state in {"interrupted", "running here"}:
             found.failed[run_id] = summary.reason or "unknown"
-        elif run_id not in begun:
-            found.open += 1
-        elif _is_fresh(results.run(run_id).steps):
-            found.running += 1
         else:
-            found.interrupted += 1
+            field_name = state.split()[0]
+            setattr(found, field_name, getattr(found, field_name) + 1)
+    found.crashed = sum(bool(summary.event_observed) for summary in ended_runs)
+    found.censored = len(ended_runs) - found.crashed
     _forecast(found, ended_runs)
+    return unfinished
+
+
+def _state(log: Path | None, job: Job | None) -> str:
+    """Of a run that is not done.
+
+    Args:
+        log: None if it was never begun.
+    """
+    if job is not None and job.task is not None:
+        return "running" if job.task.state == "RUNNING" and log is not None else "waiting"
+    if log is None:
+        return "open"
+    return "running here" if _is_fresh(log) else "interrupted"
 
 
 def _forecast(found: Status, ended_runs: list[RunSummary]) -> None:
@@ -130,11 +137,13 @@ def _forecast(found: Status, ended_runs: list[RunSummary]) -> None:
         found.eta_s = (found.running + found.waiting) * seconds / len(whole) / found.running
 
 
-def _list_jobs(found: Status, results: Results, jobs: list[Job], owner: dict[str, Job]) -> None:
-    unfinished: dict[str, int] = {}
-    for run_id, job in owner.items():
-        if job.task is None and not (results.run(run_id).summary.exists() and run_id not in found.failed):
-            unfinished[job.name] = unfinished.get(job.name, 0) + 1
+def _list_jobs(found: Status, jobs: list[Job], owners: list[Job]) -> None:
+    """The live jobs, and those that are over and left runs.
+
+    Args:
+        owners: for every unfinished run, its job.
+    """
+    left = Counter(job.name for job in owners if job.task is None)
     found.jobs = [
         {
             "job": job.name,
@@ -147,12 +156,12 @@ def _list_jobs(found: Status, results: Results, jobs: list[Job], owner: dict[str
         for job in jobs
         if job.task
     ]
-    lost = [job for job in jobs if job.name in unfinished]
+    lost = [job for job in jobs if job.name in left]
     reasons = ended(i for folder in {job.folder for job in lost} for i in job_ids(folder)) if lost else {}
     found.lost = [
         {
             "job": job.name,
-            "unfinished": unfinished[job.name],
+            "unfinished": left[job.name],
             "ended": next((reasons[name] for name in _slurm_names(job) if name in reasons), "no accounting"),
             "log": str(job.log() or ""),
             "last_lines": tail(job.log(), TAIL),
