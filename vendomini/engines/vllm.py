@@ -11,6 +11,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, Sampl
 from vendomini.engines.vllm_process import HostProcess, root_cause
 from vendomini.engines.vllm_protocol import Abort, Done, Generate, Ready, Refused, pack_ids
 from vendomini.errors import EngineError, EngineUnavailable
-from vendomini.model_info import GIB, model_facts
+from vendomini.model_info import GIB, ModelFacts, model_facts
 from vendomini.probe import Capabilities
 
 RESTARTS = 1
@@ -166,7 +167,7 @@ class VllmEngine(Engine):
 
     def _engine_args(self) -> dict[str, Any]:
         model, engine = self._model, self._engine
-        max_model_len = engine.max_model_len or model.context_length
+        max_model_len = self._max_model_len()
         arguments: dict[str, Any] = {
             "model": model.name,
             "revision": model.revision,
@@ -194,18 +195,29 @@ class VllmEngine(Engine):
     def _on_cpu(self) -> bool:
         return self._capabilities.package("vllm").platform == "cpu"
 
+    @cached_property
+    def _facts(self) -> ModelFacts | None:
+        """Of the model, where its files are here already."""
+        try:
+            return model_facts(self._model.name, self._model.revision, self._capabilities)
+        except EngineUnavailable:
+            return None
+
+    def _max_model_len(self) -> int:
+        """As asked for, else what the agent keeps, but not more than the model was made for: vLLM refuses that."""
+        if self._engine.max_model_len:
+            return self._engine.max_model_len
+        made_for = self._facts and self._facts.context_length
+        return min(self._model.context_length, made_for or self._model.context_length)
+
     def _tensor_parallel_size(self) -> int:
         """All GPUs of the job, or as many as the model's attention heads divide among."""
         gpus = len(self._capabilities.gpus.devices[: self._engine.gpus])
-        if self._on_cpu or gpus <= 1:
-            return 1
-        try:
-            facts = model_facts(self._model.name, self._model.revision, self._capabilities)
-        except EngineUnavailable:
-            return gpus
-        used = facts.tensor_parallel_sizes(gpus)[-1]
+        if self._on_cpu or gpus <= 1 or self._facts is None:
+            return 1 if self._on_cpu else max(1, gpus)
+        used = self._facts.tensor_parallel_sizes(gpus)[-1]
         if used < gpus:
-            self._say(f"[*] {facts.attention_heads} attention heads: using {used} of {gpus} GPUs")
+            self._say(f"[*] {self._facts.attention_heads} attention heads: using {used} of {gpus} GPUs")
         return used
 
     def _environ(self) -> dict[str, str]:
@@ -218,12 +230,9 @@ class VllmEngine(Engine):
     def _cpu_kv_gib(self) -> int:
         """What the episodes in flight need at most, within a third of the machine's memory; whole GiB, at least 1."""
         ceiling = max(1, self._capabilities.memory // 3 // GIB)
-        try:
-            facts = model_facts(self._model.name, self._model.revision, self._capabilities)
-        except EngineUnavailable:
+        if self._facts is None:
             return ceiling
-        tokens = self._engine.max_model_len or self._model.context_length
-        needed = (self._engine.max_num_seqs or CPU_SEQS) * facts.kv_bytes(tokens)
+        needed = (self._engine.max_num_seqs or CPU_SEQS) * self._facts.kv_bytes(self._max_model_len())
         return min(ceiling, 1 + needed // GIB)
 
 
