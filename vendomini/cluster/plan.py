@@ -15,12 +15,10 @@ from vendomini.config.grid import RunSpec
 from vendomini.config.schema import Model
 from vendomini.errors import UsageError
 from vendomini.records import Shard
+from vendomini.runner.run import load_key
 
 MARGIN = 0.85
 """Part of a job's time that is planned for; the rest is for what estimates get wrong."""
-
-LOAD_KEYS = ("name", "revision", "dtype", "quantization", "trust_remote_code", "context_length")
-"""Of ``agent.model``: runs that agree in these can share a loaded model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +88,9 @@ def group_runs(
     items: dict[tuple[object, ...], list[Item]] = {}
     models: dict[tuple[object, ...], Model] = {}
     for spec in specs:
-        parameters = spec.parameters["agent"]["model"]
-        key = tuple(parameters[name] for name in LOAD_KEYS)
+        key = load_key(spec)
         if key not in items:
-            items[key], models[key] = [], Model.model_validate(parameters)
+            items[key], models[key] = [], Model.model_validate(spec.parameters["agent"]["model"])
         items[key].append(Item(spec.run_id, spec.parameters["simulation"]["max_steps"]))
     groups = []
     for key, model in models.items():

@@ -100,16 +100,14 @@ def prefetch(model: Model) -> Path:
 
 def _download(model: Model) -> Path:
     try:
-        from httpx import HTTPError
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as exc:
         raise MissingExtraError("vendomini prefetch", "huggingface_hub", "hf") from exc
     try:
         files = HfApi().list_repo_files(model.name, revision=model.revision)
         weights = WEIGHTS[0] if any(name.endswith(".safetensors") for name in files) else WEIGHTS[1]
         return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=[weights, *WANTED]))
-    except (HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as exc:
+    except Exception as exc:  # the hub's client has changed its HTTP library, and with it its errors, twice
         raise VendoMiniError(_why(model, exc)) from exc
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vendomini.config import Phase, RunSpec
-    from vendomini.config.schema import EngineConfig, Model
-    from vendomini.engines.base import Engine
     from vendomini.runner import Tally
 
 
@@ -122,37 +120,17 @@ def work(phase: Phase, specs: Sequence[RunSpec], results: Results, out: Console,
         _say(out, f"[WARNING] {problem}")
     again = 0
     while todo:
-        reason, steps = _once(phase, todo, tally, results, out)
-        if reason == "SIGUSR2" and tally.unfinished:
-            _requeue(steps, len(tally.unfinished), out)
+        counters = run_pending(phase, todo, tally, results, out)
+        if tally.stopped == "SIGUSR2" and tally.unfinished:
+            _requeue(counters.steps, len(tally.unfinished), out)
         again += 1
-        if reason or not tally.failed or again > retries:
+        if tally.stopped or not tally.failed or again > retries:
             break
         _say(out, f"[*] {len(tally.failed)} runs failed: trying them again ({again} of {retries})")
         todo = [spec for spec in todo if spec.run_id in tally.failed]
         tally.failed.clear()
     _say(out, _last_words(tally))
     return tally
-
-
-def _once(
-    phase: Phase, todo: Sequence[RunSpec], tally: Tally, results: Results, out: Console
-) -> tuple[str | None, int]:
-    """Once through; returns the signal that ended it, if one did, and how many steps were done."""
-    import asyncio
-
-    from vendomini.engines.resolve import start_engine
-    from vendomini.runner import Counters, Progress, Stop, run_all
-
-    counters, stop = Counters(), Stop()
-    progress = Progress(out, counters)
-
-    async def start(model: Model, engine: EngineConfig) -> Engine:
-        return await start_engine(model, engine, say=progress.say)
-
-    with stop.on_signals(progress.say), progress:
-        asyncio.run(run_all(todo, tally, results, phase.config.engine, start, stop, progress, counters))
-    return stop.reason, counters.steps
 
 
 def _requeue(steps: int, unfinished: int, out: Console) -> None:
