@@ -155,15 +155,18 @@ def test_slow_divergence_is_a_low_cosine_to_the_first_healthy_50(level: str) -> 
 
 def test_slow_divergence_compares_letters_and_only_where_there_are_thoughts() -> None:
     bench = Bench()
-    bench.repeat(50, thought="Order 20 of SKU03 on day 7.")
-    assert bench.repeat(20, thought="order 99 OF sku17 on, day 612!")["slow_divergence"] == 1
+    bench.repeat(50, thought="Order 20 crates of SKU03 on day 7.")
+    assert bench.repeat(20, thought="order 99 CRATES by sku17, day 612!")["slow_divergence"] == 1
     assert bench.repeat(10)["slow_divergence"] == 1
     assert bench.step()["slow_divergence"] is None
-    assert bench.repeat(20, thought="12 345 6")["slow_divergence"] is None
+    assert bench.repeat(20, thought="12 345 6 the day")["slow_divergence"] is None
+
+
+WORDS = ["stock", "orders", "supplier", "moon", "river", "violin", "lantern", "tide"]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), min_size=55, max_size=110), st.randoms())
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=6), min_size=55, max_size=110), st.randoms())
 def test_cosine_and_entropy_are_those_of_the_definition(thoughts: list[list[str]], chance: random.Random) -> None:
     bench, healthy, tools = Bench(), [], []
     for number, words in enumerate(thoughts):

@@ -11,11 +11,12 @@ BASELINE_STEPS = 50
 WINDOW = 20
 FEWEST = 10
 """Steps with a stated thought that the window must hold to be judged."""
+SHORTEST_WORD = 4
 MAX_CHARACTERS = 600
 """Of a thought that are looked at: about 100 words."""
 
 _BUCKETS = 512
-_NOTHING = _BUCKETS
+_NOTHING = 0
 _CACHED_WORDS = 1 << 15
 
 Bag = tuple[int, ...]
@@ -26,8 +27,9 @@ class Divergence:
 
     A healthy step has a parsed completion, a successful call and a stated thought; that doesn't depend on any
     threshold, so that what a lenient one catches, a strict one catches as well. Words are runs between blanks, in lower
-    case, of which only the letters count: figures and ids change with every order and say nothing. Dot product and
-    norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
+    case, of which only the letters count: figures change with every order and say nothing. Nor do words of fewer than
+    four letters: any two English texts share "the", "of" and "to", which would hide that they share nothing else.
+    Dot product and norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
     """
 
     __slots__ = ("_bags", "_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window")
@@ -40,16 +42,16 @@ class Divergence:
 
     def update(self, thought: str, healthy: bool) -> float | None:
         """Takes one step's thought. The cosine, in [0, 1]; None while there is too little to compare."""
-        bag = tuple(map(_bucket_of, thought[:MAX_CHARACTERS].lower().split()))
+        bag = tuple(filter(None, map(_bucket_of, thought[:MAX_CHARACTERS].lower().split())))
         self._slide(bag)
         if self._healthy < BASELINE_STEPS:
             if healthy and bag:
                 self._learn(bag)
             return None
-        norm = (self._norm - self._window[_NOTHING] ** 2) * self._norm_baseline
-        if self._thoughts < FEWEST or not norm:
+        if self._thoughts < FEWEST:
             return None
-        return self._dot / math.sqrt(norm)
+        norm = self._norm - self._window[_NOTHING] ** 2
+        return self._dot / math.sqrt(norm * self._norm_baseline)
 
     def _slide(self, bag: Bag) -> None:
         """Exchanges the oldest thought for the newest, word for word: most of them are the same."""
@@ -74,7 +76,6 @@ class Divergence:
             baseline[bucket] += 1
         self._healthy += 1
         if self._healthy == BASELINE_STEPS:
-            baseline[_NOTHING] = 0
             self._norm_baseline = sum(n * n for n in baseline)
             self._dot = sum(n * m for n, m in zip(baseline, self._window, strict=True))
 
@@ -90,9 +91,11 @@ class _Words(dict[str, int]):
 
 
 def _bucket(word: str) -> int:
-    """CRC-32, which is the same everywhere, of the word's letters; a bucket that counts for nothing if it has none."""
+    """From 1 to 512, by CRC-32, which is the same everywhere, of the word's letters; 0 for a word that is left out."""
     letters = "".join(filter(str.isalpha, word))
-    return zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS if letters else _NOTHING
+    if len(letters) < SHORTEST_WORD:
+        return _NOTHING
+    return 1 + zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS
 
 
 _bucket_of = _Words().__getitem__
