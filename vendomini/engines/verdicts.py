@@ -18,6 +18,9 @@ LITTLE_SPACE = 20 * GIB
 EXAMPLE_GPUS = (40, 80)
 """GiB of the GPUs for which needs are shown where there is none to look at."""
 
+BATCH = 8
+"""Conversations for which there should be room, or batching brings little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -156,7 +159,7 @@ def advise(model: Model, steps: int, found: Capabilities) -> Advice:
         return Advice(model.name, "unknown", "–", "–", str(exc))
     tokens, devices = model.context_length, found.gpus.devices
     memories = [min(gpu.memory for gpu in devices)] if devices else [size * GIB for size in EXAMPLE_GPUS]
-    fits = [(memory, smallest_fit(facts, memory=memory, tokens=tokens)) for memory in memories]
+    fits = [(memory, smallest_fit(facts, memory=memory, tokens=tokens, conversations=BATCH)) for memory in memories]
     needs = ", ".join(f"{need.gpus if need else 'too many'} x {gib(memory)}" for memory, need in fits)
     if not devices:
         sums = "; ".join(need.arithmetic for _, need in fits if need)

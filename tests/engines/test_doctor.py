@@ -1,0 +1,134 @@
+"""What the doctor says of machines that are not this one, and of this one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.engines.conftest import BROKEN_FLASH, FLASH, VLLM, machine
+from tests.engines.test_model_info import guide_case
+from vendomini.cli.doctor import doctor
+from vendomini.config.schema import Model
+from vendomini.engines.verdicts import advise, next_command, verdicts
+from vendomini.probe import Capabilities, Disk, HFCache, Package, Partition, Slurm
+
+
+def verdict(found: Capabilities, feature: str, environ: dict[str, str] | None = None) -> tuple[str, str, str]:
+    (one,) = [entry for entry in verdicts(found, environ or {}) if entry.feature == feature]
+    return one.status, one.reason, one.mend
+
+
+def test_equal_gpus_are_counted_and_mixed_ones_listed() -> None:
+    assert verdict(machine("A100", "A100"), "GPUs")[1] == (
+        "2 x NVIDIA A100-SXM4-40GB, 40.0 GiB, compute capability (8, 0); driver 550.54, CUDA up to 12.4"
+    )
+    assert "1 x NVIDIA A100-SXM4-40GB" in verdict(machine("A100", "V100"), "GPUs")[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "says", "mend"),
+    [
+        (machine("A100", packages=(FLASH,)), "ok", "flash_attention_2, GPU compute capability (8, 0)", ""),
+        (machine("A100"), "no", "not installed; sdpa is used", "pip install flash-attn --no-build-isolation"),
+        (machine("A100", packages=(BROKEN_FLASH,)), "no", "undefined symbol", "pip install flash-attn"),
+        (machine("V100", packages=(FLASH,)), "warn", "needs compute capability 8.0, this is (7, 0)", ""),
+        (machine(), "warn", "no GPU here", ""),
+    ],
+)
+def test_flash_attention(found: Capabilities, status: str, says: str, mend: str) -> None:
+    got = verdict(found, "Flash Attention")
+    assert got[0] == status
+    assert says in got[1]
+    assert mend in got[2]
+
+
+@pytest.mark.parametrize(
+    ("found", "environ", "status", "says", "mend"),
+    [
+        (machine("A100", packages=(VLLM,)), {}, "ok", "vllm 0.32.0, cuda", ""),
+        (machine("A100"), {}, "no", "not installed; Hugging Face is used", 'pip install "vendomini[vllm]"'),
+        (machine("A100", packages=(VLLM,)), {"VENDOMINI_USE_VLLM": "0"}, "warn", "forbids", ""),
+        (machine("P100", packages=(VLLM,)), {}, "warn", "compute capability >= (7, 0)", ""),
+    ],
+)
+def test_vllm(found: Capabilities, environ: dict[str, str], status: str, says: str, mend: str) -> None:
+    got = verdict(found, "vLLM", environ)
+    assert (got[0], got[2]) == (status, mend)
+    assert says in got[1]
+
+
+def test_slurm_shows_partitions_and_limits() -> None:
+    slurm = Slurm(("sbatch",), "24.11", (Partition("gpu", True, "2-00:00:00", 12, "gpu:a100:4", "up"),), 1001)
+    found = replace(machine(), slurm=slurm)
+    assert verdict(found, "SLURM")[1] == "24.11; MaxArraySize 1001; gpu* (12 nodes, gpu:a100:4, 2-00:00:00)"
+    assert next_command(found) == "vendomini submit phase1 --dry-run"
+
+
+def test_a_quota_that_is_nearly_full_is_a_warning() -> None:
+    tight = Disk("/home/me", free=10 << 40, quota_used=95 << 30, quota_limit=100 << 30)
+    assert verdict(replace(machine(), disks=(tight,)), "Disk")[:2] == (
+        "warn",
+        "/home/me: 10240.0 GiB free, quota 95.0 GiB of 100.0 GiB",
+    )
+
+
+def test_a_cache_that_can_not_be_written_says_how_to_move_it() -> None:
+    found = replace(machine(), hf_cache=HFCache("/shared/hf", ("org/model",), True, False, "1 models"))
+    assert verdict(found, "Hugging Face cache") == (
+        "warn",
+        "/shared/hf: 1 models, downloads off, not writable",
+        "export HF_HOME=<a folder of yours>",
+    )
+
+
+def test_a_missing_package_names_the_command_that_brings_it() -> None:
+    assert verdict(machine(), "PyTorch") == ("no", "not installed", 'pip install "vendomini[hf]"')
+    old = Package("torch", "2.1.0", False, "is too old: 2.6 is needed")
+    assert verdict(machine(packages=(old,)), "PyTorch")[1] == "2.1.0 is too old: 2.6 is needed"
+    assert next_command(machine()) == "vendomini run --config configs/demo.yaml"
+
+
+def test_advice_has_the_sum_on_the_gpus_that_are_here(tmp_path: Path) -> None:
+    guide_case(tmp_path, "70B")
+    model = Model(name=str(tmp_path))
+    four = advise(model, 500, machine(*["A100"] * 4))
+    eight = advise(model, 500, machine(*["A100"] * 8))
+    assert (four.vllm, eight.vllm) == ("avoid", "yes")
+    assert four.gpus == eight.gpus == "8 x 40.0 GiB"
+    assert "weights" in four.why
+    assert advise(model, 5000, machine(*["A100"] * 8)).vllm == "strongly recommended"
+
+
+def test_advice_without_gpus_says_what_would_be_needed(tmp_path: Path) -> None:
+    guide_case(tmp_path, "70B")
+    advice = advise(Model(name=str(tmp_path)), 500, machine())
+    assert advice.gpus == "8 x 40.0 GiB, 4 x 80.0 GiB"
+
+
+def test_an_unknown_model_is_not_guessed(offline: Capabilities) -> None:
+    advice = advise(Model(name="org/model-70B"), 500, offline)
+    assert advice.gpus == "unknown"
+    assert "vendomini prefetch org/model-70B" in advice.why
+
+
+def test_the_command_prints_a_verdict_for_each_feature_and_the_next_command(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "phase.yaml"
+    config.write_text(f"grid: {{agent.model.name: [{tiny}, scripted/oracle]}}")
+    doctor(config)
+    shown = capsys.readouterr().out
+    for feature in ("GPUs", "PyTorch", "Flash Attention", "vLLM", "SLURM", "Hugging Face cache", "Disk"):
+        assert feature in shown
+    assert str(tiny) in shown
+    assert "next: vendomini" in shown
+
+
+def test_the_command_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor(as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert {entry["feature"] for entry in shown["verdicts"]} >= {"GPUs", "vLLM"}
+    assert shown["capabilities"]["packages"]["torch"]["works"] is True

@@ -1,0 +1,160 @@
+"""The client against a real HTTP server that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.engines.conftest import Conversation, wait
+from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines import Completion, SamplingParams, openai_compatible
+from vendomini.engines.resolve import start_engine
+from vendomini.errors import ConfigError, EngineError, EngineUnavailable
+
+ANSWER = {
+    "choices": [{"message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 12, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 8}},
+}
+
+
+class Server(ThreadingHTTPServer):
+    """Answers from ``script`` first (status, body), then with ``ANSWER``; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script: list[tuple[int, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.reply(200, {"data": [{"id": "served/model", "max_model_len": 4096}]})
+
+    def do_POST(self) -> None:
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.keys.append(self.headers["Authorization"])
+        self.reply(*(self.server.script.pop(0) if self.server.script else (200, ANSWER)))
+
+    def reply(self, status: int, body: Any) -> None:
+        data = json.dumps(body).encode() if not isinstance(body, bytes) else body
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(openai_compatible, "FIRST_PAUSE", 0.001)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    yield running
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def ask(server: Server, model: str = "served/model", params: SamplingParams | None = None, **extra: Any) -> Completion:
+    async def run() -> Completion:
+        config = EngineConfig(backend="openai", base_url=server.url)
+        engine = await start_engine(Model(name=model, **extra), config, None, [].append)
+        assert engine.context_length == 4096
+        prompt = Conversation([], [{"role": "user", "content": "hi"}])
+        return await engine.generate(prompt, params or SamplingParams(16, 0.5, 0.9, seed=7, stop=("x",)))
+
+    return wait(run())
+
+
+def test_a_completion_carries_text_and_counts(server: Server) -> None:
+    answer = ask(server)
+    assert (answer.text, answer.finish_reason) == ("hello", "stop")
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens) == (12, 3, 8)
+
+
+def test_the_request_says_how_to_sample(server: Server) -> None:
+    ask(server, chat_template_kwargs={"enable_thinking": False})
+    assert server.asked == [
+        {
+            "model": "served/model",
+            "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 16,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "seed": 7,
+            "stop": ["x"],
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+    ]
+
+
+def test_a_schema_travels_as_a_response_format(server: Server) -> None:
+    ask(server, params=SamplingParams(16, json_schema={"type": "object"}))
+    assert server.asked[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
+    ask(server)
+    assert server.keys == ["Bearer a-secret"]
+
+
+def test_a_busy_server_is_asked_again(server: Server) -> None:
+    server.script = [(503, {}), (429, {}), (200, b"not json")]
+    assert ask(server).text == "hello"
+    assert len(server.asked) == 4
+
+
+def test_a_server_that_stays_busy_is_given_up(server: Server) -> None:
+    server.script = [(500, {})] * 20
+    with pytest.raises(EngineError, match="gave no answer in 6 tries, the last time: 500"):
+        ask(server)
+
+
+def test_a_refusal_is_not_repeated_and_shows_no_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
+    server.script = [(401, {"error": "wrong key"})]
+    with pytest.raises(EngineError, match=r"answered 401 .*wrong key") as caught:
+        ask(server)
+    assert len(server.asked) == 1
+    assert "a-secret" not in str(caught.value)
+
+
+def test_an_answer_of_another_form_is_an_engine_error(server: Server) -> None:
+    server.script = [(200, {"output": "hello"})]
+    with pytest.raises(EngineError, match="in a form that is not OpenAI's"):
+        ask(server)
+
+
+def test_a_model_that_is_not_served_is_known_at_the_start(server: Server) -> None:
+    with pytest.raises(EngineUnavailable, match="serves served/model, not other/model"):
+        ask(server, model="other/model")
+
+
+def test_a_server_that_is_not_there_is_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_compatible, "FIRST_PAUSE", 0.001)
+    config = EngineConfig(backend="openai", base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(EngineUnavailable, match=r"no usable server at http://127\.0\.0\.1:9/v1"):
+        wait(start_engine(Model(name="org/model"), config, None, [].append))
+
+
+def test_an_address_without_a_scheme_is_a_config_error() -> None:
+    config = EngineConfig(backend="openai", base_url="localhost:8000")
+    with pytest.raises(ConfigError, match="must begin with http"):
+        wait(start_engine(Model(name="org/model"), config, None, [].append))
