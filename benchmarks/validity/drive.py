@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vendomini.config import RunConfig, RunSpec
 from vendomini.config.paths import assign
@@ -29,39 +29,49 @@ class Job:
         control: name of the control.
         seed: of the run.
         settings: dot path → value, over the defaults.
-        steps: whether to bring the step records, too.
     """
 
     control: str
     seed: int
     settings: Mapping[str, Any]
-    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """A finished episode. ``steps`` reads its log, once."""
+
     job: Job
     summary: RunSummary
-    steps: list[StepRecord]
+    steps: Iterator[StepRecord]
 
 
-def run(job: Job) -> Outcome:
+Result = TypeVar("Result")
+Digest = Callable[[Outcome], Result]
+"""Boils an outcome down to what a claim needs; runs where the episode ran."""
+
+
+def run(job: Job, digest: Digest[Result]) -> Result:
     """One episode, by the runner that ships."""
     with tempfile.TemporaryDirectory(dir=_scratch()) as folder:
         paths = Results(Path(folder)).run("episode")
         summary = asyncio.run(_episode(job, paths).run(Stop()))
         assert summary is not None
         assert summary.finished, summary.reason
-        return Outcome(job, summary, list(read_steps(paths.steps)) if job.steps else [])
+        return digest(Outcome(job, summary, read_steps(paths.steps)))
 
 
-def run_many(jobs: Iterable[Job], processes: int = PROCESSES) -> Iterator[Outcome]:
-    """The outcomes of many episodes, in the order of the jobs."""
+def run_many(jobs: Iterable[Job], digest: Digest[Result], processes: int = PROCESSES) -> Iterator[Result]:
+    """The digests of many episodes, in the order of the jobs."""
     if processes == 1:
-        yield from map(run, jobs)
+        yield from (run(job, digest) for job in jobs)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(run, jobs, chunksize=8)
+        yield from pool.map(partial(run, digest=digest), jobs, chunksize=8)
+
+
+def summary(outcome: Outcome) -> RunSummary:
+    """The digest that keeps the summary."""
+    return outcome.summary
 
 
 def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,12 +190,13 @@ class View:
         self.units += units
 
     def _pass_night(self, yesterday: int, observation: Observation, listed: bool) -> None:
-        """Books what was due since yesterday, if all orders under way were known and their count now says that it came;
-        drops customers who have gone."""
+        """Books what was due since yesterday, if all orders under way were known, none was overdue, and their count now
+        says that it came; drops customers who have gone."""
         today, under_way = observation.day, observation.pending_supplier_orders
         due = [order for order in self.pending.values() if yesterday < order.eta_day <= today]
-        came = listed and len(self.pending) - len(due) == under_way
         late = listed and len(self.pending) == under_way
+        overdue = any(order.eta_day <= yesterday for order in self.pending.values())
+        came = listed and not overdue and len(self.pending) - len(due) == under_way
         for order in [] if late else due:
             del self.pending[order.order_id]
             if came:
