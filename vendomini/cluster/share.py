@@ -111,9 +111,8 @@ def work(phase: Phase, specs: Sequence[RunSpec], results: Results, out: Console,
         EngineUnavailable: no engine can run the model here.
         ResultsError: results can't be written.
     """
-    from vendomini.runner import pending, save_plan
+    from vendomini.runner import pending, run_pending
 
-    save_plan(phase, results)
     todo, tally = pending(specs, results)
     _say(out, f"{phase.name}: {len(specs):,} runs in this job, {tally.already:,} ended before, {len(todo):,} to do")
     for problem in tally.refused.values():

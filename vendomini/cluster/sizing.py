@@ -10,6 +10,7 @@ from vendomini.cluster.pace import (
     LOAD_S,
     MEASURED,
     SCRIPTED,
+    SIZES_B,
     Throughput,
     billions,
     expected_engine,
@@ -78,7 +79,11 @@ class Sizing:
         if is_scripted(model):
             return SCRIPTED
         engine = self.expected_engine(gpus)
-        published = published_pace(self.size_b(model), engine, horizon, self.engine.max_num_seqs)
+        try:
+            size = self.size_b(model)
+        except ClusterError:  # engine.gpus says what to run it on, or a server somewhere runs it
+            size = SIZES_B[0]
+        published = published_pace(size, engine, horizon, self.engine.max_num_seqs)
         measured = self.measured.get((model.name, engine))
         return published if measured is None else Pace(LOAD_S, measured.step_s, published.concurrency, MEASURED)
 
