@@ -96,6 +96,7 @@ def write_steps(path, length, crash=None, kind=None, rng=None, **changes):
 
 def step(number, crashed=False, kind=None, rng=None, **changes):
     level = min(number / 100, 1.0) + (rng.normal(0, 0.02) if rng else 0.0)
+    other = dict.fromkeys(("fast", "medium", "slow", "w10"), float(rng.random()) * level if rng else 0.0)
     means = {"fast": level, "medium": level / 2, "slow": level / 4, "w10": level}
     fields = {
         "step": number, "day": number // 4, "completion": f'{{"thought": "Step {number}."}}', "finish_reason": "stop",
@@ -106,7 +107,7 @@ def step(number, crashed=False, kind=None, rng=None, **changes):
                     "nominal": 2, "realised": 2}] if number % 10 == 5 else [],
         "resolved": [{"type": "temporal", "made": number - 1, "expected": 4, "actual": 6, "pe": 0.5}]
                     if number % 5 == 0 else [],
-        "pe": {"temporal": means, "quantity": None, "cost": None, "causal": None, "all": means} if number > 4
+        "pe": {"temporal": means, "quantity": None, "cost": None, "causal": other, "all": means} if number > 4
               else dict.fromkeys(("temporal", "quantity", "cost", "causal", "all")),
         "detectors": {**dict.fromkeys(DETECTORS, 0.0), "on": [kind] if crashed else []},
         "prompt_tokens": 1000, "cached_tokens": 900, "completion_tokens": 80, "latency_s": 0.5,

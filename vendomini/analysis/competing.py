@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 PERMUTATIONS = 9999
+FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +121,17 @@ def association(frame: pandas.DataFrame, row: str, column: str) -> Association:
     42, 2013), and a 95 % interval from the non-central chi-square distribution's normal approximation.
 
     Raises:
-        CannotFit: either has fewer than two values.
+        CannotFit: there are fewer than 10 runs, or either column has fewer than two values.
     """
     import numpy
     import pandas
     from scipy import stats
 
     used = frame[[row, column]].dropna()
+    if len(used) < FEWEST:
+        raise CannotFit(
+            f"A test of {row} against {column} needs at least {FEWEST} runs with a crash, and there are {len(used)}."
+        )
     table = pandas.crosstab(used[row], used[column])
     if min(table.shape) < 2:
         few = row if table.shape[0] < 2 else column
@@ -173,6 +178,7 @@ def _cramers_v(statistic: float, n: int, shape: tuple[int, int]) -> Estimate:
     reach = Z * math.sqrt(2 * ((rows - 1) * (columns - 1) + 2 * statistic)) / n
 
     def v(squared: float) -> float:
-        return min(math.sqrt(max(squared - bias, 0.0) / width), 1.0) if width > 0 else 0.0
+        excess = squared - bias
+        return min(math.sqrt(excess / width), 1.0) if width > 0 and excess > 1e-12 else 0.0
 
     return Estimate(v(phi), v(phi - reach), v(phi + reach))

@@ -74,7 +74,7 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
     frame = _with_events(frame, covariates, notes)
     design = _design(frame, covariates)
     events = int(frame["event_observed"].sum())
-    _require_events(design, len(frame), events)
+    _require_events(design, len(frame), events, notes)
     clusters = frame[cluster].nunique() if cluster else 0
     if cluster and clusters < 2:
         notes.append(
@@ -139,15 +139,16 @@ def _design(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> pandas.
     return pandas.DataFrame(columns, index=frame.index)
 
 
-def _require_events(design: pandas.DataFrame, n: int, events: int) -> None:
+def _require_events(design: pandas.DataFrame, n: int, events: int, notes: Sequence[str]) -> None:
     if design.columns.empty:
-        raise CannotFit(f"No factor varies among the {n} runs that a Cox model could use.")
+        raise CannotFit(" ".join([*notes, f"No factor varies among the {n} runs that a Cox model could use."]))
     needed = EVENTS_PER_COVARIATE * design.shape[1]
     if events < needed:
-        raise CannotFit(
+        told = (
             f"A Cox model of {design.shape[1]} coefficient{'s' if design.shape[1] > 1 else ''} needs at least {needed} "
             f"events, and the {n} runs have {events}."
         )
+        raise CannotFit(" ".join([*notes, told]))
 
 
 def _fit(table: pandas.DataFrame, cluster: str | None, *, robust: bool) -> Any:
@@ -198,10 +199,11 @@ def proportionality(frame: pandas.DataFrame, covariates: Sequence[Covariate]) ->
     import numpy
     from lifelines.statistics import proportional_hazard_test
 
-    frame = _with_events(frame, covariates, [])
+    notes: list[str] = []
+    frame = _with_events(frame, covariates, notes)
     design = _design(frame, covariates)
     events = int(frame["event_observed"].sum())
-    _require_events(design, len(frame), events)
+    _require_events(design, len(frame), events, notes)
     table = design.join(frame[["durations", "event_observed"]].astype(float))
     fitted = _fit(table, None, robust=False)
     result = proportional_hazard_test(fitted, table, time_transform="rank").summary

@@ -25,13 +25,6 @@ def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, tree
 
 
-def numbers(tree: Any, prefix: str) -> Iterator[tuple[str, float]]:
-    """The numeric leaves of a JSON tree."""
-    for path, value in flatten(tree, prefix):
-        if isinstance(value, int | float):
-            yield path, float(value)
-
-
 def summary_row(summary: RunSummary) -> Row:
     """One row of the runs table: the parameters under their dot paths, then everything the summary says."""
     row: Row = {
@@ -75,45 +68,52 @@ def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
 def step_columns(run_id: str, steps: Iterable[StepRecord]) -> Columns:
     """All steps of one run as columns of equal length; columns of measures are floats, missing values None."""
     columns: Columns = {}
-    for index, step in enumerate(steps):
-        for name, value in _step_row(run_id, step):
-            column = columns.get(name)
-            if column is None:
-                column = columns[name] = [None] * index
+    length = 0
+    for length, step in enumerate(steps, 1):
+        for name, value in _step_row(step):
+            column = columns.setdefault(name, [])
+            if len(column) < length - 1:  # absent until now, or for a while
+                column.extend([None] * (length - 1 - len(column)))
             column.append(value)
-        for column in columns.values():
-            if len(column) == index:
-                column.append(None)
-    return columns
+    for column in columns.values():
+        column.extend([None] * (length - len(column)))
+    return {"run_id": [run_id] * length, **columns}
 
 
-def _step_row(run_id: str, step: StepRecord) -> Iterator[tuple[str, Any]]:
+def _step_row(step: StepRecord) -> list[tuple[str, Any]]:
+    """The cells of a step that have a value, in any order. This is where aggregation spends its time."""
     error = step.result.get("error")
-    yield "run_id", run_id
-    yield "step", step.step
-    yield "day", step.day
-    yield "parse", step.parse
-    yield "tool", step.tool
-    yield "ok", bool(step.result.get("ok"))
-    yield "error", error.get("code") if isinstance(error, dict) else None
-    realised = [str(shock.get("type")) for shock in step.shocks if shock.get("status") == "realised"]
-    yield "shocks", len(realised)
-    yield "shock_types", "+".join(realised) or None
-    yield "detectors_on", "+".join(step.detectors.get("on", [])) or None
-    yield "prompt_tokens", step.prompt_tokens
-    yield "cached_tokens", step.cached_tokens
-    yield "completion_tokens", step.completion_tokens
-    yield "latency_s", step.latency_s
-    yield from _resolved(step)
-    yield from numbers(step.pe, "pe")
-    yield from numbers(step.detectors, "detectors")
+    row: list[tuple[str, Any]] = [
+        ("step", step.step),
+        ("day", step.day),
+        ("parse", step.parse),
+        ("tool", step.tool),
+        ("ok", bool(step.result.get("ok"))),
+        ("error", error.get("code") if isinstance(error, dict) else None),
+        ("shocks", 0),
+        ("shock_types", None),
+        ("detectors_on", "+".join(step.detectors.get("on", ())) or None),
+        ("prompt_tokens", step.prompt_tokens),
+        ("cached_tokens", step.cached_tokens),
+        ("completion_tokens", step.completion_tokens),
+        ("latency_s", step.latency_s),
+        ("resolved", len(step.resolved)),
+    ]
+    if step.shocks:
+        realised = [str(shock.get("type")) for shock in step.shocks if shock.get("status") == "realised"]
+        row[6:8] = [("shocks", len(realised)), ("shock_types", "+".join(realised) or None)]
+    if step.resolved:
+        row += _resolved(step)
+    for kind, series in step.pe.items():
+        if series:
+            row += [(f"pe.{kind}.{name}", value) for name, value in series.items()]
+    row += [(f"detectors.{name}", v) for name, v in step.detectors.items() if isinstance(v, int | float)]
+    return row
 
 
-def _resolved(step: StepRecord) -> Iterator[tuple[str, Any]]:
-    """How many claims this step settled, and the mean error of each type."""
-    yield "resolved", len(step.resolved)
+def _resolved(step: StepRecord) -> list[tuple[str, float]]:
+    """The mean error of each type that this step settled."""
     errors: dict[str, list[float]] = {}
     for claim in step.resolved:
         errors.setdefault(f"resolved.{claim['type']}", []).append(float(claim["pe"]))
-    for name, values in errors.items():
-        yield name, sum(values) / len(values)
+    return [(name, sum(values) / len(values)) for name, values in errors.items()]

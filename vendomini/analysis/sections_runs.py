@@ -74,7 +74,7 @@ def _throughput(runs: pandas.DataFrame) -> Table:
     rows = []
     for (model, engine), group in groups:
         tokens, seconds = float(group["completion_tokens"].sum()), float(group["seconds"].sum())
-        cached = group["cached_tokens"].sum() / max(group["prompt_tokens"].sum(), 1) if "cached_tokens" in group else 0
+        cached = group["cached_tokens"].sum(min_count=1) / max(group["prompt_tokens"].sum(), 1)
         rows.append([show(model), engine, len(group), int(group["steps"].sum()), int(group["prompt_tokens"].sum()),
                      float(cached), int(tokens), tokens / seconds if seconds else None,
                      float(group["steps"].sum()) / seconds if seconds else None])  # fmt: skip

@@ -90,7 +90,6 @@
     if (bands) bands.addEventListener("change", () => { asked = true; show(); });
     document.addEventListener("themechange", show);
     addEventListener("resize", show);
-    addEventListener("beforeprint", show);
     show();
   }
 

@@ -10,6 +10,13 @@
   if (stored()) root.dataset.theme = stored();
   window.currentTheme = current;
   system.addEventListener("change", announce);
+  // Paper is light.
+  let screen;
+  addEventListener("beforeprint", () => { screen = root.dataset.theme; root.dataset.theme = "light"; announce(); });
+  addEventListener("afterprint", () => {
+    if (screen) root.dataset.theme = screen; else delete root.dataset.theme;
+    announce();
+  });
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     const label = () => { button.textContent = current() === "dark" ? "Light" : "Dark"; };
