@@ -331,14 +331,13 @@ def test_a_model_that_fails_fails_everybody_with_the_reason(tiny: Path, hugging_
         async with hugging_face(tiny) as engine:
             bad = engine.generate(Conversation([10**6]), GREEDY)
             first = (await asyncio.gather(bad, return_exceptions=True))[0]
-            return [
-                first,
-                (await asyncio.gather(engine.generate(Conversation(ids(5)), GREEDY), return_exceptions=True))[0],
-            ]
+            later = (await asyncio.gather(engine.generate(Conversation(ids(5)), GREEDY), return_exceptions=True))[0]
+            return [first, later, engine.gone]
 
-    first, later = wait(run())
+    first, later, gone = wait(run())
     assert "the Hugging Face engine failed: index out of range" in str(first)
     assert isinstance(later, EngineError)
+    assert gone == str(first)
 
 
 def test_info_says_what_is_loaded(tiny: Path, hugging_face: MakeEngine) -> None:

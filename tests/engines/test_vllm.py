@@ -171,6 +171,7 @@ class TestOneEngine:
         assert all(isinstance(failure, EngineError | Completion) for failure in failures)
         assert session.ask(ids(50), temperature=0).completion_tokens == 24
         assert any(line.startswith("[WARNING] vLLM died (") for line in session.lines)
+        assert session.engine.gone is None
 
     def test_a_second_death_is_final_and_nothing_is_left(self, session: Session) -> None:
         group = session.engine._host.pid
@@ -178,6 +179,7 @@ class TestOneEngine:
         for _ in range(2):
             with pytest.raises(EngineError, match="vLLM died"):
                 session.ask(ids(9), max_tokens=1500)
+        assert session.engine.gone.startswith("vLLM died again and is given up: ")
         session.run(session.engine.close())
         assert gone(group)
 

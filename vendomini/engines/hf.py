@@ -87,15 +87,16 @@ class HuggingFaceEngine(Engine):
             self._say(f"[WARNING] {self._model.name} does not fit on the GPUs: layers are offloaded, which is slow")
 
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
-        if self._batcher is None:
+        batcher = self._batcher
+        if batcher is None:
             raise EngineError("the Hugging Face engine is not started")
         ids = list(prompt.token_ids)
-        self._batcher.check(ids)
+        batcher.check(ids)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Request] = loop.create_future()
         request = Request(prompt, ids, params, partial(_hand_over, loop, future))
         began = time.perf_counter()
-        self._batcher.submit(request)
+        batcher.submit(request)
         try:
             async with asyncio.timeout(self._engine.request_timeout):
                 await future
@@ -103,6 +104,7 @@ class HuggingFaceEngine(Engine):
             raise EngineError(f"no answer within {self._engine.request_timeout} s (engine.request_timeout)") from exc
         finally:
             request.cancelled = True
+            self.gone = batcher.failure
         assert request.text is not None
         assert request.finish_reason is not None
         return Completion(

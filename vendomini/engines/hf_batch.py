@@ -92,7 +92,7 @@ class Batcher:
         self._slots = [Slot(index) for index in range(cache.slots)]
         self._owned: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
         self._clock = count(1)
-        self._failure: BaseException | None = None
+        self.failure: str | None = None
         self._thread = threading.Thread(target=self._run, name="vendomini-hf", daemon=True)
         self._thread.start()
 
@@ -122,7 +122,7 @@ class Batcher:
                     self._admit()
                     self._step()
         except BaseException as exc:  # whatever it was, those who wait must hear of it
-            self._failure = exc
+            self.failure = f"the Hugging Face engine failed: {exc}"
         self._fail_all()
 
     def _step(self) -> None:
@@ -250,14 +250,12 @@ class Batcher:
 
     def _fail_all(self) -> None:
         """Tells everybody who waits, now and until the engine is closed for good."""
-        reason = f"the Hugging Face engine failed: {self._failure}" if self._failure else "the engine was closed"
-        error = EngineError(reason)
-        error.__cause__ = self._failure
+        reason = self.failure or "the engine was closed"
         while True:
             for request in (*self._active, *self._waiting):
-                request.done(error)
+                request.done(EngineError(reason))
             self._active, self._waiting = [], []
-            if self._failure is None:
+            if self.failure is None:
                 return
             request_or_end = self._inbox.get()
             if request_or_end is None:

@@ -116,15 +116,16 @@ class VllmEngine(Engine):
             return self._host
 
     async def _restart(self, reason: str) -> None:
-        if self._restarts >= RESTARTS:
-            raise EngineError(f"vLLM died again and is given up: {reason}")
+        if self.gone is not None:
+            raise EngineError(self.gone)
         self._restarts += 1
         self._say(f"[WARNING] vLLM died ({reason}): starting it again")
         try:
             await self._end_host()
             await self._launch()
         except EngineUnavailable as exc:
-            raise EngineError(f"vLLM died and could not be started again: {exc}") from exc
+            self.gone = f"vLLM died and could not be started again: {exc}"
+            raise EngineError(self.gone) from exc
 
     async def _listen(self, host: HostProcess) -> None:
         """Hands answers to those who wait. When the host is gone, or says it is dying, everybody hears of it."""
@@ -139,6 +140,8 @@ class VllmEngine(Engine):
                 self._settle(message.id, EngineError(f"vLLM refused the request: {message.error}"))
         reason = root_cause(reason, host.log)
         self._dead = reason
+        if self._restarts >= RESTARTS:
+            self.gone = f"vLLM died again and is given up: {reason}"
         for request in list(self._waiting):
             self._settle(request, EngineError(f"vLLM died: {reason}"))
 
