@@ -89,7 +89,7 @@ class CardValidator:
     __slots__ = ("_demanded", "_fields")
 
     def __init__(self, interface: Interface) -> None:
-        self._fields = [(name, _CHECKS[name]) for name in card_fields(interface)]
+        self._fields = [(name, _SURE.get(_CHECKS[name]), _CHECKS[name]) for name in card_fields(interface)]
         self._demanded = _DEMANDED[interface.prediction_mode]
 
     def validate(self, sent: Any) -> Card:
@@ -102,9 +102,12 @@ class CardValidator:
             raise InvalidCard("prediction must be an object")
         card: Card = {}
         get = sent.get
-        for name, check in self._fields:
+        for name, kind, check in self._fields:
             value = get(name)
-            card[name] = value if value is None else check(name, value)
+            usual = type(value) is kind
+            if value is not None and not (usual and 0 <= value <= LARGEST):
+                value = check(name, value)
+            card[name] = value
         if card["expected_success"] is None:
             raise InvalidCard("prediction needs expected_success, true or false")
         for name in self._demanded:
@@ -180,6 +183,8 @@ _CHECKS = {
     "alternatives_considered": _texts,
     "reasoning": _short_text,
 }
+_SURE: dict[Any, type] = {_boolean: bool, _integer: int, _amount: float, _number: float}
+"""A value from 0 to 1e9 of this very type passes its check: the usual case, spared a call."""
 _TYPES = {
     "expected_success": "boolean",
     "expected_delivery_day": "integer",

@@ -45,7 +45,7 @@ DETECTORS = tuple(THRESHOLDS)
 
 # n · log2(n) in 2^-40ths: entropies of equal windows are equal to the bit, whatever came before.
 _UNIT = 1 << 40
-_N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 1)]
+_N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 2)]  # one more while two change places
 
 _Sample = tuple[bool, bool, bool | None, int]
 _QUIET: _Sample = (False, False, None, -1)
@@ -193,17 +193,15 @@ class Detectors:
         self._denied += denied - old_denied
         self._cards += (contradiction is not None) - (old_contradiction is not None)
         self._contradicting += (contradiction is True) - (old_contradiction is True)
-        if tool != old_tool:
-            self._count_tool(tool, 1)
-            self._count_tool(old_tool, -1)
-
-    def _count_tool(self, tool: int, change: int) -> None:
-        if tool < 0:
-            return
-        n = self._tools[tool]
-        self._tools[tool] = n + change
-        self._n_log_n += _N_LOG_N[n + change] - _N_LOG_N[n]
-        self._calls += change
+        tools = self._tools
+        if tool >= 0:
+            tools[tool] = n = tools[tool] + 1
+            self._n_log_n += _N_LOG_N[n] - _N_LOG_N[n - 1]
+            self._calls += 1
+        if old_tool >= 0:
+            tools[old_tool] = n = tools[old_tool] - 1
+            self._n_log_n += _N_LOG_N[n] - _N_LOG_N[n + 1]
+            self._calls -= 1
 
     def _entropy(self) -> float:
         """Shannon entropy of the tools in the window, in [0, 1] of what all tools alike would have."""

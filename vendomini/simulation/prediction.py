@@ -77,7 +77,7 @@ class Series:
         count, total, ring, size = self.count, self.total, self._ring, self._size
         if not total:
             return self._none_yet
-        # Errors are never negative; half-up in floats, since round() costs more than all the rest of a step's measures.
+        # Errors are never negative, so this is half-up. round() would cost more than all other measures of a step.
         state = {
             "fast": (self.fast * _MICRO + 0.5) // 1 / _MICRO,
             "medium": (self.medium * _MICRO + 0.5) // 1 / _MICRO,
