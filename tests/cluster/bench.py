@@ -23,6 +23,7 @@ class Bench:
 
     Attributes:
         templates: this user's copy of the sbatch templates.
+        path: for jobs started by hand, which look for ``vendomini`` there.
     """
 
     def __init__(self, slurm: Slurm, folder: Path) -> None:
@@ -30,6 +31,7 @@ class Bench:
         self.folder = folder
         self.templates = folder / "slurm"
         shutil.copytree(REPOSITORY / "slurm", self.templates)
+        self.path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environ = os.environ | slurm.environ | {"OMP_NUM_THREADS": "1"}
 
     # --------------------------------------------------------------------------------------------- commands

@@ -87,9 +87,9 @@ class Slurm:
 
     # ---------------------------------------------------------------------------------------------- clients
 
-    def call(self, *command: str, check: bool = True) -> str:
+    def call(self, *command: str, check: bool = True, **environ: str) -> str:
         done = subprocess.run(
-            command, env=os.environ | self.environ, capture_output=True, text=True, timeout=60, check=False
+            command, env=os.environ | self.environ | environ, capture_output=True, text=True, timeout=60, check=False
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stderr}{done.stdout}")

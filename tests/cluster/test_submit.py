@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,9 +84,8 @@ def test_two_submits_at_once_take_each_run_once(bench: Bench) -> None:
 
 def test_a_job_started_by_hand_takes_its_share(bench: Bench) -> None:
     config = bench.config("hand", grid__pe_induction__p_shock=TENTHS[:3], simulation__max_steps=20)
-    environ = {"PATH": f"{Path(bench.command()[0]).parent}{os.pathsep}{bench.environ['PATH']}"}
-    script = ("sbatch", "--array=0-2", "slurm/gpu0.sbatch", str(config))
-    subprocess.run(script, check=True, cwd=bench.folder, env=bench.environ | environ, capture_output=True)
+    script = (str(bench.templates / "gpu0.sbatch"), str(config))
+    bench.slurm.call("sbatch", "--array=0-2", "--chdir", str(bench.folder), *script, PATH=bench.path)
     bench.slurm.wait_for_jobs()
     assert bench.logs(bench.results("hand")) == bench.undisturbed(config)
     logs = [file.read_text() for file in bench.folder.glob("vendomini-*.log")]

@@ -38,6 +38,18 @@ def test_time_limit(bench: Bench, config: Path) -> None:
     assert _all_there(bench, config)
 
 
+def test_time_limit_of_a_job_started_by_hand(bench: Bench, config: Path) -> None:
+    options = ("--partition=short", "--time=1", "--signal=USR2@20", "--chdir", str(bench.folder))
+    bench.slurm.call("sbatch", *options, str(bench.templates / "gpu0.sbatch"), str(config), PATH=bench.path)
+    bench.freeze(config.stem)
+    requeued = "back into the queue with 4 runs to go"
+    (log,) = bench.folder.glob("vendomini-*.log")
+    bench.slurm.until("the job heeds the warning", lambda: requeued in log.read_text(), 100)
+    bench.slurm.wait_for_jobs()
+    assert log.read_text().count("4 runs in this job") == 2
+    assert _all_there(bench, config)
+
+
 def test_requeue_behind_our_back(bench: Bench, config: Path) -> None:
     sent = bench.submit(config)
     bench.freeze(config.stem)

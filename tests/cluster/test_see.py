@@ -1,0 +1,124 @@
+"""status, logs and doctor's job: what a user sees while jobs run, and when they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.cluster.bench import Bench
+from vendomini.cluster.probe_job import probe_job
+from vendomini.errors import ClusterError
+
+
+def test_status_and_logs_while_jobs_run(bench: Bench) -> None:
+    config = bench.config("live", grid__pe_induction__p_shock=[0.0], simulation__max_steps=3000)
+    bench.submit(config, "--runs-per-job", "2", "--throttle", "1")
+    pid = bench.freeze("live")
+    status = bench.json("status", str(config))[0]
+    assert status["runs"] == 4
+    assert status["running"] >= 1
+    assert status["running"] + status["waiting"] + status["done"] == 4
+    running, waiting = sorted(status["jobs"], key=lambda job: job["state"] != "RUNNING")
+    assert (running["state"], waiting["state"], waiting["reason"]) == ("RUNNING", "PENDING", "JobArrayTaskLimit")
+    said = bench.vendomini("status", str(config))
+    assert "1 jobs pending (JobArrayTaskLimit)" in said
+    run_id = next(bench.results("live").glob("runs/*")).name
+    follower = subprocess.Popen(
+        bench.command("logs", run_id, "--follow"),
+        cwd=bench.folder,
+        env=bench.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    os.kill(pid, signal.SIGCONT)
+    followed, _ = follower.communicate(timeout=90)
+    assert followed.rstrip().endswith("2 ended"), "it went on until the job's last line"
+    bench.slurm.wait_for_jobs()
+    by_job = bench.vendomini("logs", running["slurm_job"], "--results", str(bench.results("live")))
+    assert by_job == followed
+    assert bench.vendomini("logs", running["job"], "-n", "1").strip() == "2 ended"
+
+
+@pytest.fixture
+def refusing_server() -> Iterator[str]:
+    """Serves a model, and answers every conversation with an error that trying again will not mend."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._send(200, {"data": [{"id": "mute"}]})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(400, {"error": "no GPU left"})
+
+        def _send(self, code: int, answer: object) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_server: str) -> None:
+    config = bench.config(
+        "failing",
+        grid__agent__model__name=["mute"],
+        grid__pe_induction__p_shock=[0.0],
+        engine={"backend": "openai", "base_url": refusing_server},
+        simulation__max_steps=20,
+    )
+    sent = bench.submit(config, "--retries", "2")
+    bench.slurm.wait_for_jobs()
+    log = bench.job_logs("failing")
+    assert "trying them again (2 of 2)" in log
+    status = bench.json("status", str(config))[0]
+    assert (len(status["failed"]), status["done"]) == (4, 0)
+    assert all("no GPU left" in reason for reason in status["failed"].values())
+    (lost,) = status["lost"]
+    assert lost["ended"] == "FAILED (exit code 1)"
+    assert "0 ended, 4 failed" in lost["last_lines"]
+    said = bench.vendomini("status", str(config))
+    assert "4 failed" in said
+    assert "the same vendomini submit sends what is missing" in said
+    assert bench.submit(config)["runs"] == sent["runs"], "the next submit tries them anew"
+
+
+def test_a_job_whose_engine_can_not_start_says_why_in_one_sentence(bench: Bench, refusing_server: str) -> None:
+    engine = {"backend": "openai", "base_url": refusing_server}
+    config = bench.config(
+        "unheard", grid__agent__model__name=["other"], grid__pe_induction__p_shock=[0.0], engine=engine
+    )
+    bench.submit(config)
+    bench.slurm.wait_for_jobs()
+    log = bench.job_logs("unheard")
+    assert f"error: {refusing_server} serves mute, not other" in log
+    assert "Traceback" not in log
+
+
+def test_the_probe_runs_on_a_compute_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", bench.slurm.environ["SLURM_CONF"])
+    found = probe_job("spare", bench.templates)
+    assert found["capabilities"]["slurm"]["job_id"], "it was not inside a job"
+    assert found["capabilities"]["hf_cache"]["offline"], "the template's environment is missing"
+    with pytest.raises(ClusterError, match="no partition 'nix'"):
+        probe_job("nix")
+    template = bench.templates / "gpu1.sbatch"
+    template.write_text(template.read_text().replace("# ---- the job", "module load cuda/99 || exit 7\n# ---- the job"))
+    with pytest.raises(ClusterError, match="did not run on a node of partition gpu"):
+        probe_job(None, bench.templates)
