@@ -99,7 +99,9 @@ def false_alarms(seeds: Sequence[int], levels: Sequence[int] = (0, 1, 2, 3, 4)) 
         runs = _watch_healthy(seeds, level)
         for name, part in zip(HEALTHY, (runs[: len(seeds)], runs[len(seeds) :]), strict=True):
             clean = sum(run.first is None for run in part)
-            rows.append([name, level, f"{clean} / {len(seeds)}", *(_worst(d, [r.worst[d] for r in part]) for d in DETECTORS)])
+            rows.append(
+                [name, level, f"{clean} / {len(seeds)}", *(_worst(d, [r.worst[d] for r in part]) for d in DETECTORS)]
+            )
             if clean < CLEAN * len(seeds):
                 failures.append(f"{name} at level {level} is clean on {clean} of {len(seeds)} seeds")
     header = ["control", "level", "no flag", *(f"worst {name}" for name in DETECTORS)]

@@ -21,7 +21,10 @@ def feasibility(seeds: Sequence[int], most_steps: int = 5000) -> Claim:
     cells = level_cells() | shipped_cells()
     rows, failures = [], []
     for name, settings in cells.items():
-        if max(settings.get("simulation.max_steps", 0), settings.get("simulation", {}).get("max_steps", 0)) > most_steps:
+        if (
+            max(settings.get("simulation.max_steps", 0), settings.get("simulation", {}).get("max_steps", 0))
+            > most_steps
+        ):
             continue
         oracle = list(run_many([Job("oracle", seed, settings) for seed in seeds], summary))
         idle = list(run_many([Job("idle", seed, settings) for seed in seeds], summary))
@@ -33,7 +36,13 @@ def feasibility(seeds: Sequence[int], most_steps: int = 5000) -> Claim:
             failures.append(f"oracle survives {survived} of {len(seeds)} at {name}")
         if lingered:
             failures.append(f"idle survives {lingered} of {len(seeds)} at {name}")
-    header = ["setting", "oracle survives", "most customers lost per 100 days (mean of a run)", "idle survives", "idle's last step"]
+    header = [
+        "setting",
+        "oracle survives",
+        "most customers lost per 100 days (mean of a run)",
+        "idle survives",
+        "idle's last step",
+    ]
     criterion = "At p_shock 0 the oracle reaches max_steps on at least 99 % of the seeds, and idle never does."
     return Claim("feasibility", criterion, header, rows, failures)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from benchmarks.validity.claim import Claim
@@ -81,7 +82,9 @@ def purity(seeds: Sequence[int]) -> Claim:
         for observability in ("full", "hidden"):
             settings = _settings(p_shock, "high", mix, observability)
             runs = list(run_many([Job("oracle", seed, settings) for seed in seeds], errors))
-            counts = {kind: [sum(run.by_type.get(kind, (0, 0, 0))[i] for run in runs) for i in (0, 1)] for kind in TYPES}
+            counts = {
+                kind: [sum(run.by_type.get(kind, (0, 0, 0))[i] for run in runs) for i in (0, 1)] for kind in TYPES
+            }
             rows.append([mix, p_shock, observability, *(f"{wrong} / {n}" for n, wrong in counts.values())])
             found = {kind for kind, (_, wrong) in counts.items() if wrong}
             if not found <= allowed or (allowed and not found & allowed):
@@ -104,13 +107,13 @@ def dose(seeds: Sequence[int], levels: Sequence[float] = tuple(i / 10 for i in r
     for p_shock in levels:
         rows.append([p_shock, *(_interval(means[p_shock, magnitude]) for magnitude in MAGNITUDES)])
     for magnitude in MAGNITUDES:
-        for low, high in zip(levels, levels[1:], strict=False):
+        for low, high in pairwise(levels):
             if _falls(means[low, magnitude], means[high, magnitude]):
                 failures.append(f"{magnitude}: less error at p_shock {high} than at {low}")
         if not _rises(means[levels[0], magnitude], means[levels[-1], magnitude]):
             failures.append(f"{magnitude}: no more error at p_shock {levels[-1]} than at {levels[0]}")
     for p_shock in levels[1:]:
-        for weak, strong in zip(MAGNITUDES, MAGNITUDES[1:], strict=False):
+        for weak, strong in pairwise(MAGNITUDES):
             if not _rises(means[p_shock, weak], means[p_shock, strong]):
                 failures.append(f"p_shock {p_shock}: {strong} does not err more than {weak}")
     criterion = (
@@ -143,7 +146,9 @@ def realised_dose(seeds: Sequence[int]) -> Claim:
             if abs(struck - steps * p_shock) > SIGNIFICANT * error:
                 failures.append(f"{mix}, {magnitude}: {struck} shocks in {steps} steps at p_shock {p_shock}")
             if mix == "temporal_only" and not (void and void + realised == struck):
-                failures.append(f"{mix}, {magnitude}: {void} void + {realised} realised are not the {struck} that struck")
+                failures.append(
+                    f"{mix}, {magnitude}: {void} void + {realised} realised are not the {struck} that struck"
+                )
             rows.append([mix, magnitude, "(strikes)", struck, p_shock, struck / steps, f"void {void / struck:.1%}"])
             for kind in EXPECTED_DOSE:
                 pairs = [pair for run in runs for pair in run.doses.get(kind, ())]
@@ -172,7 +177,7 @@ def observability(seeds: Sequence[int], mixes: Sequence[str] = ("realistic", "ru
             jobs = [Job("oracle", seed, _settings(0.2, "high", mix, way)) for seed in seeds]
             means[way] = [run.mean for run in run_many(jobs, errors)]
         rows.append([mix, *(_interval(means[way]) for way in ways)])
-        pairs = list(zip(ways, ways[1:], strict=False)) if mix == "realistic" else [("full", way) for way in ways[1:]]
+        pairs = list(pairwise(ways)) if mix == "realistic" else [("full", way) for way in ways[1:]]
         for better, worse in pairs:
             if not _rises(means[better], means[worse]):
                 failures.append(f"{mix}: {better} does not leave less error than {worse}")
@@ -201,8 +206,12 @@ def _fate(seed: int, p_shock: float, days: int) -> str:
     environment = Environment(RunConfig.model_validate(parameters(settings)))
     environment.reset(seed=seed)
     market, seen = environment.world.market, {}
-    terms = [(s, k, market.actual_price(s, k, 0), market.actual_lead(s, k)) for s in market.suppliers for k in market.skus]
-    order = Action("ok", "tool_order", {"supplier_id": "SUP1", "sku": "SKU01", "quantity": 1}, {"expected_success": True})
+    terms = [
+        (s, k, market.actual_price(s, k, 0), market.actual_lead(s, k)) for s in market.suppliers for k in market.skus
+    ]
+    order = Action(
+        "ok", "tool_order", {"supplier_id": "SUP1", "sku": "SKU01", "quantity": 1}, {"expected_success": True}
+    )
     while environment.world.day < days:
         for customer in environment.world.customers.values():
             seen.setdefault(customer.id, (customer.sku, customer.quantity, customer.unit_price, customer.due))

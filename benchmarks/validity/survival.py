@@ -55,4 +55,3 @@ def _interval(draw: int) -> tuple[float, float, float]:
     model = cox(pandas.concat(frames, ignore_index=True), [Covariate("arm", "arm", ["0", "1"], numeric=False)])
     ratio = model.hazards[0].ratio
     return ratio.lower, ratio.value, ratio.upper
-

@@ -93,9 +93,9 @@ _EXPECTATIONS = (
 )
 _REMARKS = {
     "confidence": 0.9,
-    "uncertain_about": "whether the supplier keeps its promise",
-    "based_on": "the newest observation and the supplier's quote",
-    "alternatives_considered": "waiting for another day",
+    "uncertain_about": ["whether the supplier keeps its promise"],
+    "based_on": ["the newest observation", "the supplier's quote"],
+    "alternatives_considered": ["waiting for another day"],
     "reasoning": "The supplier's terms and the stock are known, so the outcome follows from them.",
 }
 """The fields of a card that say how sure one is, and why."""

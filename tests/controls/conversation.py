@@ -1,0 +1,58 @@
+"""A conversation between a control and the world, a step at a time, as the runner holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from vendomini.agent import History, parse_completion, system_prompt, user_turn
+from vendomini.config import RunConfig
+from vendomini.config.paths import assign
+from vendomini.engines.base import Completion, SamplingParams
+from vendomini.engines.scripted import ScriptedEngine
+from vendomini.simulation import Action, Environment, StepResult, sampling_seed
+
+
+class Turn(NamedTuple):
+    """What there was before a completion, the completion, and what came of it."""
+
+    history: History
+    params: SamplingParams
+    completion: Completion
+    action: Action
+    outcome: StepResult
+
+
+def config(**settings: Any) -> RunConfig:
+    """Dot paths with ``__`` for the dot, over the defaults."""
+    tree = RunConfig().model_dump(mode="json")
+    for path, value in settings.items():
+        tree = assign(tree, path.replace("__", "."), value)
+    return RunConfig.model_validate(tree)
+
+
+def complete(engine: ScriptedEngine, history: History, params: SamplingParams) -> Completion:
+    """Drives ``generate`` by hand: it must answer without suspending."""
+    coroutine = engine.generate(history, params)
+    try:
+        coroutine.send(None)
+    except StopIteration as answer:
+        return answer.value
+    raise AssertionError("the scripted engine suspended")
+
+
+def talk(control: str, run: RunConfig, seed: int = 0) -> Iterator[Turn]:
+    """All turns of an episode. The history is the one before the answer was added."""
+    engine, environment = ScriptedEngine(f"scripted/{control}"), Environment(run)
+    model = run.agent.model
+    history = History(system_prompt(run), context_length=model.context_length, max_tokens=model.max_tokens)
+    observation, result, ending = environment.reset(seed=seed), None, None
+    while ending is None:
+        history.add_user(user_turn(observation, result))
+        params = SamplingParams(model.max_tokens, seed=sampling_seed(seed, observation["step"]))
+        completion = complete(engine, history, params)
+        action = parse_completion(completion.text)
+        outcome = environment.step(action)
+        yield Turn(history, params, completion, action, outcome)
+        history.add_assistant(completion.text)
+        observation, result, ending = outcome.observation, outcome.result, outcome.ending
