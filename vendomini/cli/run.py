@@ -56,15 +56,16 @@ def run(
     phase = load_config(config, override or ())
     folder = Results(results or Path("results") / phase.name)
     specs = list(select(expand(phase), only or (), limit))
+    execute = _execute
     if cluster:
-        from vendomini.cluster.share import share_of_this_job
+        from vendomini.cluster.share import share_of_this_job, work
 
-        specs = share_of_this_job(specs, config)
+        specs, execute = share_of_this_job(specs, config), work
     if dry_run:
         _show_plan(specs, folder, as_json)
         return
     out = console(stderr=as_json)
-    tally = _execute(phase, specs, folder, out)
+    tally = execute(phase, specs, folder, out)
     if as_json:
         print_json(_tally_json(tally, folder))
     else:
@@ -73,34 +74,15 @@ def run(
 
 
 def _execute(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> Tally:
-    import asyncio
-
-    from vendomini.engines.resolve import start_engine
-    from vendomini.runner import Counters, Progress, Stop, pending, run_all, save_plan
+    from vendomini.runner import pending, run_pending
 
     todo, tally = pending(specs, results)
     ended = f"{tally.already:,} already ended, " if tally.already else ""
     out.print(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}", markup=False)
     for problem in tally.refused.values():
         out.print(f"[WARNING] {problem}", markup=False)
-    if not todo:
-        return tally
-    save_plan(phase, results)
-    counters, stop = Counters(), Stop()
-    progress = Progress(out, counters)
-    with stop.on_signals(progress.say), progress:
-        asyncio.run(
-            run_all(
-                todo,
-                tally,
-                results,
-                phase.config.engine,
-                lambda model, engine: start_engine(model, engine, say=progress.say),
-                stop,
-                progress,
-                counters,
-            )
-        )
+    if todo:
+        run_pending(phase, todo, tally, results, out)
     return tally
 
 

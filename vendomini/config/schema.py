@@ -74,6 +74,12 @@ class Demand(Section):
     )
 
 
+def orders_per_day(simulation: Simulation, demand: Demand) -> float:
+    """Mean customer orders a day: as given, else by the pressure level."""
+    given = demand.orders_per_day
+    return ORDERS_PER_DAY[simulation.pressure_level] if given is None else given
+
+
 class PEInduction(Section):
     """The shocks."""
 
@@ -148,8 +154,7 @@ class RunConfig(Section):
     @property
     def orders_per_day(self) -> float:
         """Mean customer orders a day, over all SKUs."""
-        given = self.demand.orders_per_day
-        return ORDERS_PER_DAY[self.simulation.pressure_level] if given is None else given
+        return orders_per_day(self.simulation, self.demand)
 
     @model_validator(mode="after")
     def _completion_fits(self) -> RunConfig:

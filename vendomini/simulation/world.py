@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from vendomini.config.schema import Demand, Simulation
+from vendomini.config.schema import Demand, Simulation, orders_per_day
 from vendomini.simulation.market import Market
 from vendomini.simulation.orders import CustomerOrder, Interference, PostingLag, SupplierOrder
 from vendomini.simulation.randomness import integer, poisson
 
-ORDERS_PER_DAY = {"low": 0.5, "medium": 1.0, "high": 1.5}
 LARGEST_SALE = 20
 FAILURE_MEMORY_DAYS = 100
 BANKRUPT_EVENINGS = 10
@@ -57,8 +56,7 @@ class World:
         self._failures: deque[int] = deque()
         self._max_failures = demand.max_failures
         self._draw = demand_draws.__next__
-        rate = demand.orders_per_day
-        self._rate = ORDERS_PER_DAY[simulation.pressure_level] if rate is None else rate
+        self._rate = orders_per_day(simulation, demand)
         self._sale_price = {sku: round(cents * demand.sale_markup) for sku, cents in market.lowest.items()}
         self._late_penalty = demand.late_penalty
         self._daily_fee = simulation.daily_fee * 100
