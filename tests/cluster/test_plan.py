@@ -15,6 +15,7 @@ from vendomini.config.schema import Model
 from vendomini.errors import UsageError
 
 PACE = Pace(load_s=300, step_s=0.36, concurrency=64, source="")
+SINGLE = Pace(load_s=300, step_s=0.36, concurrency=1, source="")
 DAY = dict.fromkeys((0, 1, 2, 4, 8), 86400.0)
 
 
@@ -22,19 +23,26 @@ def _group(runs: int, steps: int = 500, name: str = "m", gpus: int = 1, pace: Pa
     return Group(Model(name=name), gpus, pace, tuple(Item(f"{name}-{n}", steps) for n in range(runs)))
 
 
-def test_a_model_that_fits_the_time_limit_is_loaded_once() -> None:
-    assert len(cut([_group(220)], Limits(DAY))) == 1
+def test_a_short_job_loads_its_model_once() -> None:
+    assert len(cut([_group(50)], Limits(DAY))) == 1
 
 
-def test_as_many_jobs_as_the_time_limit_demands() -> None:
-    shards = cut([_group(10_560)], Limits(DAY))
-    assert max(shard.seconds for _, shard in shards) <= 86400 * MARGIN
-    assert len(shards) == 27
+def test_jobs_are_long_enough_for_loading_to_cost_next_to_nothing() -> None:
+    shards = [shard for _, shard in cut([_group(8800, pace=SINGLE)], Limits(DAY))]
+    work = sum(shard.seconds for shard in shards)
+    assert len(shards) > 100
+    assert 0.02 < len(shards) * SINGLE.load_s / work < 0.04
+
+
+def test_no_job_is_longer_than_its_time_limit() -> None:
+    shards = cut([_group(10_560, pace=SINGLE)], Limits({1: 3600.0}))
+    assert max(shard.seconds for _, shard in shards) <= 3600 * MARGIN
 
 
 def test_no_job_runs_its_engine_half_empty() -> None:
-    shards = cut([_group(130)], Limits({1: 600.0}))
-    assert [len(shard.run_ids) for _, shard in shards] == [65, 65]
+    """It will stop, requeue itself and resume."""
+    shards = cut([_group(260)], Limits({1: 600.0}))
+    assert [len(shard.run_ids) for _, shard in shards] == [130, 130]
 
 
 def test_runs_per_job_and_max_jobs() -> None:

@@ -30,7 +30,7 @@ LONG_HORIZON = 5000
 LOAD_S = 300.0
 """Until a large model answers."""
 SCRIPTED = Pace(load_s=2.0, step_s=1 / 2000, concurrency=16, source="the controls need no model")
-CONCURRENCY = {"vllm": 64, "flash": 16, "standard": 16}
+CONCURRENCY = {"vllm": 32, "flash": 16, "standard": 16}
 """Episodes that keep a batch full, where engine.max_num_seqs does not say."""
 
 

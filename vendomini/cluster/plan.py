@@ -1,8 +1,8 @@
 """Runs → jobs: few and long, one model each, its engine kept full, done before the time limit. Pure functions.
 
-A group is what one loaded model can carry. A group is cut into as few shards as its time limit demands, but into none
-so small that the engine runs half empty: a shard that is too long for its limit stops, requeues itself and resumes,
-which costs one more load; a half-empty engine costs GPU-hours all along.
+A group is what one loaded model can carry. It is cut into shards that fit the time limit and are long enough for the
+loading to cost next to nothing, but never so small that the engine would run half empty: a shard that is too long for
+its limit stops, requeues itself and resumes, which costs one more load; a half-empty engine costs GPU-hours all along.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from vendomini.runner.run import load_key
 
 MARGIN = 0.85
 """Part of a job's time that is planned for; the rest is for what estimates get wrong."""
+
+LOADING = 0.03
+"""Part of a job that loading the model may take. Longer jobs would save less than this, and end later."""
+
+BATCHES = 2
+"""Full batches in a job, at least: its last runs leave the batch half empty, however many went before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +134,9 @@ def _jobs(group: Group, limits: Limits) -> int:
     runs = len(group.items)
     if limits.runs_per_job is not None:
         return math.ceil(runs / limits.runs_per_job)
-    usable = limits.usable_s[group.gpus] * MARGIN - group.pace.load_s
+    usable = min(limits.usable_s[group.gpus] * MARGIN - group.pace.load_s, group.pace.load_s / LOADING)
     fit = max(math.floor(usable * runs / group.seconds), 1)
-    return max(min(math.ceil(runs / fit), runs // group.pace.concurrency), 1)
+    return max(min(math.ceil(runs / fit), runs // (BATCHES * group.pace.concurrency)), 1)
 
 
 def _at_most(max_jobs: int, groups: Sequence[Group], counts: list[int]) -> list[int]:
