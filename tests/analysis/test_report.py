@@ -222,6 +222,13 @@ def test_an_empty_folder_is_refused(tmp_path):
         write_report(tmp_path)
 
 
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+    write_results(tmp_path / "r", config(replications=1, max_steps=9))
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match="choose another folder with --out"):
+        write_report(tmp_path / "r", tmp_path / "file" / "out")
+
+
 # ----------------------------------------------------------------------------------------------- page
 
 

@@ -312,6 +312,15 @@ def test_few_models_make_no_law():
                             {"m1": 1e9, "m2": 2e9, "m3": 3e9})  # fmt: skip
 
 
+def test_the_common_horizon_is_where_every_curve_is_known():
+    died = pd.DataFrame({"durations": [3.0, 9.0], "event_observed": True})
+    alive = pd.DataFrame({"durations": [4.0, 20.0], "event_observed": [True, False]})
+    tied = pd.DataFrame({"durations": [7.0, 7.0], "event_observed": [True, False]})
+    assert survival.common_horizon([died, alive]) == 20
+    assert survival.common_horizon([died, tied, alive]) == 7
+    assert survival.common_horizon([died]) == 9
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 

@@ -89,6 +89,7 @@ def test_only_reading_is_offered(server):
         "%ff",
         "..%5c",
         "a%2fb",
+        "x" * 5000,
     ],
 )
 @pytest.mark.parametrize("rest", ["", "/steps?first=1&count=5"])

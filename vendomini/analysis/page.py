@@ -155,9 +155,7 @@ def _cell(value: Any, column: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return '<td class="number" data-sort="nan">–</td>'
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number_cell(
-            float(value), p_value(value) if column.startswith("p") and len(column) <= 7 else _plain(value)
-        )
+        return _number_cell(float(value), p_value(value) if column in {"p", "p, Holm"} else _plain(value))
     return f"<td>{escape(str(value))}</td>"
 
 

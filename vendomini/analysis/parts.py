@@ -153,6 +153,8 @@ def _read_run(paths: RunPaths) -> tuple[Row, Columns]:
         columns = step_columns(summary.run_id, read_steps(paths.steps))
     except FileNotFoundError as exc:
         raise CorruptRecordError(f"{paths.steps} is missing although the run has ended") from exc
+    except OSError as exc:
+        raise CorruptRecordError(f"{paths.steps} can't be read ({exc.strerror})") from exc
     logged = len(columns.get("step", []))
     if logged != summary.steps:
         raise CorruptRecordError(f"{paths.steps} holds {logged} steps where the summary counts {summary.steps}")

@@ -16,7 +16,7 @@ from vendomini.analysis.sections_behaviour import endings_section, errors_sectio
 from vendomini.analysis.sections_effects import effects_section, headline
 from vendomini.analysis.sections_runs import completeness_notes, config_section, engines_section, failures_section
 from vendomini.analysis.study import MODEL, Study, open_study
-from vendomini.analysis.tables import Progress, Tables, aggregate, write_steps_csv
+from vendomini.analysis.tables import Progress, Tables, aggregate, write_steps_csv, writing
 from vendomini.errors import MissingExtraError
 from vendomini.records import write_atomically
 
@@ -50,17 +50,23 @@ def write_report(
     out = out or folders[0] / "report"
     tables = aggregate(folders, out, progress=progress)
     if steps_csv:
-        write_steps_csv(tables, out / "steps.csv")
+        with writing(out):
+            write_steps_csv(tables, out / "steps.csv")
     study = open_study(folders, tables)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lifelines' and pandas' advice to programmers; what matters is in the report
         sections = build_sections(study, tables)
     write_atomically(out / "report.html", _page(study, sections).encode())
     if figures:
-        (out / "figures").mkdir(exist_ok=True)
-        for figure in figures_of(sections):
-            draw(figure, out / "figures")
+        with writing(out):
+            _draw_all(sections, out / "figures")
     return out / "report.html"
+
+
+def _draw_all(sections: Sequence[Section], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for figure in figures_of(sections):
+        draw(figure, folder)
 
 
 def build_sections(study: Study, tables: Tables) -> list[Section]:

@@ -68,7 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             self._answer(path, query)
-        except (ResultsError, ValueError) as exc:
+        except ConnectionError:
+            self.close_connection = True  # the reader has gone on to another page
+        except (ResultsError, ValueError, OSError) as exc:
             self._refuse(HTTPStatus.NOT_FOUND, str(exc))
 
     def _wanted(self) -> tuple[list[str] | None, dict[str, list[str]]]:

@@ -114,8 +114,13 @@ def curves(
 def common_horizon(groups: Sequence[pandas.DataFrame]) -> float:
     """The longest time up to which every group's curve is known: its last observed time unless it has reached 0."""
     longest = max((float(group["durations"].max()) for group in groups), default=0.0)
-    ends = [float(g["durations"].max()) for g in groups if not g.loc[g["durations"].idxmax(), "event_observed"]]
-    return min([longest, *ends])
+    return min([longest, *(end for group in groups if (end := _unknown_after(group)) is not None)])
+
+
+def _unknown_after(group: pandas.DataFrame) -> float | None:
+    """The last observed time, unless the curve is 0 from there on."""
+    last = float(group["durations"].max())
+    return None if group.loc[group["durations"] == last, "event_observed"].all() else last
 
 
 def logrank(frame: pandas.DataFrame, factor: str, levels: Sequence[Any], show: Callable[[Any], str] = str) -> Test:

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -82,6 +83,20 @@ def aggregate(
         MissingExtraError: pyarrow or pandas is not installed.
     """
     _require_parquet()
+    with writing(out):
+        return _aggregate(folders, out, workers or _cores(), progress)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Says in a sentence why something could not be written to a folder of the report."""
+    try:
+        yield
+    except OSError as exc:
+        raise ResultsError(f"can't write {out} ({exc.strerror}): choose another folder with --out") from exc
+
+
+def _aggregate(folders: Sequence[Path], out: Path, workers: int, progress: Progress | None) -> Tables:
     rows: list[Row] = []
     parts: list[Path] = []
     read = reused = 0
@@ -89,7 +104,7 @@ def aggregate(
         source = Source(results, out / "steps" / _source_name(results.root))
         source.folder.mkdir(parents=True, exist_ok=True)
         known, todo, others = source.sort()
-        fresh = _read_all(source, batches(results, todo), workers or _cores(), progress)
+        fresh = _read_all(source, batches(results, todo), workers, progress)
         read += sum(row["status"] == "finished" for row in fresh)
         reused += len(known)
         rows += [{**row, "results": str(results.root)} for row in [*known, *fresh, *others]]
