@@ -93,7 +93,7 @@ def _job_lines(one: Status) -> list[str]:
     for job in one.jobs:
         kinds.setdefault((job["state"], job["reason"], job["model"]), []).append(job["slurm_job"])
     return [
-        f"{len(names):,} jobs {state.lower()}{f' ({reason})' if reason else ''}, {model}: {_some(names)}"
+        f"{len(names):,} {'job' if len(names) == 1 else 'jobs'} {state.lower()}{f' ({reason})' if reason else ''}, {model}: {_some(names)}"
         for (state, reason, model), names in kinds.items()
     ]
 

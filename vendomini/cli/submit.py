@@ -92,7 +92,8 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
         out.print("Nothing to submit.", markup=False)
         return
     out.print(_table(submission))
-    out.print(f"{submission.jobs:,} jobs, about {outcome.gpu_hours:,.1f} GPU-hours", markup=False)
+    hours = f", about {outcome.gpu_hours:,.1f} GPU-hours" if outcome.gpu_hours else ""
+    out.print(f"{submission.jobs:,} {'job' if submission.jobs == 1 else 'jobs'}{hours}", markup=False)
     if dry_run:
         _print_scripts(outcome, out)
     else:
@@ -103,7 +104,9 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
 def _print_scripts(outcome: Outcome, out: Console) -> None:
     from vendomini.cluster.submit import scripts
 
-    arrays = outcome.submission.manifest.arrays
+    arrays, templates = outcome.submission.manifest.arrays, outcome.submission.templates
+    for gpus, template in templates.items():
+        out.print(f"template for {gpus} GPUs: {template.path}", markup=False)
     for array, script in zip(arrays, scripts(outcome.submission), strict=True):
         out.print(f"\n──── script of {array.job_name} ────\n{script}", markup=False)
     for problem in outcome.problems:
@@ -116,13 +119,14 @@ def _table(submission: Submission) -> Table:
     from rich.table import Table
 
     table = Table()
-    for heading in ("model", "GPUs", "jobs", "runs", "hours each"):
+    for heading in ("model", "GPUs", "jobs", "runs", "time each"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     groups: dict[tuple[str, int], list[Shard]] = {}
     for array in submission.manifest.arrays:
         for shard in array.shards:
             groups.setdefault((shard.model, array.gpus), []).append(shard)
     for (model, gpus), shards in groups.items():
-        runs, hours = sum(len(shard.run_ids) for shard in shards), max(shard.seconds for shard in shards) / 3600
-        table.add_row(model, str(gpus), f"{len(shards):,}", f"{runs:,}", f"{hours:.1f}")
+        runs, minutes = sum(len(shard.run_ids) for shard in shards), max(shard.seconds for shard in shards) / 60
+        each = f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min"
+        table.add_row(model, str(gpus), f"{len(shards):,}", f"{runs:,}", each)
     return table

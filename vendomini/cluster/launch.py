@@ -74,22 +74,31 @@ def results_of(phase: Phase, folder: Path | None) -> Results:
 def folders_of(names: Iterable[str], results: Path | None) -> list[Results]:
     """The results folders of some phases, of all, or the one given.
 
+    Args:
+        names: of phases, of YAML files, or of folders in ``results``.
+
     Raises:
         ConfigError: a name stands for nothing.
         ResultsError: nothing was run or submitted.
     """
     if results is not None:
         return [Results(results)]
-    root = Path("results")
-    phases = load_phases(names, (), None)
-    wanted = [results_of(phase, None) for phase in phases] or [Results(folder) for folder in sorted(root.glob("*"))]
+    root, names = Path("results"), list(names)
+    wanted = [folder for name in names for folder in _folders_named(name)] or [
+        Results(f) for f in sorted(root.glob("*"))
+    ]
     found = [folder for folder in wanted if folder.plans.is_dir()]
     if not found:
-        what = ", ".join(str(folder.root) for folder in wanted) if phases else str(root)
+        what = ", ".join(str(folder.root) for folder in wanted) if names else str(root)
         raise ResultsError(
             f"nothing was run or submitted here ({what}): see vendomini submit --help, or name --results"
         )
     return found
+
+
+def _folders_named(name: str) -> list[Results]:
+    folder = Results(Path("results") / name)
+    return [folder] if folder.plans.is_dir() else [results_of(phase, None) for phase in load_phases([name], (), None)]
 
 
 def load_phases(names: Iterable[str], overrides: Sequence[str], results: Path | None) -> list[Phase]:
@@ -141,8 +150,7 @@ def options(
     return find_site(partition, description), limit, {"account": account} if account else {}
 
 
-def jobs_to_wait_for(names: Iterable[str]) -> tuple[str, ...]:
+def jobs_to_wait_for(names: Sequence[str]) -> tuple[str, ...]:
     """SLURM ids of the live jobs of these phases."""
-    phases = load_phases(names, (), None)
-    tasks = [task for phase in phases for task in live_runs(results_of(phase, None)).values()]
+    tasks = [task for folder in (folders_of(names, None) if names else []) for task in live_runs(folder).values()]
     return tuple(sorted({task.job_id for task in tasks}))
