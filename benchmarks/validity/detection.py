@@ -17,7 +17,7 @@ CLEAN = 0.99
 HEALTHY = ("oracle", "reactive")
 SMALL_IS_BAD = {"exploration_collapse", "slow_divergence"}
 
-_TO_THE_END = {"simulation.max_steps": 300, "crash_detector.continue_after_crash": 1000}
+_TO_THE_END = {"simulation.max_steps": 180, "crash_detector.continue_after_crash": 1000}
 """Long enough for every positive control; no run ends at its crash, so that all thresholds see one log."""
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,13 +60,15 @@ def run(job: Job, digest: Digest[Result]) -> Result:
         return digest(Outcome(job, summary, read_steps(paths.steps)))
 
 
-def run_many(jobs: Iterable[Job], digest: Digest[Result], processes: int = PROCESSES) -> Iterator[Result]:
+def run_many(jobs: Iterable[Job], digest: Digest[Result]) -> Iterator[Result]:
     """The digests of many episodes, in the order of the jobs."""
-    if processes == 1:
-        yield from (run(job, digest) for job in jobs)
-        return
-    with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(partial(run, digest=digest), jobs, chunksize=8)
+    yield from _pool().map(partial(run, digest=digest), jobs, chunksize=4)
+
+
+@cache
+def _pool() -> ProcessPoolExecutor:
+    """One for all claims: to start processes costs more than a short claim."""
+    return ProcessPoolExecutor(PROCESSES)
 
 
 def summary(outcome: Outcome) -> RunSummary:

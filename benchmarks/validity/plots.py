@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.validity.detection import SMALL_IS_BAD
 from benchmarks.validity.drive import Job, Outcome, run, run_many, summary
-from benchmarks.validity.shocks import MAGNITUDES, dose_table
+from benchmarks.validity.shocks import MAGNITUDES, P_SHOCKS, dose_table
 from vendomini.records import StepRecord
 from vendomini.simulation.crash import DETECTORS, THRESHOLDS
 from vendomini.simulation.prediction import TYPES
@@ -23,26 +23,25 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, told apart by colour-blind readers, too."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
-LEVELS = tuple(i / 10 for i in range(11))
-EPISODE_SEED = 3
+EPISODE_SEED = 7
 
 
 def draw_dose_response(path: Path, seeds: Sequence[int]) -> None:
     """Mean prediction error of the oracle, and survival of three controls, over p_shock."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    means = dose_table(seeds, LEVELS)
+    means = dose_table(tuple(seeds), P_SHOCKS)
     for magnitude, colour, marker in zip(MAGNITUDES, COLOURS, MARKERS, strict=False):
-        values = [_mean_half(means[p, magnitude]) for p in LEVELS]
+        values = [_mean_half(means[p, magnitude]) for p in P_SHOCKS]
         left.errorbar(
-            LEVELS, *zip(*values, strict=True), color=colour, marker=marker, capsize=3, label=f"pe_mag {magnitude}"
+            P_SHOCKS, *zip(*values, strict=True), color=colour, marker=marker, capsize=3, label=f"pe_mag {magnitude}"
         )
     left.set(
         xlabel="p_shock", ylabel="mean prediction error", title="Oracle: mean error per resolved claim", ylim=(0, None)
     )
     names = {"oracle": "oracle", "reactive": "reactive", "fragile": "fragile (synthetic)"}
     for (control, label), colour, marker in zip(names.items(), COLOURS, MARKERS, strict=False):
-        values = [_survival(control, p, seeds) for p in LEVELS]
-        right.errorbar(LEVELS, *zip(*values, strict=True), color=colour, marker=marker, capsize=3, label=label)
+        values = [_survival(control, p, seeds) for p in P_SHOCKS]
+        right.errorbar(P_SHOCKS, *zip(*values, strict=True), color=colour, marker=marker, capsize=3, label=label)
     right.set(xlabel="p_shock", ylabel="share that reaches step 500", title="Survival, pe_mag high", ylim=(-0.02, 1.05))
     for axes in (left, right):
         axes.legend(frameon=False)
@@ -74,7 +73,7 @@ def draw_episode(path: Path) -> None:
         axes.axvline(onset, color="black", linestyle="--", linewidth=1)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, ncols=4, loc="upper left", fontsize=8)
-    below.annotate(f"{outcome.summary.crash_type}: step {onset}", (onset, 1.45), ha="right", fontsize=9)
+    below.annotate(f"{outcome.summary.crash_type}: step {onset}", (onset - 3, 1.5), ha="right", fontsize=9)
     _save(figure, path, f"scripted/fragile (synthetic), level 1, p_shock 0.3, pe_mag high, seed {EPISODE_SEED}")
 
 
@@ -93,8 +92,8 @@ def _draw_errors(axes: Any, steps: Sequence[StepRecord]) -> None:
         axes.plot(
             *zip(*known, strict=True), color="black", linestyle=style, linewidth=1.2, label=f"all types, {name} mean"
         )
-    axes.set(ylabel="prediction error", title="Prediction errors when they resolve", ylim=(0, None))
-    axes.margins(y=0.3)
+    largest = max(claim["pe"] for s in steps for claim in s.resolved)
+    axes.set(ylabel="prediction error", title="Prediction errors when they resolve", ylim=(0, 1.4 * largest))
 
 
 def _draw_detectors(axes: Any, steps: Sequence[StepRecord]) -> None:
@@ -104,7 +103,7 @@ def _draw_detectors(axes: Any, steps: Sequence[StepRecord]) -> None:
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name)
     axes.axhline(1, color="grey", linewidth=1)
     axes.set(
-        xlabel="step", ylabel="share of the way to the threshold", title="Detectors (1: flag, moderate)", ylim=(0, 1.9)
+        xlabel="step", ylabel="share of the way to the threshold", title="Detectors (1: flag, moderate)", ylim=(0, 2.2)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ EXPECTED_DOSE = {
 
 A multiplier uniform in (a, b) around 1 has a mean distance from 1 of ((1 − a)² + (b − 1)²) / 2 / (b − a).
 """
+
+P_SHOCKS = tuple(i / 10 for i in range(11))
 
 SIGNIFICANT = 3.0
 """Standard errors: what lies further from its expectation is taken for a fault."""
@@ -100,9 +103,9 @@ def purity(seeds: Sequence[int]) -> Claim:
     return Claim("purity", criterion, header, rows, failures)
 
 
-def dose(seeds: Sequence[int], levels: Sequence[float] = tuple(i / 10 for i in range(11))) -> Claim:
+def dose(seeds: Sequence[int], levels: Sequence[float] = P_SHOCKS) -> Claim:
     """Mean error over p_shock × pe_mag, on the same seeds everywhere; see :func:`dose_table`."""
-    means = dose_table(seeds, levels)
+    means = dose_table(tuple(seeds), tuple(levels))
     rows, failures = [], []
     for p_shock in levels:
         rows.append([p_shock, *(_interval(means[p_shock, magnitude]) for magnitude in MAGNITUDES)])
@@ -123,7 +126,8 @@ def dose(seeds: Sequence[int], levels: Sequence[float] = tuple(i / 10 for i in r
     return Claim("dose", criterion, ["p_shock", *MAGNITUDES], rows, failures)
 
 
-def dose_table(seeds: Sequence[int], levels: Sequence[float]) -> dict[tuple[float, str], list[float]]:
+@cache
+def dose_table(seeds: tuple[int, ...], levels: tuple[float, ...]) -> dict[tuple[float, str], list[float]]:
     """(p_shock, pe_mag) → mean error of each seed."""
     table = {}
     for magnitude in MAGNITUDES:
