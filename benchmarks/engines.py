@@ -1,0 +1,241 @@
+"""How fast the engines are, each figure as a ratio of two measurements of one run.
+
+    python benchmarks/engines.py hf|vllm       throughput, against the original's way and through the runner
+    python benchmarks/engines.py cache         share of the prompt served from the cache in a long episode
+    python benchmarks/engines.py tokenise      cost of a step's prompt at short and long histories
+
+The model is made on the spot: a Llama with random weights. What it says makes no sense and takes as long as
+sense would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.tiny_model import make_tiny_model
+from vendomini.agent import History, history
+from vendomini.config import expand, load_config
+from vendomini.config.schema import EngineConfig
+from vendomini.engines import Completion, Engine, SamplingParams
+from vendomini.engines.resolve import start_engine
+from vendomini.records import Results
+from vendomini.runner import Counters, Stop
+from vendomini.runner.episode import Episode
+
+CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
+"""The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
+
+
+@dataclass
+class Conversation:
+    token_ids: list[int]
+    messages: list = field(default_factory=list)
+    epoch: int = 0
+    __hash__ = object.__hash__
+
+
+def model_of_87m(folder: Path) -> Path:
+    return make_tiny_model(folder, hidden=768, layers=12, heads=12, vocab=2000, context=16384, dtype="bfloat16")
+
+
+# ------------------------------------------------------------------------------------- bare workload
+
+
+async def converse(engine: Engine, number: int) -> Completion:
+    """One conversation; returns the sum of its completions."""
+    generator = random.Random(number)
+    added = [[generator.randrange(5, 1000) for _ in range(ADDED)] for _ in range(TURNS)]
+    prompt, total = Conversation([]), Completion("", "", 0, 0, 0)
+    for turn, ids in enumerate(added):
+        prompt.token_ids = prompt.token_ids + ids
+        answer = await engine.generate(prompt, SamplingParams(NEW, 0.7, seed=number * 100 + turn))
+        prompt.token_ids = prompt.token_ids + engine.tokenizer.encode(answer.text, add_special_tokens=False)
+        total = replace(
+            total,
+            prompt_tokens=total.prompt_tokens + answer.prompt_tokens,
+            completion_tokens=total.completion_tokens + answer.completion_tokens,
+            cached_tokens=total.cached_tokens + (answer.cached_tokens or 0),
+        )
+    return total
+
+
+async def bare(engine: Engine) -> tuple[float, float]:
+    """Completion tokens a second with all conversations at once, and the share of prompt tokens that was cached."""
+    began = time.perf_counter()
+    totals = await asyncio.gather(*(converse(engine, number) for number in range(CONVERSATIONS)))
+    seconds = time.perf_counter() - began
+    cached, prompts = sum(t.cached_tokens for t in totals), sum(t.prompt_tokens for t in totals)
+    return sum(t.completion_tokens for t in totals) / seconds, cached / prompts
+
+
+def original_way(folder: Path, conversations: int = 2) -> float:
+    """Completion tokens a second, one conversation at a time, the whole history prefilled at every turn."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    tokens, began = 0, time.perf_counter()
+    for number in range(conversations):
+        generator, ids = random.Random(number), []
+        for _ in range(TURNS):
+            prompt = torch.tensor([ids + [generator.randrange(5, 1000) for _ in range(ADDED)]])
+            mask = torch.ones_like(prompt)
+            with torch.inference_mode():
+                output = model.generate(
+                    prompt, attention_mask=mask, max_new_tokens=NEW, do_sample=True, temperature=0.7
+                )
+            tokens += output.shape[1] - prompt.shape[1]
+            ids = output[0].tolist()
+    return tokens / (time.perf_counter() - began)
+
+
+# -------------------------------------------------------------------------------- through the runner
+
+
+class Recorder(Engine):
+    """Passes everything on, and remembers what was asked by whom."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.info, self.max_num_seqs = engine.info, engine.max_num_seqs
+        self.tokenizer, self.context_length = engine.tokenizer, engine.context_length
+        self.asked: dict[int, list[tuple[list[int], SamplingParams]]] = {}
+        self.keep: list[object] = []
+
+    async def generate(self, prompt, params: SamplingParams) -> Completion:
+        if id(prompt) not in self.asked:
+            self.keep.append(prompt)
+        self.asked.setdefault(id(prompt), []).append((list(prompt.token_ids), params))
+        return await self._engine.generate(prompt, params)
+
+
+def specs_of(folder: Path, episodes: int, steps: int, **values: object) -> list:
+    overrides = [
+        f"agent.model.name={folder}",
+        f"simulation.max_steps={steps}",
+        f"experiment.replications={episodes}",
+        "crash_detector.continue_after_crash=1000000",
+        "demand.max_failures=1000000",
+        "simulation.initial_budget=1000000",
+        *(f"{key.replace('__', '.')}={value}" for key, value in values.items()),
+    ]
+    return list(expand(load_config("configs/base.yaml", overrides)))
+
+
+async def episodes_on(engine: Engine, specs: list) -> tuple[float, float]:
+    """Completion tokens a second of whole episodes, all at once, with world, measures and logs on disk; and the share
+    of the prompts that was cached."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(Path(folder))
+        results.create()
+        began = time.perf_counter()
+        runs = [Episode(spec, results.run(spec.run_id), engine, Counters()) for spec in specs]
+        summaries = await asyncio.gather(*(run.run(Stop()) for run in runs))
+        seconds = time.perf_counter() - began
+    cached, prompts = (sum(getattr(s, name) or 0 for s in summaries) for name in ("cached_tokens", "prompt_tokens"))
+    return sum(summary.completion_tokens for summary in summaries) / seconds, cached / prompts
+
+
+async def replay(engine: Engine, asked: dict[int, list[tuple[list[int], SamplingParams]]]) -> float:
+    """Completion tokens a second of the bare engine, fed the same token ids in the same order within each episode."""
+
+    async def one(steps: list[tuple[list[int], SamplingParams]]) -> int:
+        prompt, tokens = Conversation([]), 0
+        for ids, params in steps:
+            prompt.token_ids = ids
+            tokens += (await engine.generate(prompt, params)).completion_tokens
+        return tokens
+
+    began = time.perf_counter()
+    tokens = await asyncio.gather(*(one(steps) for steps in asked.values()))
+    return sum(tokens) / (time.perf_counter() - began)
+
+
+# ---------------------------------------------------------------------------------------- the figures
+
+
+async def throughput(backend: str, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = model_of_87m(Path(name))
+        specs = specs_of(folder, CONVERSATIONS, 12, agent__model__max_tokens=NEW, agent__model__context_length=16384)
+        model = specs[0].config().agent.model
+        config = EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS)
+        async with await start_engine(model, config) as engine:
+            await converse(engine, 10_000)
+            alone, cached = await bare(engine)
+        original = original_way(folder)
+        print(
+            f"{engine.info.backend}, {CONVERSATIONS} conversations, {TURNS} turns of +{ADDED} prompt, {NEW} new tokens"
+        )
+        print(f"  engine            {alone:8.1f} tokens/s, {cached:.0%} of the prompts cached")
+        print(f"  the original way  {original:8.1f} tokens/s (Transformers, one at a time, re-prefill)")
+        print(f"  ratio             {alone / original:8.1f}")
+        for _ in range(rounds):
+            async with await start_engine(model, config) as engine:
+                recorder = Recorder(engine)
+                through, _ = await episodes_on(recorder, specs)
+            async with await start_engine(model, config) as engine:
+                bare_rate = await replay(engine, recorder.asked)
+            print(f"  through the runner {through:7.1f} tokens/s, bare engine on the same ids {bare_rate:.1f}", end="")
+            print(f", ratio {through / bare_rate:.3f}")
+
+
+async def cache_share(backend: str) -> None:
+    """One 300-step episode with a context that is full several times over: cut in chunks, and slid at every step."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_tiny_model(Path(name), vocab=2000, context=16384)
+        extra = {"agent__model__max_tokens": 64, "agent__model__context_length": 8192}
+        specs = specs_of(folder, 1, 300, **extra)
+        for label, keep in (("cut in chunks", history.KEEP), ("slid at every step", 1.0)):
+            history.KEEP = keep
+            config = EngineConfig(backend=backend, max_num_seqs=1)
+            async with await start_engine(specs[0].config().agent.model, config) as engine:
+                _, share = await episodes_on(engine, specs)
+            print(f"  {engine.info.backend}, {label}: {share:.1%} of the prompt tokens cached")
+
+
+def tokenise() -> None:
+    """Microseconds to add one turn, at the beginning of a conversation and after a thousand turns."""
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as name:
+        tokenizer = AutoTokenizer.from_pretrained(make_tiny_model(Path(name), vocab=2000))
+    kept = History("system", context_length=1_000_000, max_tokens=64, tokenizer=tokenizer)
+    costs = []
+    for turn in range(1000):
+        began = time.perf_counter()
+        kept.add_user(f'OBSERVATION {{"step": {turn}, "day": {turn // 4}, "budget": 1234.5}}')
+        kept.add_assistant('{"thought": "wait", "tool": "tool_end_day", "arguments": {}}')
+        costs.append(time.perf_counter() - began)
+    early, late = (sorted(part)[len(part) // 2] * 1e6 for part in (costs[:100], costs[-100:]))
+    print(f"  first 100 turns {early:.0f} µs, turns 900 to 1000 {late:.0f} µs ({len(kept.token_ids)} tokens), ", end="")
+    print(f"ratio {late / early:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["hf", "vllm", "cache", "tokenise"])
+    parser.add_argument("--backend", default="hf", choices=["hf", "vllm"], help="for cache")
+    parser.add_argument("--rounds", type=int, default=1, help="of the comparison with the bare engine")
+    arguments = parser.parse_args()
+    print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
+    if arguments.what == "tokenise":
+        tokenise()
+    elif arguments.what == "cache":
+        asyncio.run(cache_share(arguments.backend))
+    else:
+        asyncio.run(throughput(arguments.what, arguments.rounds))
+
+
+if __name__ == "__main__":
+    main()
