@@ -77,7 +77,7 @@ def test_kill_9(bench: Bench, config: Path) -> None:
     os.kill(bench.freeze(config.stem), signal.SIGKILL)
     bench.slurm.wait_for_jobs()
     status = bench.json("status", str(config))[0]
-    assert status["runs"] - status["done"] == 4
+    assert (status["interrupted"], status["open"], status["running"]) == (1, 3, 0)
     (lost,) = status["lost"]
     assert lost["unfinished"] == 4
     assert lost["ended"].startswith("FAILED")

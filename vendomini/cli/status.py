@@ -92,10 +92,13 @@ def _job_lines(one: Status) -> list[str]:
     kinds: dict[tuple[str, str, str], list[str]] = {}
     for job in one.jobs:
         kinds.setdefault((job["state"], job["reason"], job["model"]), []).append(job["slurm_job"])
-    return [
-        f"{len(names):,} {'job' if len(names) == 1 else 'jobs'} {state.lower()}{f' ({reason})' if reason else ''}, {model}: {_some(names)}"
-        for (state, reason, model), names in kinds.items()
-    ]
+    lines = []
+    for (state, reason, model), names in kinds.items():
+        why = f" ({reason})" if reason else ""
+        lines.append(
+            f"{len(names):,} {'job' if len(names) == 1 else 'jobs'} {state.lower()}{why}, {model}: {_some(names)}"
+        )
+    return lines
 
 
 def _some(names: list[str]) -> str:

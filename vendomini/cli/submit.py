@@ -104,9 +104,9 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
 def _print_scripts(outcome: Outcome, out: Console) -> None:
     from vendomini.cluster.submit import scripts
 
-    arrays, templates = outcome.submission.manifest.arrays, outcome.submission.templates
-    for gpus, template in templates.items():
-        out.print(f"template for {gpus} GPUs: {template.path}", markup=False)
+    arrays = outcome.submission.manifest.arrays
+    paths = ", ".join(str(template.path) for template in outcome.submission.templates.values())
+    out.print(f"from {paths}", markup=False)
     for array, script in zip(arrays, scripts(outcome.submission), strict=True):
         out.print(f"\n──── script of {array.job_name} ────\n{script}", markup=False)
     for problem in outcome.problems:

@@ -72,6 +72,7 @@ def share_of_this_job(specs: Sequence[RunSpec], config: Path | str) -> list[RunS
 
 def run_shard(manifest_file: str, array: int, index: int) -> None:
     """What submitit starts in a job: the shard that stands in the manifest under this array task."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would pass it over; nothing is lost yet
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
     from rich.console import Console
 

@@ -14,7 +14,7 @@ from vendomini.errors import ClusterError, CorruptRecordError, ResultsError
 from vendomini.records import Results, RunSummary
 
 FRESH_S = 900.0
-"""A log written to within this time belongs to a run in progress, also where no queue says so."""
+"""A log that no submission knows of and that was written to within this time belongs to a run in progress."""
 
 TAIL = 3
 """Lines of a log that are shown with a failure."""
@@ -104,7 +104,7 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             continue
         unfinished.append(run_id)
         state = _state(results.run(run_id).steps if run_id in begun else None, owner.get(run_id))
-        if summary is not None and state in {"interrupted", "running here"}:
+        if summary is not None and state == "interrupted":
             found.failed[run_id] = summary.reason or "unknown"
         else:
             field_name = state.split()[0]
@@ -125,7 +125,7 @@ def _state(log: Path | None, job: Job | None) -> str:
         return "running" if job.task.state == "RUNNING" and log is not None else "waiting"
     if log is None:
         return "open"
-    return "running here" if _is_fresh(log) else "interrupted"
+    return "running here" if job is None and _is_fresh(log) else "interrupted"
 
 
 def _forecast(found: Status, ended_runs: list[RunSummary]) -> None:
