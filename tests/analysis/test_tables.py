@@ -1,6 +1,8 @@
 """Results folders become tables: once, in bounded memory, whatever state the runs are in."""
 
 import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -175,6 +177,17 @@ def test_workers_make_the_same_tables(folder, tmp_path, monkeypatch):
     assert one.steps().to_table().equals(two.steps().to_table())
     assert (tmp_path / "one" / "runs.csv").read_bytes() == (tmp_path / "two" / "runs.csv").read_bytes()
     assert len(one.parts) == 4
+
+
+def test_a_plain_script_may_ask_for_a_report(folder, tmp_path, monkeypatch):
+    """Workers never run the caller's script again, so it needs no guard."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys\nfrom vendomini.analysis import aggregate, parts\nparts.PART_RUNS = 5\n"
+        "print(aggregate([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), workers=2).read)\n"
+    )
+    done = subprocess.run([sys.executable, script, folder, tmp_path / "out"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("18\n", "")
 
 
 def test_the_steps_as_csv(folder, tmp_path):

@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,8 +158,10 @@ def _mapped(source: Source, work: list[list[str]], workers: int) -> Iterator[lis
     if workers <= 1:
         yield from (read_part(source, batch) for batch in work)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(read_part, [source] * len(work), work)
+    from vendomini.analysis.worker import read_part_apart  # not at module level: the child runs that module
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(partial(read_part_apart, source), work)
 
 
 def _write_runs(out: Path, rows: list[Row]) -> None:

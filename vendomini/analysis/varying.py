@@ -12,7 +12,7 @@ from vendomini.analysis.fit import CannotFit, Estimate
 if TYPE_CHECKING:
     import pandas
 
-ROWS = 20_000
+ROWS = 40_000
 """Intervals that the model is fitted on, about; more steps than that are taken in wider intervals."""
 EVENTS = 10
 
