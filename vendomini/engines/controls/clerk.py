@@ -29,6 +29,7 @@ from vendomini.engines.controls.view import View
 _SHARE = 0.9
 """Of the storage that is planned for; the rest is for customers who want more than their SKU's share."""
 _MOST_PER_SKU = 30
+"""Units that a SKU is filled up to where its share is larger."""
 _REORDER_AT = 0.6
 """A SKU is bought again when stock and what is under way fall below this share of its target."""
 _RESERVE = 60.0

@@ -90,6 +90,13 @@ class Reply(msgspec.Struct, frozen=True):
     prediction: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+class Said(msgspec.Struct, frozen=True):
+    """What of a reply is read again: the rest costs time."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+
 class Catalogue(NamedTuple):
     """What the system message says: suppliers, SKUs, tools, the fields of a prediction card, and the share of the price
     that a late customer keeps back."""
@@ -101,12 +108,12 @@ class Catalogue(NamedTuple):
     late_penalty: float
 
 
-_REMEMBERED = 16_384
+_REMEMBERED = 8_192
 """Decoded messages that are kept, since old turns are read again whenever older ones have been dropped."""
 
 _observation = msgspec.json.Decoder(Observation).decode
 _result = msgspec.json.Decoder(Result).decode
-_reply = msgspec.json.Decoder(Reply).decode
+_said = msgspec.json.Decoder(Said).decode
 _encode = msgspec.json.Encoder().encode
 
 _LATE_PENALTY = re.compile(r"A late one pays (\d+)% less")
@@ -135,10 +142,10 @@ def read_turn(content: str) -> tuple[Result | None, Observation]:
 def read_call(text: str) -> Call | None:
     """The call in a completion of one's own; None where the text is no such reply."""
     try:
-        reply = _reply(text)
+        said = _said(text)
     except ValueError:
         return None
-    return Call(reply.tool, reply.arguments)
+    return Call(said.tool, said.arguments)
 
 
 def evident_call(result: Result | None) -> Call | None:
