@@ -28,11 +28,13 @@ def cheapest(book: TermsBook) -> Notes:
 
 
 def news(book: TermsBook, noted: Notes) -> int:
-    """For how many SKUs the book knows a cheaper supplier than the notes, or other terms of the same one."""
-    return sum(
-        sku not in noted or noted[sku][0] != supplier or noted[sku][1][:2] != terms[:2]
-        for sku, (supplier, terms) in cheapest(book).items()
-    )
+    """For how many SKUs the best terms in the book are not those in the notes."""
+    count = 0
+    for sku, known in book.items():
+        if known:
+            best = min(known.values())
+            count += sku not in noted or noted[sku][1][:2] != best[:2]
+    return count
 
 
 def to_text(notes: Notes) -> str:
