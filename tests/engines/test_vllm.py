@@ -25,6 +25,7 @@ from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.vllm import VllmEngine
 from vendomini.engines.vllm_process import root_cause
+from vendomini.engines.vllm_settings import Settings
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.probe import Capabilities
 
@@ -294,13 +295,28 @@ def test_two_ranks_run_and_a_parent_killed_outright_takes_them_along(tiny: Path,
 
 def arguments(folder: Path, found: Capabilities, context_length: int = 2048, **engine: Any) -> dict[str, Any]:
     model = Model(name=str(folder), context_length=context_length)
-    return VllmEngine(model, EngineConfig(**engine), found, [].append)._engine_args()
+    return Settings(model, EngineConfig(**engine), found).engine_args()
 
 
 def test_the_context_is_not_longer_than_the_model_was_made_for(tiny: Path) -> None:
     assert arguments(tiny, machine("A100"), context_length=16384)["max_model_len"] == 4096
     assert arguments(tiny, machine("A100"), context_length=1024)["max_model_len"] == 1024
     assert arguments(tiny, machine("A100"), max_model_len=9000)["max_model_len"] == 9000
+
+
+def test_each_job_compiles_in_a_cache_of_its_own(tiny: Path) -> None:
+    settings = Settings(Model(name=str(tiny)), EngineConfig(), machine("A100"))
+    assert "VLLM_CACHE_ROOT" not in settings.environ({})
+    assert settings.environ({"SLURM_JOB_ID": "4711"})["VLLM_CACHE_ROOT"].endswith("-4711")
+    assert settings.environ({"SLURM_JOB_ID": "4711", "VLLM_CACHE_ROOT": "/mine"})["VLLM_CACHE_ROOT"] == "/mine"
+
+
+def test_gpus_that_stay_idle_are_announced(tiny: Path) -> None:
+    def line(*cards: str) -> str | None:
+        return Settings(Model(name=str(tiny)), EngineConfig(), machine(*cards)).reduced_gpus()
+
+    assert line("A100", "A100", "A100") == "[*] 2 attention heads: using 2 of 3 GPUs"
+    assert line("A100", "A100") is None
 
 
 def test_tensor_parallelism_takes_the_gpus_of_the_job_that_the_heads_divide_among(tiny: Path) -> None:

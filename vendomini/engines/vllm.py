@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable
-from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -19,14 +19,12 @@ from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
 from vendomini.engines.vllm_process import HostProcess, root_cause
 from vendomini.engines.vllm_protocol import Abort, Done, Generate, Ready, Refused, pack_ids
+from vendomini.engines.vllm_settings import CPU_SEQS, Settings, job_cache
 from vendomini.errors import EngineError, EngineUnavailable
-from vendomini.model_info import GIB, ModelFacts, model_facts
 from vendomini.probe import Capabilities
 
 RESTARTS = 1
 """An engine that dies is started again so often; then it is given up."""
-
-CPU_SEQS = 16
 
 
 class VllmEngine(Engine):
@@ -40,7 +38,8 @@ class VllmEngine(Engine):
         capabilities: Capabilities,
         say: Callable[[str], None],
     ) -> None:
-        self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
+        self._model, self._engine, self._say = model, engine, say
+        self._settings = Settings(model, engine, capabilities)
         self._host: HostProcess | None = None
         self._listener: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[Done]] = {}
@@ -53,6 +52,8 @@ class VllmEngine(Engine):
 
     async def start(self) -> None:
         began = time.perf_counter()
+        if (reduced := self._settings.reduced_gpus()) is not None:
+            self._say(reduced)
         ready = await self._launch()
         self.tokenizer = await asyncio.to_thread(_load_tokenizer, self._model)
         self.context_length = ready.max_model_len
@@ -69,9 +70,9 @@ class VllmEngine(Engine):
         self.info = dataclasses.replace(self.info, details=details)
 
     async def _launch(self) -> Ready:
-        self._host = await HostProcess.begin(self._environ())
+        self._host = await HostProcess.begin(self._settings.environ(os.environ))
         try:
-            ready = await self._host.load(self._engine_args(), self._engine.startup_timeout)
+            ready = await self._host.load(self._settings.engine_args(), self._engine.startup_timeout)
         except BaseException:
             await self._host.kill()
             raise
@@ -138,8 +139,7 @@ class VllmEngine(Engine):
                     reason = message.error
                     break
                 self._settle(message.id, EngineError(f"vLLM refused the request: {message.error}"))
-        reason = root_cause(reason, host.log)
-        self._dead = reason
+        self._dead = reason = f"{root_cause(reason, host.log)} (log: {host.log})"
         if self._restarts >= RESTARTS:
             self.gone = f"vLLM died again and is given up: {reason}"
         for request in list(self._waiting):
@@ -157,86 +157,16 @@ class VllmEngine(Engine):
     async def close(self) -> None:
         async with self._lock:
             await self._end_host()
+            if (cache := job_cache(os.environ)) is not None:
+                shutil.rmtree(cache, ignore_errors=True)
 
     async def _end_host(self) -> None:
         host, self._host = self._host, None
         if host is not None:
-            await host.end(keep_log=not self.info.details)
+            await host.end(keep_log=self._dead is not None or not self.info.details)
         if self._listener is not None:
             await self._listener
             self._listener = None
-
-    # -------------------------------------------------------------------------------- what vLLM is told
-
-    def _engine_args(self) -> dict[str, Any]:
-        model, engine = self._model, self._engine
-        max_model_len = self._max_model_len()
-        arguments: dict[str, Any] = {
-            "model": model.name,
-            "revision": model.revision,
-            "tokenizer_revision": model.revision,
-            "trust_remote_code": model.trust_remote_code,
-            "dtype": model.dtype,
-            "quantization": model.quantization,
-            "max_model_len": max_model_len,
-            "gpu_memory_utilization": engine.gpu_memory_utilization,
-            "enforce_eager": engine.enforce_eager,
-            "tensor_parallel_size": self._tensor_parallel_size(),
-            "enable_prefix_caching": True,
-            "disable_log_stats": True,
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-        }
-        if engine.max_num_seqs:
-            arguments["max_num_seqs"] = engine.max_num_seqs
-        if self._on_cpu:
-            # On CPUs a seeded request whose prompt is fed in chunks kills the engine.
-            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_model_len, 2048)}
-            arguments.setdefault("max_num_seqs", CPU_SEQS)
-        return arguments | engine.engine_args
-
-    @property
-    def _on_cpu(self) -> bool:
-        return self._capabilities.package("vllm").platform == "cpu"
-
-    @cached_property
-    def _facts(self) -> ModelFacts | None:
-        """Of the model, where its files are here already."""
-        try:
-            return model_facts(self._model.name, self._model.revision, self._capabilities)
-        except EngineUnavailable:
-            return None
-
-    def _max_model_len(self) -> int:
-        """As asked for, else what the agent keeps, but not more than the model was made for: vLLM refuses that."""
-        if self._engine.max_model_len:
-            return self._engine.max_model_len
-        made_for = self._facts and self._facts.context_length
-        return min(self._model.context_length, made_for or self._model.context_length)
-
-    def _tensor_parallel_size(self) -> int:
-        """All GPUs of the job, or as many as the model's attention heads divide among."""
-        gpus = len(self._capabilities.gpus.devices[: self._engine.gpus])
-        if self._on_cpu or gpus <= 1 or self._facts is None:
-            return 1 if self._on_cpu else max(1, gpus)
-        used = self._facts.tensor_parallel_sizes(gpus)[-1]
-        if used < gpus:
-            self._say(f"[*] {self._facts.attention_heads} attention heads: using {used} of {gpus} GPUs")
-        return used
-
-    def _environ(self) -> dict[str, str]:
-        """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values."""
-        environ = {"VLLM_NO_USAGE_STATS": "1", **os.environ}
-        if self._on_cpu:
-            environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._cpu_kv_gib()))
-        return environ
-
-    def _cpu_kv_gib(self) -> int:
-        """What the episodes in flight need at most, within a third of the machine's memory; whole GiB, at least 1."""
-        ceiling = max(1, self._capabilities.memory // 3 // GIB)
-        if self._facts is None:
-            return ceiling
-        needed = (self._engine.max_num_seqs or CPU_SEQS) * self._facts.kv_bytes(self._max_model_len())
-        return min(ceiling, 1 + needed // GIB)
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:

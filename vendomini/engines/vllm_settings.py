@@ -1,0 +1,112 @@
+"""What vLLM is told: its arguments and its environment, from the config, the machine and the model's own files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vendomini.config import schema
+from vendomini.errors import EngineUnavailable
+from vendomini.model_info import GIB, ModelFacts, model_facts
+from vendomini.probe import Capabilities
+
+CPU_SEQS = 16
+"""Episodes in flight on a CPU where the config leaves it open."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    model: schema.Model
+    engine: schema.EngineConfig
+    capabilities: Capabilities
+
+    def engine_args(self) -> dict[str, Any]:
+        """Of ``AsyncEngineArgs``; the config's own ``engine_args`` have the last word."""
+        model, engine = self.model, self.engine
+        max_model_len = self._max_model_len()
+        arguments: dict[str, Any] = {
+            "model": model.name,
+            "revision": model.revision,
+            "tokenizer_revision": model.revision,
+            "trust_remote_code": model.trust_remote_code,
+            "dtype": model.dtype,
+            "quantization": model.quantization,
+            "max_model_len": max_model_len,
+            "gpu_memory_utilization": engine.gpu_memory_utilization,
+            "enforce_eager": engine.enforce_eager,
+            "tensor_parallel_size": self._tensor_parallel_size(),
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        }
+        if engine.max_num_seqs:
+            arguments["max_num_seqs"] = engine.max_num_seqs
+        if self._on_cpu:
+            # On CPUs a seeded request whose prompt is fed in chunks kills the engine.
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_model_len, 2048)}
+            arguments.setdefault("max_num_seqs", CPU_SEQS)
+        return arguments | engine.engine_args
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.capabilities.package("vllm").platform == "cpu"
+
+    @cached_property
+    def _facts(self) -> ModelFacts | None:
+        """Of the model, where its files are here already."""
+        try:
+            return model_facts(self.model.name, self.model.revision, self.capabilities)
+        except EngineUnavailable:
+            return None
+
+    def _max_model_len(self) -> int:
+        """As asked for, else what the agent keeps, but not more than the model was made for: vLLM refuses that."""
+        if self.engine.max_model_len:
+            return self.engine.max_model_len
+        made_for = self._facts and self._facts.context_length
+        return min(self.model.context_length, made_for or self.model.context_length)
+
+    def _tensor_parallel_size(self) -> int:
+        """All GPUs of the job, or as many as the model's attention heads divide among."""
+        gpus = len(self.capabilities.gpus.devices[: self.engine.gpus])
+        if self._on_cpu or gpus <= 1 or self._facts is None:
+            return 1 if self._on_cpu else max(1, gpus)
+        return self._facts.tensor_parallel_sizes(gpus)[-1]
+
+    def reduced_gpus(self) -> str | None:
+        """A line for the log where some of the GPUs stay idle."""
+        gpus, used = len(self.capabilities.gpus.devices[: self.engine.gpus]), self._tensor_parallel_size()
+        if self._on_cpu or used >= gpus or self._facts is None:
+            return None
+        return f"[*] {self._facts.attention_heads} attention heads: using {used} of {gpus} GPUs"
+
+    def environ(self, ours: Mapping[str, str]) -> dict[str, str]:
+        """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values."""
+        environ = {"VLLM_NO_USAGE_STATS": "1", **ours}
+        if (cache := job_cache(ours)) is not None:
+            environ["VLLM_CACHE_ROOT"] = str(cache)
+        if self._on_cpu:
+            environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._cpu_kv_gib()))
+        return environ
+
+    def _cpu_kv_gib(self) -> int:
+        """What the episodes in flight need at most, within a third of the machine's memory; whole GiB, at least 1."""
+        ceiling = max(1, self.capabilities.memory // 3 // GIB)
+        if self._facts is None:
+            return ceiling
+        needed = (self.engine.max_num_seqs or CPU_SEQS) * self._facts.kv_bytes(self._max_model_len())
+        return min(ceiling, 1 + needed // GIB)
+
+
+def job_cache(environ: Mapping[str, str]) -> Path | None:
+    """Where this job compiles. Jobs that start together in one cache spoil it for each other: inside SLURM each gets
+    its own, on the node's disk, for as long as it runs. A ``VLLM_CACHE_ROOT`` of the user's stays."""
+    job = environ.get("SLURM_JOB_ID")
+    if job is None or "VLLM_CACHE_ROOT" in environ:
+        return None
+    return Path(tempfile.gettempdir()) / f"vendomini-vllm-cache-{os.getuid()}-{job}"
