@@ -62,11 +62,11 @@ def run(job: Job, digest: Digest[Result]) -> Result:
 
 def run_many(jobs: Iterable[Job], digest: Digest[Result]) -> Iterator[Result]:
     """The digests of many episodes, in the order of the jobs."""
-    yield from _pool().map(partial(run, digest=digest), jobs, chunksize=4)
+    yield from pool().map(partial(run, digest=digest), jobs, chunksize=4)
 
 
 @cache
-def _pool() -> ProcessPoolExecutor:
+def pool() -> ProcessPoolExecutor:
     """One for all claims: to start processes costs more than a short claim."""
     return ProcessPoolExecutor(PROCESSES)
 

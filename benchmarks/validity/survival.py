@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy
 
 from benchmarks.validity.claim import Claim
-from benchmarks.validity.drive import PROCESSES
+from benchmarks.validity.drive import pool
 
 RATIO = 1.8
 """Hazard ratio between the two arms."""
@@ -22,8 +21,7 @@ def coverage(draws: int) -> Claim:
 
     Two arms share seeds, as runs do: times are exponential, in whole steps, and censored at the horizon.
     """
-    with ProcessPoolExecutor(PROCESSES) as pool:
-        fits = list(pool.map(_interval, range(draws), chunksize=20))
+    fits = list(pool().map(_interval, range(draws), chunksize=20))
     covered = sum(low <= RATIO <= high for low, _, high in fits) / draws
     bias = math.fsum(math.log(value / RATIO) for _, value, _ in fits) / draws
     low, high = _allowed(draws)
