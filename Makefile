@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
 SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium chromium-driver tmux
 
-.PHONY: demo test check bench system clean
+.PHONY: demo test check bench validity system clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
@@ -23,9 +23,15 @@ check: $(VENV)/.test  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/.test  ## speed of the loop and of the start
+bench: $(VENV)/.test  ## every speed that docs/performance.md states, but for GPUs
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python benchmarks/aggregate.py
+	$(BIN)/python benchmarks/engines.py
+
+validity: $(VENV)/.test  ## all the evidence of docs/validity.md, on all seeds
+	$(BIN)/python -m benchmarks.validity
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
