@@ -16,7 +16,7 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,22 +51,16 @@ def model_of_87m(folder: Path) -> Path:
 # ------------------------------------------------------------------------------------- bare workload
 
 
-async def converse(engine: Engine, number: int) -> Completion:
-    """One conversation; returns the sum of its completions."""
+async def converse(engine: Engine, number: int) -> tuple[int, int, int]:
+    """One conversation; returns its tokens in all: completed, in prompts, of these cached."""
     generator = random.Random(number)
-    added = [[generator.randrange(5, 1000) for _ in range(ADDED)] for _ in range(TURNS)]
-    prompt, total = Conversation([]), Completion("", "", 0, 0, 0)
+    added = [[generator.randrange(5, 400) for _ in range(ADDED)] for _ in range(TURNS)]
+    prompt, answers = Conversation([]), []
     for turn, ids in enumerate(added):
         prompt.token_ids = prompt.token_ids + ids
-        answer = await engine.generate(prompt, SamplingParams(NEW, 0.7, seed=number * 100 + turn))
-        prompt.token_ids = prompt.token_ids + engine.tokenizer.encode(answer.text, add_special_tokens=False)
-        total = replace(
-            total,
-            prompt_tokens=total.prompt_tokens + answer.prompt_tokens,
-            completion_tokens=total.completion_tokens + answer.completion_tokens,
-            cached_tokens=total.cached_tokens + (answer.cached_tokens or 0),
-        )
-    return total
+        answers.append(await engine.generate(prompt, SamplingParams(NEW, 0.7, seed=number * 100 + turn)))
+        prompt.token_ids = prompt.token_ids + engine.tokenizer.encode(answers[-1].text, add_special_tokens=False)
+    return tuple(sum(getattr(a, f"{kind}_tokens") for a in answers) for kind in ("completion", "prompt", "cached"))
 
 
 async def bare(engine: Engine) -> tuple[float, float]:
@@ -74,8 +68,8 @@ async def bare(engine: Engine) -> tuple[float, float]:
     began = time.perf_counter()
     totals = await asyncio.gather(*(converse(engine, number) for number in range(CONVERSATIONS)))
     seconds = time.perf_counter() - began
-    cached, prompts = sum(t.cached_tokens for t in totals), sum(t.prompt_tokens for t in totals)
-    return sum(t.completion_tokens for t in totals) / seconds, cached / prompts
+    completed, prompts, cached = map(sum, zip(*totals, strict=True))
+    return completed / seconds, cached / prompts
 
 
 def original_way(folder: Path, conversations: int = 2) -> float:
@@ -88,7 +82,7 @@ def original_way(folder: Path, conversations: int = 2) -> float:
     for number in range(conversations):
         generator, ids = random.Random(number), []
         for _ in range(TURNS):
-            prompt = torch.tensor([ids + [generator.randrange(5, 1000) for _ in range(ADDED)]])
+            prompt = torch.tensor([ids + [generator.randrange(5, 400) for _ in range(ADDED)]])
             mask = torch.ones_like(prompt)
             with torch.inference_mode():
                 output = model.generate(
@@ -167,7 +161,7 @@ async def replay(engine: Engine, asked: dict[int, list[tuple[list[int], Sampling
 async def throughput(backend: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = model_of_87m(Path(name))
-        specs = specs_of(folder, CONVERSATIONS, 12, agent__model__max_tokens=NEW, agent__model__context_length=16384)
+        specs = specs_of(folder, CONVERSATIONS, 6, agent__model__max_tokens=NEW, agent__model__context_length=16384)
         model = specs[0].config().agent.model
         config = EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS)
         async with await start_engine(model, config) as engine:

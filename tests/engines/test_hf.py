@@ -340,6 +340,17 @@ def test_a_model_that_fails_fails_everybody_with_the_reason(tiny: Path, hugging_
     assert gone == str(first)
 
 
+def test_a_started_engine_is_entered_without_a_second_start(tiny: Path, hugging_face: MakeEngine) -> None:
+    async def run() -> bool:
+        engine = hugging_face(tiny)
+        await engine.start()
+        batcher = engine._batcher
+        async with engine:
+            return engine._batcher is batcher
+
+    assert wait(run())
+
+
 def test_info_says_what_is_loaded(tiny: Path, hugging_face: MakeEngine) -> None:
     engine = hugging_face(tiny)
     completions(engine, [ids(5)], GREEDY)

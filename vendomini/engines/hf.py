@@ -42,6 +42,9 @@ class HuggingFaceEngine(Engine):
         self.max_num_seqs = engine.max_num_seqs or SLOTS["cpu"]
 
     async def start(self) -> None:
+        """Starting twice is fine: a started engine may be entered as a context manager."""
+        if self._batcher is not None:
+            return
         began = time.perf_counter()
         loaded = await asyncio.to_thread(load, self._model, self._engine, self._capabilities)
         try:

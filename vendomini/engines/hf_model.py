@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +80,13 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
     """
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils import logging as transformers_logging
     except ImportError as exc:
         raise MissingExtraError("the Hugging Face engine", exc.name or "transformers", "hf") from exc
     transformers_logging.disable_progress_bar()
     options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    tokenizer = _try(lambda: AutoTokenizer.from_pretrained(model.name, **options), model)
+    tokenizer = load_tokenizer(model)
     failures = []
     for attention in attention_choices(capabilities, engine.attn_implementation):
         try:
@@ -110,9 +109,18 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
     raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {'; '.join(failures)}")
 
 
-def _try(load_one: Callable[[], Any], model: schema.Model) -> Any:
+def load_tokenizer(model: schema.Model) -> Any:
+    """Raises:
+    EngineUnavailable: it can't be loaded, with the reason.
+    MissingExtraError: transformers is not installed.
+    """
     try:
-        return load_one()
+        from transformers import AutoTokenizer
+    except ImportError as exc:
+        raise MissingExtraError("the tokenizer of a model", exc.name or "transformers", "hf") from exc
+    options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    try:
+        return AutoTokenizer.from_pretrained(model.name, **options)
     except (OSError, ValueError, ImportError) as exc:
         raise EngineUnavailable(f"the tokenizer of {model.name} can't be loaded: {first_line(exc)}") from exc
 

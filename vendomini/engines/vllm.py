@@ -17,6 +17,7 @@ from typing import Any
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
+from vendomini.engines.hf_model import load_tokenizer
 from vendomini.engines.vllm_process import HostProcess, root_cause
 from vendomini.engines.vllm_protocol import Abort, Done, Generate, Ready, Refused, pack_ids
 from vendomini.engines.vllm_settings import CPU_SEQS, Settings, job_cache
@@ -51,11 +52,14 @@ class VllmEngine(Engine):
         self.max_num_seqs = engine.max_num_seqs or CPU_SEQS
 
     async def start(self) -> None:
+        """Starting twice is fine: a started engine may be entered as a context manager."""
+        if self._host is not None:
+            return
         began = time.perf_counter()
         if (reduced := self._settings.reduced_gpus()) is not None:
             self._say(reduced)
         ready = await self._launch()
-        self.tokenizer = await asyncio.to_thread(_load_tokenizer, self._model)
+        self.tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
         self.context_length = ready.max_model_len
         # More conversations than the cache holds would evict each other's prefixes at every step.
         fitting = max(1, ready.kv_tokens // ready.max_model_len)
@@ -177,9 +181,3 @@ def _sampling(params: SamplingParams) -> dict[str, Any]:
         "seed": params.seed,
         "stop": list(params.stop),
     }
-
-
-def _load_tokenizer(model: schema.Model) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
