@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_steps
-from vendomini.analysis.content import Figure, Heatmap, Note, Series, Table, figures_of, interval, number
+from vendomini.analysis.content import Figure, Heatmap, Note, Series, Table, figures_of, interval, log_ticks, number
 from vendomini.analysis.fit import Estimate
 from vendomini.analysis.interactive import plotly_figure
 from vendomini.analysis.palette import CATEGORICAL, colours
@@ -287,6 +287,11 @@ def test_plotly_accepts_every_figure(figure):
     go.Figure(data=made["data"], layout=made["layout"]).to_json()
 
 
+def test_labels_from_data_are_no_markup_for_plotly():
+    made = plotly_figure(Figure("k", "T", "x", "y", [Series("<a href='x'>b</a> & c", [0], [1])], "d"))
+    assert made["data"][0]["name"] == "&lt;a href='x'&gt;b&lt;/a&gt; &amp; c"
+
+
 @pytest.mark.parametrize("figure", [LINES, FOREST, STACK, HEAT], ids=lambda figure: figure.key)
 def test_figures_for_papers(figure, tmp_path):
     png, svg, pdf = draw(figure, tmp_path)
@@ -346,6 +351,17 @@ def test_ordered_colours_differ_in_lightness_alone():
 )
 def test_numbers_as_shown(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    "values", [[0.85, 1.3], [0.4, 1.0, 2.2], [0.01, 90.0], [8e9, 70e9], [1.0], [2.0, float("inf"), 3.0]]
+)
+def test_logarithmic_axes_have_enough_ticks_and_not_too_many(values):
+    ticks = log_ticks(values)
+    assert 1 <= len(ticks) <= 16
+    if len(values) > 1:
+        assert len(ticks) >= 3
+    assert ticks == sorted(set(ticks))
 
 
 def test_intervals_as_shown():

@@ -137,6 +137,19 @@ def figures_of(sections: Sequence[Section]) -> list[Figure | Heatmap]:
     return found
 
 
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Ticks of a logarithmic axis over some values: 1, 2, 5 times powers of ten, finer where these are too few."""
+    finite = [value for value in values if math.isfinite(value) and value > 0]
+    low, high = min(finite, default=1.0), max(finite, default=1.0)
+    steps = (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 7) if high / low > 2.5 else (1, *_FINE)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{step * 10**power:.3g}") for power in powers for step in steps]
+    return [tick for tick in ticks if low / 1.2 <= tick <= high * 1.2]
+
+
+_FINE = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
+
+
 def number(value: float, digits: int = 3) -> str:
     """To so many significant digits, whole numbers whole."""
     if math.isnan(value):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
-from vendomini.analysis.content import Figure, Heatmap, Series
+from vendomini.analysis.content import Figure, Heatmap, Series, log_ticks
 from vendomini.analysis.palette import colours, dash
 
 Json = dict[str, Any]
@@ -35,7 +36,7 @@ def _trace(series: Series, meta: Json, index: int, figure: Figure) -> Json:
     trace: Json = {
         "type": "scatter",
         "mode": {"points": "markers", "points+line": "lines+markers"}.get(series.shape, "lines"),
-        "name": series.label,
+        "name": _text(series.label),
         "legendgroup": str(index),
         "x": _rounded(series.x),
         "y": _rounded(series.y),
@@ -97,9 +98,10 @@ def _marks(series: Series, meta: Json, index: int) -> list[Json]:
         return []
     times = sorted(set(series.marks))
     heights = [height_at(series, time) for time in times]
+    name = f"{_text(series.label)}, censored"
     return [{
         "type": "scatter", "mode": "markers", "x": _rounded(times), "y": _rounded(heights),
-        "marker": {"symbol": "line-ns-open", "size": 9}, "name": f"{series.label}, censored", "showlegend": False,
+        "marker": {"symbol": "line-ns-open", "size": 9}, "name": name, "showlegend": False,
         "legendgroup": str(index), "meta": {**meta, "role": "marks"},
     }]  # fmt: skip
 
@@ -115,15 +117,22 @@ def legend_needed(figure: Figure) -> bool:
     return len(figure.series) > 1 or any(series.shape == "stack" for series in figure.series)
 
 
+def extent(figure: Figure, axis: str) -> list[float]:
+    """Every number that an axis has to show, bounds of intervals included."""
+    bounded = "x" if figure.forest else "y"
+    names = [axis, "lower", "upper"] if axis == bounded else [axis]
+    return [float(value) for series in figure.series for name in names for value in getattr(series, name)]
+
+
 def _stepped(series: Series) -> bool:
     return series.shape in {"step", "stack"}
 
 
 def _layout(figure: Figure) -> Json:
-    x: Json = {"title": {"text": figure.x_label}, "type": "-"}
-    x |= _LOGARITHMIC if figure.x_log or figure.forest else {}
-    y: Json = {"title": {"text": figure.y_label}, "type": "-", "automargin": True}
-    y |= _LOGARITHMIC if figure.y_log else {}
+    x: Json = {"title": {"text": _text(figure.x_label)}, "type": "-"}
+    x |= _logarithmic(extent(figure, "x")) if figure.x_log or figure.forest else {}
+    y: Json = {"title": {"text": _text(figure.y_label)}, "type": "-", "automargin": True}
+    y |= _logarithmic(extent(figure, "y")) if figure.y_log else {}
     if figure.y_range:
         y["range"] = list(figure.y_range)
     layout: Json = {"xaxis": x, "yaxis": y, "height": 420, "showlegend": legend_needed(figure)}
@@ -135,14 +144,16 @@ def _layout(figure: Figure) -> Json:
     return layout
 
 
-_LOGARITHMIC: Json = {"type": "log", "dtick": "D2"}
-"""With ticks at 1, 2 and 5."""
+def _logarithmic(values: Sequence[Any]) -> Json:
+    ticks = log_ticks([float(value) for value in values])
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _heatmap(figure: Heatmap) -> Json:
     reach = max((abs(value) for row in figure.values for value in row), default=1.0) or 1.0
+    columns, rows = ([_text(name) for name in names] for names in (figure.columns, figure.rows))
     trace = {
-        "type": "heatmap", "x": list(figure.columns), "y": list(figure.rows), "z": [list(row) for row in figure.values],
+        "type": "heatmap", "x": columns, "y": rows, "z": [list(row) for row in figure.values],
         "text": [list(row) for row in figure.texts], "texttemplate": "%{text}", "zmin": -reach, "zmax": reach,
         "colorbar": {"title": {"text": "residual"}}, "meta": {"role": "heat"},
     }  # fmt: skip
@@ -153,6 +164,15 @@ def _heatmap(figure: Heatmap) -> Json:
     return {"data": [trace], "layout": layout}
 
 
+def _text(value: Any) -> str:
+    """Plotly reads some tags in its labels; what comes from data is text. A comparison takes two lines."""
+    return escape(str(value), quote=False).replace(" vs ", "<br>vs ")
+
+
 def _rounded(values: Sequence[Any]) -> list[Any]:
     """Five digits are more than a screen shows; what is not finite is a gap."""
-    return [(float(f"{v:.5g}") if math.isfinite(v) else None) if isinstance(v, int | float) else str(v) for v in values]
+    return [_rounded_number(value) if isinstance(value, int | float) else _text(value) for value in values]
+
+
+def _rounded_number(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None

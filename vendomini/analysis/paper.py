@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vendomini.analysis.content import Figure, Heatmap, Series
-from vendomini.analysis.interactive import BANDS_SHOWN, height_at, legend_needed
+from vendomini.analysis.content import Figure, Heatmap, Series, log_ticks
+from vendomini.analysis.interactive import BANDS_SHOWN, extent, height_at, legend_needed
 from vendomini.analysis.palette import colours
 
 FORMATS = ("png", "svg", "pdf")
@@ -24,7 +24,7 @@ def draw(figure: Figure | Heatmap, folder: Path) -> list[Path]:
 
     rows = len(figure.rows) if isinstance(figure, Heatmap) else _rows(figure)
     with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": figure.key}):
-        canvas = Canvas(figsize=(6.4, rows or 4.0), layout="constrained")
+        canvas = Canvas(figsize=(7.2, rows or 4.5), layout="constrained")
         FigureCanvasAgg(canvas)
         axes: Any = canvas.add_subplot()
         _heatmap(axes, figure) if isinstance(figure, Heatmap) else _lines(axes, figure)
@@ -57,9 +57,9 @@ def _lines(axes: Any, figure: Figure) -> None:
     if figure.forest:
         axes.axvline(1, color="0.6", linestyle=":", zorder=0)
     if figure.x_log or figure.forest:
-        _logarithmic(axes.set_xscale, axes.xaxis)
+        _logarithmic(axes.set_xscale, axes.xaxis, extent(figure, "x"))
     if figure.y_log:
-        _logarithmic(axes.set_yscale, axes.yaxis)
+        _logarithmic(axes.set_yscale, axes.yaxis, extent(figure, "y"))
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
     if legend_needed(figure):
@@ -67,14 +67,14 @@ def _lines(axes: Any, figure: Figure) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _logarithmic(set_scale: Callable[[str], None], axis: Any) -> None:
-    """With ticks at 1, 2 and 5 in plain numbers."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+def _logarithmic(set_scale: Callable[[str], None], axis: Any, values: Sequence[float]) -> None:
+    """With ticks in plain numbers."""
+    from matplotlib.ticker import NullLocator
 
+    ticks = log_ticks(values)
     set_scale("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
 def _one(axes: Any, series: Series, figure: Figure, shade: str, style: Any, marker: str) -> None:
@@ -82,9 +82,8 @@ def _one(axes: Any, series: Series, figure: Figure, shade: str, style: Any, mark
         bars = _bars(series, series.x if figure.forest else series.y)
         line = style if series.shape == "points+line" else "none"
         errors = {"xerr" if figure.forest else "yerr": bars} if bars else {}
-        axes.errorbar(
-            series.x, series.y, fmt=marker, linestyle=line, color=shade, capsize=3, label=series.label, **errors
-        )
+        rows = [str(label).replace(" vs ", "\nvs ") for label in series.y] if figure.forest else series.y
+        axes.errorbar(series.x, rows, fmt=marker, linestyle=line, color=shade, capsize=3, label=series.label, **errors)
         return
     where = "steps-post" if series.shape == "step" else "default"
     axes.plot(series.x, series.y, color=shade, linestyle=style, drawstyle=where, label=series.label)

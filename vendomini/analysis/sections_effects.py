@@ -76,10 +76,11 @@ def finding(model: CoxModel) -> Note:
 
 def _forest(model: CoxModel) -> Figure:
     hazards = list(reversed(model.hazards))
+    told = "; ".join(f"{hazard.name}: {interval(hazard.ratio)}" for hazard in model.hazards)
     return Figure(
         key="hazard-ratios",
         title="Hazard ratios (Cox)",
-        x_label="hazard ratio, with 95 % interval; right of 1: earlier events",
+        x_label="hazard ratio (95 % CI)",
         y_label="",
         series=[
             Series(
@@ -91,7 +92,7 @@ def _forest(model: CoxModel) -> Figure:
                 shape="points",
             )
         ],
-        description="; ".join(f"{hazard.name}: {interval(hazard.ratio)}" for hazard in model.hazards) + ".",
+        description=f"Right of 1, events come earlier. {told}.",
         forest=True,
     )
 
