@@ -37,30 +37,33 @@ def copies(source: Path, target: Path, runs: int) -> int:
     return size
 
 
-def measure(results: Path, out: Path, workers: int) -> tuple[float, float, int]:
-    """(seconds, MiB of the largest process, steps) of one aggregation in a process of its own."""
+def measure(results: Path, out: Path, workers: int) -> tuple[float, float, float, int]:
+    """(seconds, CPU seconds, MiB of the largest process, steps) of one aggregation in a process of its own."""
     command = [sys.executable, __file__, "--child", str(results), str(out), str(workers)]
-    seconds, mebibytes, steps = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return float(seconds), float(mebibytes), int(steps)
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    seconds, cpu, mebibytes, steps = printed
+    return float(seconds), float(cpu), float(mebibytes), int(steps)
 
 
 def child(results: str, out: str, workers: str) -> None:
     begun = time.perf_counter()
     tables = aggregate([Path(results)], Path(out), workers=int(workers))
     seconds = time.perf_counter() - begun
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(seconds, peak / 1024, int(tables.runs()["steps"].sum()))
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    peak = max(usage.ru_maxrss for usage in usages)
+    print(seconds, cpu, peak / 1024, int(tables.runs()["steps"].sum()))
 
 
 def floor(results: Path) -> float:
-    """Seconds to only read and decode every log on one core: what no aggregation can go below."""
+    """CPU seconds to only read and decode every log: what no aggregation can go below."""
     from vendomini.records import read_steps
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     for run_id in Results(results).run_ids():
         for _ in read_steps(Results(results).run(run_id).steps):
             pass
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def main() -> None:
@@ -73,13 +76,13 @@ def main() -> None:
         size = copies(options.source, results, options.runs)
         print(f"{options.runs} runs, {size / 2**20:.0f} MiB of step logs")
         least = floor(results)
-        print(f"reading and decoding alone, one core: {least:.1f} s")
+        print(f"reading and decoding alone: {least:.1f} CPU s")
         for workers in (1, 2):
-            seconds, peak, steps = measure(results, out / str(workers), workers)
-            print(f"{workers} workers: {seconds:.1f} s ({seconds / least:.2f} × reading alone), {steps / seconds:,.0f} "
-                  f"steps/s, {peak:.0f} MiB in the largest process")  # fmt: skip
-        seconds, peak, _ = measure(results, out / "2", 2)
-        print(f"again, nothing new: {seconds:.2f} s, {peak:.0f} MiB")
+            seconds, cpu, peak, steps = measure(results, out / str(workers), workers)
+            print(f"{workers} workers: {seconds:.1f} s, {steps / seconds:,.0f} steps/s; {cpu:.1f} CPU s "
+                  f"({cpu / least:.2f} × reading alone); {peak:.0f} MiB in the largest process")  # fmt: skip
+        seconds, cpu, peak, _ = measure(results, out / "2", 2)
+        print(f"again, nothing new: {cpu:.1f} CPU s, {peak:.0f} MiB")
         tables = sum(path.stat().st_size for path in (out / "2").rglob("*") if path.is_file())
         print(f"tables: {tables / 2**20:.0f} MiB")
 
