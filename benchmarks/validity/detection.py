@@ -76,13 +76,16 @@ def detection(seeds: Sequence[int], calibration: Sequence[int], levels: Sequence
                 own,
                 " / ".join(f"{limits[level]:g}" for level in LEVELS),
                 _worst(own, [run.worst[own] for runs in healthy for run in runs]),
-                " / ".join(_share(_caught(tuned[level], own), calibration) for level in LEVELS),
+                " / ".join(str(_caught(tuned[level], own)) for level in LEVELS),
                 _share(caught, seeds),
             ]
         )
     header = [
         *("control", "its detector", "thresholds (strict / moderate / lenient)"),
-        *("worst healthy value (calibration)", "caught first by its own (calibration, at each threshold)"),
+        *(
+            "worst healthy value (calibration)",
+            f"caught first by its own, of {len(calibration)} (calibration, at each threshold)",
+        ),
         "caught first by its own (test, moderate)",
     ]
     criterion = (
