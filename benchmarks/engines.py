@@ -161,7 +161,7 @@ async def replay(engine: Engine, asked: dict[int, list[tuple[list[int], Sampling
 async def throughput(backend: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = model_of_87m(Path(name))
-        specs = specs_of(folder, CONVERSATIONS, 6, agent__model__max_tokens=NEW, agent__model__context_length=16384)
+        specs = specs_of(folder, CONVERSATIONS, 4, agent__model__max_tokens=NEW, agent__model__context_length=16384)
         model = specs[0].config().agent.model
         config = EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS)
         async with await start_engine(model, config) as engine:
@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"], help="for cache")
     parser.add_argument("--rounds", type=int, default=1, help="of the comparison with the bare engine")
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
     if arguments.what == "tokenise":
         tokenise()

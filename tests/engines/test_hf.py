@@ -197,6 +197,13 @@ def test_a_shared_system_prompt_is_computed_once(tiny: Path, hugging_face: MakeE
     assert second.text == reference(tiny, ids(120) + ids(30, 2), 24)
 
 
+def test_of_episodes_that_begin_together_one_computes_the_system_prompt(tiny: Path, hugging_face: MakeEngine) -> None:
+    prompts = [ids(600) + [5 + n] * (20 + n) for n in range(6)]
+    answers = completions(hugging_face(tiny), prompts, GREEDY)
+    assert sorted(answer.cached_tokens for answer in answers) == [0, *[600] * 5]
+    assert [answer.text for answer in answers] == [reference(tiny, prompt, 24) for prompt in prompts]
+
+
 def test_more_conversations_than_slots_take_turns(tiny: Path, hugging_face: MakeEngine) -> None:
     prompts = [ids(30 + n, n) for n in range(9)]
     engine = hugging_face(tiny, max_num_seqs=2)

@@ -14,10 +14,11 @@ from typing import Any
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.engines.hf_batch import Batcher, Request
+from vendomini.engines.hf_batch import Batcher
 from vendomini.engines.hf_cache import SlotCache
 from vendomini.engines.hf_forward import Forward, affordable_slots, check
 from vendomini.engines.hf_model import LoadedModel, attention_line, load
+from vendomini.engines.hf_request import Request
 from vendomini.engines.hf_sampling import Grammars
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.probe import Capabilities

@@ -7,16 +7,14 @@ conversation in flight; a conversation's keys and values stay in its slot for it
 from __future__ import annotations
 
 import queue
-import random
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from vendomini.engines.base import SamplingParams
 from vendomini.engines.hf_cache import Slot, SlotCache, common_prefix
+from vendomini.engines.hf_request import Request
 from vendomini.engines.hf_sampling import Grammars, sample
 from vendomini.errors import EngineError
 
@@ -24,44 +22,6 @@ Tensor = Any
 Forward = Callable[[list[tuple[int, list[int], int]]], Tensor]
 PREFILL_TOKENS = 2048
 """New tokens that one forward pass takes at most, padding included: bounds what attention needs at once."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One completion on its way.
-
-    Attributes:
-        conversation: the object whose slot this request uses.
-        tokens: the prompt, then what was sampled.
-        computed: how many of these have their keys and values in the slot.
-        done: called once, from the batching thread, with the request or what went wrong.
-    """
-
-    conversation: Any
-    prompt: list[int]
-    params: SamplingParams
-    done: Callable[[Request | BaseException], None]
-    tokens: list[int] = field(init=False)
-    computed: int = 0
-    cached: int = 0
-    slot: Slot | None = None
-    random: random.Random = field(init=False)
-    matcher: Any = None
-    text: str | None = None
-    finish_reason: str | None = None
-    cancelled: bool = False
-
-    def __post_init__(self) -> None:
-        self.tokens = list(self.prompt)
-        self.random = random.Random(self.params.seed)
-
-    @property
-    def new_tokens(self) -> list[int]:
-        return self.tokens[len(self.prompt) :]
-
-    @property
-    def missing(self) -> int:
-        return len(self.tokens) - self.computed
 
 
 class Batcher:
@@ -144,13 +104,20 @@ class Batcher:
             self._sample(logits[ready], [batch[row][0] for row in ready])
 
     def _prefills(self) -> list[tuple[Request, int]]:
-        """Prompts to feed together: as many as fit without much padding, in order of arrival."""
+        """Prompts to feed together: as many as fit without much padding, in order of arrival.
+
+        One that begins as another of this pass does waits for it and then copies: of many episodes that begin at the
+        same time, one computes the system prompt.
+        """
         chosen: list[tuple[Request, int]] = []
         width = 0
         for request in self._active:
+            if request.missing <= 1 or any(request.waits_for(other) for other, _ in chosen):
+                continue
+            self._copy_prefix(request)
             n = min(request.missing, PREFILL_TOKENS)
             widest = max(width, n)
-            if n <= 1 or (chosen and (widest * (len(chosen) + 1) > PREFILL_TOKENS or n * 2 < width or n > width * 2)):
+            if chosen and (widest * (len(chosen) + 1) > PREFILL_TOKENS or n * 2 < width or n > width * 2):
                 continue
             chosen.append((request, n))
             width = widest
@@ -226,14 +193,13 @@ class Batcher:
                 self._active.append(request)
 
     def _seat(self, request: Request) -> None:
-        """Its own slot if it still has one, else the one that was idle longest, begun with the best shared prefix."""
+        """Its own slot if it still has one, else the one that was idle longest."""
         busy = {active.slot for active in self._active}
         slot = self._owned.get(request.conversation)
         if slot is None or slot in busy:
             slot = min((slot for slot in self._slots if slot not in busy), key=lambda slot: slot.used)
             for owner in [owner for owner, owned in self._owned.items() if owned is slot]:
                 del self._owned[owner]
-            self._share_prefix(request, slot)
             self._owned[request.conversation] = slot
         # The last token of the prompt is always computed: its logits are what we want.
         request.cached = min(common_prefix(slot.tokens, request.prompt), len(request.prompt) - 1)
@@ -241,12 +207,16 @@ class Batcher:
         slot.used = next(self._clock)
         request.slot, request.computed = slot, request.cached
 
-    def _share_prefix(self, request: Request, slot: Slot) -> None:
-        best = max(self._slots, key=lambda other: common_prefix(other.tokens, request.prompt))
-        length = common_prefix(best.tokens, request.prompt)
-        if best is slot or length == 0:
+    def _copy_prefix(self, request: Request) -> None:
+        """Takes over what another conversation has computed of the same beginning, before anything else is done."""
+        assert request.slot is not None
+        if request.computed > request.cached:
             return
-        self._cache.copy_prefix(best, slot, length)
+        best = max(self._slots, key=lambda other: common_prefix(other.tokens, request.prompt))
+        length = min(common_prefix(best.tokens, request.prompt), len(request.prompt) - 1)
+        if length > request.computed:
+            self._cache.copy_prefix(best, request.slot, length)
+            request.cached = request.computed = length
 
     def _fail_all(self) -> None:
         """Tells everybody who waits, now and until the engine is closed for good."""
