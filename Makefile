@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
-SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium chromium-driver tmux
+SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux
 
 .PHONY: demo test check bench validity system clean
 .DEFAULT_GOAL := test
