@@ -14,6 +14,7 @@ from vendomini.engines.resolve import print_line, start_engine, too_large, vllm_
 from vendomini.errors import ConfigError, EngineUnavailable
 from vendomini.probe import Capabilities, Package
 
+OLD_CUDA = Package("torch", "2.6.0", True, "installed", "cuda 11.7")
 FLASH_3 = Package("flash_attn_3", "3.0.0", True, "imports", "cuda")
 
 
@@ -28,6 +29,7 @@ FLASH_3 = Package("flash_attn_3", "3.0.0", True, "imports", "cuda")
         (machine("H200", packages=(FLASH, FLASH_3)), ["flash_attention_3", "flash_attention_2", "sdpa", "eager"]),
         (machine("A100", "V100", packages=(FLASH,)), ["sdpa", "eager"]),
         (machine(packages=(FLASH,)), ["sdpa", "eager"]),
+        (machine("A100", packages=(FLASH, OLD_CUDA)), ["sdpa", "eager"]),
     ],
 )
 def test_attention_is_the_fastest_that_the_weakest_gpu_can_run(found: Capabilities, choices: list[str]) -> None:
@@ -62,6 +64,11 @@ def test_attention_that_was_asked_for_stands_alone() -> None:
             machine("V100", packages=(FLASH,)),
             "sdpa",
             "[*] Flash Attention needs GPU compute capability >= (8, 0), this is (7, 0), using sdpa attention (slower)",
+        ),
+        (
+            machine("A100", packages=(FLASH, OLD_CUDA)),
+            "sdpa",
+            "[*] Flash Attention needs CUDA 11.8 or newer, torch is built for cuda 11.7, using sdpa attention (slower)",
         ),
         (
             machine("A100", packages=(BROKEN_FLASH,)),

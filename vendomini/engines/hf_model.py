@@ -11,6 +11,10 @@ from vendomini.probe import Capabilities
 
 Tensor = Any
 
+CAPABILITY = (8, 0)
+CUDA = (11, 8)
+"""What Flash Attention 2 needs."""
+
 
 @dataclass(slots=True)
 class LoadedModel:
@@ -40,35 +44,40 @@ class LoadedModel:
 def attention_choices(capabilities: Capabilities, asked: str) -> list[str]:
     """Attention implementations to try, the fastest first; what was asked for stands alone.
 
-    Flash Attention 2 needs compute capability 8.0 and CUDA 11.8, 3 needs Hopper's 9.0.
+    Flash Attention 3 is made for compute capability 9 alone.
     """
     if asked != "auto":
         return [asked]
     capability = capabilities.gpus.capability or (0, 0)
     flash = []
-    if capability >= (9, 0) and capability < (10, 0) and capabilities.package("flash_attn_3").works:
+    if (9, 0) <= capability < (10, 0) and capabilities.package("flash_attn_3").works:
         flash.append("flash_attention_3")
-    if capability >= (8, 0) and capabilities.package("flash_attn").works:
+    if flash_obstacle(capabilities) is None:
         flash.append("flash_attention_2")
     return [*flash, "sdpa", "eager"]
 
 
+def flash_obstacle(capabilities: Capabilities) -> str | None:
+    """Why Flash Attention 2 can't run here; None if nothing speaks against it."""
+    flash, capability = capabilities.package("flash_attn"), capabilities.gpus.capability
+    built_for = capabilities.package("torch").platform
+    if flash.version is None:
+        return flash.reason
+    if capability is None:
+        return "needs a GPU"
+    if capability < CAPABILITY:
+        return f"needs GPU compute capability >= {CAPABILITY}, this is {capability}"
+    if built_for.startswith("cuda ") and tuple(map(int, built_for[5:].split(".")[:2])) < CUDA:
+        return f"needs CUDA 11.8 or newer, torch is built for {built_for}"
+    return None if flash.works else flash.reason
+
+
 def attention_line(attention: str, capabilities: Capabilities) -> str:
     """What the log says of the attention that the loaded model reports."""
-    capability = capabilities.gpus.capability
     if attention.startswith("flash_attention"):
-        return f"[*] Using Flash Attention {attention[-1]} (GPU compute capability: {capability})"
-    flash = capabilities.package("flash_attn")
-    instead = f"using {attention} attention (slower)"
-    if flash.version is None:
-        return f"[*] Flash Attention not installed, {instead}"
-    if capability is None:
-        return f"[*] Flash Attention needs a GPU, {instead}"
-    if capability < (8, 0):
-        return f"[*] Flash Attention needs GPU compute capability >= (8, 0), this is {capability}, {instead}"
-    if not flash.works:
-        return f"[*] Flash Attention {flash.reason}, {instead}"
-    return f"[*] Flash Attention is installed but not used for this model, {instead}"
+        return f"[*] Using Flash Attention {attention[-1]} (GPU compute capability: {capabilities.gpus.capability})"
+    obstacle = flash_obstacle(capabilities) or "is installed but not used for this model"
+    return f"[*] Flash Attention {obstacle}, using {attention} attention (slower)"
 
 
 def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities) -> LoadedModel:

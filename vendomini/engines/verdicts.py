@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.hf_model import attention_choices
+from vendomini.engines.hf_model import CAPABILITY, attention_choices, flash_obstacle
 from vendomini.engines.resolve import USE_VLLM, vllm_refusal
 from vendomini.errors import EngineUnavailable
 from vendomini.model_info import GIB, gib, model_facts, recommend, smallest_fit
@@ -77,18 +77,13 @@ def _package(package: Package, feature: str) -> Verdict:
 
 
 def _flash(found: Capabilities) -> Verdict:
-    best = attention_choices(found, "auto")[0]
-    capability = found.gpus.capability
+    best, capability = attention_choices(found, "auto")[0], found.gpus.capability
     if best.startswith("flash"):
         return Verdict("Flash Attention", "ok", f"{best}, GPU compute capability {capability}")
-    package = found.package("flash_attn")
-    instead = f"; {best} is used instead"
-    if capability is None:
-        return Verdict("Flash Attention", "warn", f"no GPU here (flash-attn {package.reason}){instead}")
-    if capability < (8, 0):
-        return Verdict("Flash Attention", "warn", f"needs compute capability 8.0, this is {capability}{instead}")
-    mend = "pip install flash-attn --no-build-isolation"
-    return Verdict("Flash Attention", "no", f"{package.reason}{instead}", mend)
+    reason = f"{flash_obstacle(found)}; {best} is used instead"
+    if capability is None or capability < CAPABILITY:
+        return Verdict("Flash Attention", "warn", reason)
+    return Verdict("Flash Attention", "no", reason, "pip install flash-attn --no-build-isolation")
 
 
 def _vllm(found: Capabilities, environ: Mapping[str, str]) -> Verdict:
