@@ -20,11 +20,12 @@
 
 export HF_HUB_OFFLINE=1
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+export PYTHONUNBUFFERED=1
 
 # Enable vLLM for faster inference
 export VENDOMINI_USE_VLLM=1
 
 # Run experiment
-exec srun --unbuffered vendomini run \
+exec srun vendomini run \
     --config configs/phases/phase1_large_models.yaml \
     --cluster

@@ -86,8 +86,17 @@ class Bench:
 
     # ----------------------------------------------------------------------------------------------- plugs
 
+    def hold(self) -> None:
+        """Jobs begin, and then wait until something is there to watch them: see :meth:`freeze`."""
+        self.add_to_template("gpu0.sbatch", f"until [ -e {self.folder / 'go'} ]; do sleep 0.1; done")
+
+    def add_to_template(self, name: str, line: str) -> None:
+        template = self.templates / name
+        template.write_text(template.read_text().replace("# ---- the job", f"{line}\n# ---- the job"))
+
     def freeze(self, name: str, size: int = 200_000) -> int:
         """Stops a job's process in the middle of a run, as soon as its log has so many bytes; returns its pid."""
+        (self.folder / "go").touch()
         end = time.monotonic() + 60
         while time.monotonic() < end:
             for log in self.results(name).glob("runs/*/steps.jsonl"):

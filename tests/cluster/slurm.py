@@ -44,6 +44,7 @@ class Slurm:
         self.folder = folder
         self.accounting = accounting
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._held: dict[str, float] = {}
         self.conf = folder / "slurm.conf"
         self.environ = {"SLURM_CONF": str(self.conf)}
 
@@ -101,7 +102,7 @@ class Slurm:
         return [line.split("|") for line in lines]
 
     def wait_for_jobs(self, seconds: float = 120) -> None:
-        """Until the queue is empty; a requeued job is let go at once instead of after its two minutes."""
+        """Until the queue is empty; a requeued job is let go after seconds instead of two minutes."""
 
         def empty() -> bool:
             self.hurry()
@@ -110,9 +111,11 @@ class Slurm:
         self._until("the queue is empty", empty, seconds)
 
     def hurry(self) -> None:
+        """Lets requeued jobs go after five seconds; at once would be too soon, their nodes still refuse them then."""
         for job, reason in (line.split("|") for line in self.call("squeue", "-h", "-o", "%A|%r").splitlines()):
-            if reason == "BeginTime":
+            if reason == "BeginTime" and time.monotonic() - self._held.setdefault(job, time.monotonic()) > 5:
                 self.call("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+                del self._held[job]
 
     def until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
         self._until(what, condition, seconds)

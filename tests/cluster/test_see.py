@@ -18,6 +18,7 @@ from vendomini.errors import ClusterError
 
 
 def test_status_and_logs_while_jobs_run(bench: Bench) -> None:
+    bench.hold()
     config = bench.config("live", grid__pe_induction__p_shock=[0.0], simulation__max_steps=3000)
     bench.submit(config, "--runs-per-job", "2", "--throttle", "1")
     pid = bench.freeze("live")
@@ -118,7 +119,6 @@ def test_the_probe_runs_on_a_compute_node(bench: Bench, monkeypatch: pytest.Monk
     assert found["capabilities"]["hf_cache"]["offline"], "the template's environment is missing"
     with pytest.raises(ClusterError, match="no partition 'nix'"):
         probe_job("nix")
-    template = bench.templates / "gpu1.sbatch"
-    template.write_text(template.read_text().replace("# ---- the job", "module load cuda/99 || exit 7\n# ---- the job"))
+    bench.add_to_template("gpu1.sbatch", "module load cuda/99 || exit 7")
     with pytest.raises(ClusterError, match="did not run on a node of partition gpu"):
         probe_job(None, bench.templates)

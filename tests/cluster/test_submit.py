@@ -31,10 +31,7 @@ def test_forty_runs_in_more_shards_than_an_array_may_have(bench: Bench) -> None:
 def test_a_model_on_two_gpus(bench: Bench) -> None:
     pytest.importorskip("torch")
     model = make_tiny_model(bench.folder / "tiny", context=8192)
-    template = bench.templates / "gpu2.sbatch"
-    template.write_text(
-        template.read_text().replace("# ---- the job", "echo gpus=$CUDA_VISIBLE_DEVICES\n# ---- the job")
-    )
+    bench.add_to_template("gpu2.sbatch", "echo gpus=$CUDA_VISIBLE_DEVICES")
     config = bench.config(
         "tiny",
         grid__agent__model__name=[str(model)],
@@ -58,8 +55,7 @@ def test_a_model_on_two_gpus(bench: Bench) -> None:
 def test_one_phase_after_another(bench: Bench) -> None:
     first = bench.config("first", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
     second = bench.config("second", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
-    template = bench.templates / "gpu0.sbatch"
-    template.write_text(template.read_text().replace("# ---- the job", "sleep 4\n# ---- the job"))
+    bench.add_to_template("gpu0.sbatch", "sleep 4")
     bench.submit(first)
     bench.submit(second, "--after", str(first))
     assert {reason for job in bench.json("status", str(second))[0]["jobs"] for reason in [job["reason"]]} == {

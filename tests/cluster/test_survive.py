@@ -17,6 +17,7 @@ STEPS = 3000
 @pytest.fixture
 def config(bench: Bench, request: pytest.FixtureRequest) -> Path:
     """Four runs in one job, named after the test."""
+    bench.hold()
     name = request.node.name.removeprefix("test_")[:40]
     return bench.config(name, grid__pe_induction__p_shock=[0.0], simulation__max_steps=STEPS)
 

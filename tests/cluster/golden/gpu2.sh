@@ -23,6 +23,7 @@ export HF_HOME="${HF_HOME:-$HOME/.cache/huggingface}"  # where `vendomini prefet
 export HF_HUB_OFFLINE=1                                # compute nodes have no internet; nothing is looked up there
 export VENDOMINI_USE_VLLM="${VENDOMINI_USE_VLLM:-1}"   # 1 asks for vLLM (falls back by itself), 0 forbids it
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # srun does not take over --cpus-per-task by itself
+export PYTHONUNBUFFERED=1                              # the log is there to be read while the job runs
 
 # command
 export SUBMITIT_EXECUTOR=slurm
