@@ -104,7 +104,7 @@ class TestRun:
 
     def test_shipped_configs_are_found_from_anywhere(self, tmp_path):
         done = vendomini("run", "-c", "configs/demo.yaml", "--dry-run", "--json", cwd=tmp_path, PYTHONPATH=os.getcwd())
-        assert json.loads(done.stdout)["runs"] == 120
+        assert json.loads(done.stdout)["runs"] == 240
 
 
 class TestMistakes:
@@ -240,7 +240,7 @@ def test_the_folder_of_a_wheel_holds_configs_and_templates(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     done = vendomini("run", "-c", "configs/demo.yaml", "--dry-run", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
-    assert "120 runs" in done.stdout, done.stderr
+    assert "240 runs" in done.stdout, done.stderr
     code = (
         "import vendomini.config as c; print(c.__file__); print(*sorted(p.name for p in c.shipped('slurm').iterdir()))"
     )
