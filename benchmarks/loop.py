@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from rich.console import Console
+
 from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig
 from vendomini.engines.resolve import start_engine
 from vendomini.records import Results
-from vendomini.runner import Counters, Stop
-from vendomini.runner.episode import Episode
+from vendomini.runner import Counters, Progress, Stop, Tally, run_all
 
 
 def steps_per_second(control: str, max_steps: int, episodes: int, p_shock: float) -> float:
@@ -32,16 +34,13 @@ def steps_per_second(control: str, max_steps: int, episodes: int, p_shock: float
         f"experiment.replications={episodes}",
     ]
     specs = list(expand(load_config("configs/base.yaml", overrides)))
-    with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_run(specs, Results(Path(folder))))
-
-
-async def _run(specs, results: Results) -> float:
-    engine = await start_engine(specs[0].config().agent.model, EngineConfig())
     counters = Counters()
+    progress = Progress(Console(file=io.StringIO()), counters)
     began = time.perf_counter()
-    for spec in specs:
-        await Episode(spec, results.run(spec.run_id), engine, counters).run(Stop())
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(
+            run_all(specs, Tally(), Results(Path(folder)), EngineConfig(), start_engine, Stop(), progress, counters)
+        )
     return counters.steps / (time.perf_counter() - began)
 
 
