@@ -272,6 +272,23 @@ class TestDamage:
         assert (tally.locked, tally.failed) == ([specs[0].run_id], {})
 
 
+class TestElsewhere:
+    def test_a_run_that_another_process_finished_meanwhile_is_left_as_it_is(self, tmp_path, spec):
+        specs, results = [spec("oracle", simulation__max_steps=5)], Results(tmp_path)
+        stale, tally = pending(specs, results)
+        run_here(specs, tmp_path)
+        written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+        async def start(model, config):
+            return await start_engine(model, config, say=lambda line: None)
+
+        counters = Counters()
+        progress = Progress(Console(file=io.StringIO()), counters)
+        asyncio.run(run_all(stale, tally, results, EngineConfig(), start, Stop(), progress, counters))
+        assert (tally.already, tally.finished, tally.complete) == (1, 0, True)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == written
+
+
 class Clocked(Engine):
     """Answers the same idle reply after a moment, and remembers how many waited together."""
 

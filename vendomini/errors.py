@@ -7,7 +7,8 @@
     ├── ConfigError                1  a config file says something that we refuse to guess about
     ├── ResultsError               1  the results folder can't be read or written
     │   ├── CorruptRecordError     1  a file of one run is damaged, or of another schema
-    │   └── RunLockedError         1  another live process is writing this run
+    │   ├── RunLockedError         1  another live process is writing this run
+    │   └── RunEndedError          1  another process has finished this run meanwhile
     ├── EngineError                1  an inference engine failed; the runs it carried are to be rerun
     │   └── EngineUnavailable      1  an engine can't start here; the fallback chain goes on
     ├── ClusterError               1  SLURM is missing, or refuses what was asked of it
@@ -43,6 +44,10 @@ class CorruptRecordError(ResultsError):
 
 
 class RunLockedError(ResultsError):
+    pass
+
+
+class RunEndedError(ResultsError):
     pass
 
 

@@ -117,6 +117,7 @@ def test_the_probe_runs_on_a_compute_node(bench: Bench, monkeypatch: pytest.Monk
     found = probe_job("spare", bench.templates)
     assert found["capabilities"]["slurm"]["job_id"], "it was not inside a job"
     assert found["capabilities"]["hf_cache"]["offline"], "the template's environment is missing"
+    assert "Hugging Face cache" in bench.vendomini("doctor", "--cluster", "--partition", "spare")
     with pytest.raises(ClusterError, match="no partition 'nix'"):
         probe_job("nix")
     bench.add_to_template("gpu1.sbatch", "module load cuda/99 || exit 7")

@@ -18,6 +18,12 @@ def doctor(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Recommend an engine for each model of this phase.")
     ] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at a compute node instead, through a small job.")
+    ] = False,
+    partition: Annotated[
+        str | None, typer.Option("--partition", "-p", help="With --cluster. [default: the cluster's own]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything found, for scripts.")] = False,
 ) -> None:
     """Show what this machine can do, why, and the command that mends what is missing.
@@ -28,15 +34,21 @@ def doctor(
 
       vendomini doctor --config configs/phases/phase1_large_models.yaml
 
-      vendomini doctor --json
+      vendomini doctor --cluster --partition gpu
     """
     import os
     from dataclasses import asdict
 
     from vendomini.cli.output import print_json
     from vendomini.engines.verdicts import next_command, verdicts
+    from vendomini.errors import UsageError
     from vendomini.probe import probe
 
+    if cluster:
+        _on_a_node(partition, as_json)
+        return
+    if partition:
+        raise UsageError("--partition goes with --cluster")
     advice_for = _models(config) if config else []
     found = probe(deep=True)
     judged = verdicts(found, os.environ)
@@ -52,6 +64,18 @@ def doctor(
         )
         return
     _print(judged, advice, next_command(found))
+
+
+def _on_a_node(partition: str | None, as_json: bool) -> None:
+    from vendomini.cli.output import print_json
+    from vendomini.cluster.probe_job import probe_job
+    from vendomini.engines.verdicts import Verdict
+
+    report = probe_job(partition)
+    if as_json:
+        print_json(report)
+    else:
+        _print([Verdict(**verdict) for verdict in report["verdicts"]], [], report["next"])
 
 
 def _models(config: Path) -> list[tuple[dict[str, object], int]]:

@@ -48,13 +48,23 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     except OSError as exc:
         raise ResultsError(f"can't read {path}: {exc.strerror}") from exc
     try:
-        body = unseal(data.rstrip(b"\n"))
-        version = msgspec.json.decode(body, type=_Versioned).schema
-        if version != SCHEMA_VERSION:
-            raise CorruptRecordError(_other_schema(path, version))
-        return msgspec.json.decode(body, type=kind)
+        return _decode(path, unseal(data.rstrip(b"\n")), kind)
     except (ValueError, msgspec.MsgspecError) as exc:
         raise CorruptRecordError(f"{path} is damaged ({exc}): move it away and run again to make it anew") from exc
+
+
+def _decode(path: Path, body: bytes, kind: type[Record]) -> Record:
+    """The record, if it is of this schema version; else what it is of, even where its content means nothing here."""
+    try:
+        record = msgspec.json.decode(body, type=kind)
+        version = record.schema
+    except msgspec.ValidationError:
+        version = msgspec.json.decode(body, type=_Versioned).schema
+        if version == SCHEMA_VERSION:
+            raise
+    if version != SCHEMA_VERSION:
+        raise CorruptRecordError(_other_schema(path, version))
+    return record
 
 
 def write_record(path: Path, record: Record) -> None:

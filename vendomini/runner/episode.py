@@ -9,7 +9,7 @@ from typing import Any
 from vendomini.agent import History, output_schema, parse_completion, system_prompt, user_turn
 from vendomini.config import RunSpec
 from vendomini.engines.base import Completion, Engine, SamplingParams
-from vendomini.errors import CorruptRecordError, EngineError
+from vendomini.errors import CorruptRecordError, EngineError, RunEndedError
 from vendomini.records import (
     RunInfo,
     RunPaths,
@@ -37,6 +37,7 @@ class Episode:
 
     Raises:
         RunLockedError: another process is writing this run.
+        RunEndedError: another process has finished it since it was found to be pending.
         CorruptRecordError: its files are damaged, or do not follow from this spec.
         ResultsError: the place is not writable.
     """
@@ -143,7 +144,9 @@ class Episode:
         self.counters.completion_tokens += completion.completion_tokens
 
     def _begin(self) -> int:
-        """Writes ``run.json`` and returns which attempt this is."""
+        """Writes ``run.json`` and returns which attempt this is. Holds the lock, so what it finds stays true."""
+        if _has_ended(self.paths):
+            raise RunEndedError(f"{self.spec.run_id} was finished by another process")
         try:
             attempt = read_record(self.paths.info, RunInfo).attempt + 1
         except FileNotFoundError:
@@ -247,6 +250,13 @@ def _logged_action(record: StepRecord) -> Action:
 def _printable(text: str) -> str:
     """Without unpaired surrogates, which no log can hold."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _has_ended(paths: RunPaths) -> bool:
+    try:
+        return read_record(paths.summary, RunSummary).finished
+    except FileNotFoundError:
+        return False
 
 
 def _make_folder(paths: RunPaths) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from vendomini.config import Phase, RunSpec, count
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.base import Engine
-from vendomini.errors import CorruptRecordError, RunLockedError
+from vendomini.errors import CorruptRecordError, RunEndedError, RunLockedError
 from vendomini.records import Plan, Results, write_record
 from vendomini.runner.episode import Episode
 from vendomini.runner.progress import Counters, Progress
@@ -31,7 +31,7 @@ class Tally:
 
     Attributes:
         finished: ended in this call with an analysable ending.
-        already: had ended before.
+        already: had ended before, or were ended by another process meanwhile.
         failed: run id → why; rerun by the next call.
         locked: ids that another process is writing.
         refused: run id → what is wrong with its files; left alone.
@@ -149,6 +149,10 @@ async def _run_one(
         summary = await Episode(spec, results.run(spec.run_id), started, counters).run(stop)
     except RunLockedError:
         tally.locked.append(spec.run_id)
+        return
+    except RunEndedError:
+        tally.already += 1
+        counters.runs_done += 1
         return
     except CorruptRecordError as exc:
         tally.refused[spec.run_id] = str(exc)
