@@ -54,7 +54,8 @@ def test_report_without_its_packages_names_the_command(folder, tmp_path):
 
 
 def test_the_trace_page_is_served_until_interrupted(folder):
-    command = [sys.executable, "-m", "vendomini", "traces", str(folder)]
+    # A background shell starts its children deaf to Ctrl-C; a person's shell doesn't.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "vendomini", "traces", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     url = re.search(r"http://127\.0\.0\.1:\d+/\S+/", process.stdout.readline()).group(0)
     with urlopen(f"{url}api/runs") as answer:

@@ -22,7 +22,7 @@ def test_every_command_of_the_first_hour_works(bench: Bench) -> None:
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     bench.slurm.wait_for_jobs()
-    assert bench.json("status", "demo")[0]["done"] == 120
+    assert bench.json("status", "demo")[0]["done"] == 240
 
 
 def test_options_in_the_guide_exist(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -89,9 +90,9 @@ def test_kill_9(bench: Bench, config: Path) -> None:
 
 def test_scancel_of_one_task(bench: Bench, config: Path) -> None:
     sent = bench.submit(config, "--runs-per-job", "2")
-    bench.freeze(config.stem)
-    index = next(index for job, index, _, _ in bench.slurm.jobs() if job == sent["job_ids"][0])
-    bench.slurm.call("scancel", f"{sent['job_ids'][0]}_{index}")
+    caught = Path(f"/proc/{bench.freeze(config.stem)}/environ").read_bytes().decode()
+    (task,) = re.findall(r"\bSLURM_ARRAY_TASK_ID=(\d+)", caught)
+    bench.slurm.call("scancel", f"{sent['job_ids'][0]}_{task}")
     bench.slurm.wait_for_jobs()
     assert 1 <= bench.submit(config)["runs"] <= 2
     bench.slurm.wait_for_jobs()
