@@ -190,7 +190,7 @@ def load_key(spec: RunSpec) -> tuple[object, ...]:
 @contextmanager
 def _rare_collections() -> Iterator[None]:
     """Steps make many objects and hardly a cycle: looking for cycles as often as Python does by default, through all
-    that is loaded, costs a scripted step a fifth of its time."""
+    that is loaded, costs a scripted step several per cent of its time."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
