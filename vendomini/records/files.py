@@ -33,7 +33,7 @@ def unseal(line: bytes) -> bytes:
     return body
 
 
-def read_record(path: Path, kind: type[Record]) -> Record:
+def read_record(path: Path | str, kind: type[Record]) -> Record:
     """A sealed file.
 
     Raises:
@@ -42,7 +42,8 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         ResultsError: it can't be read.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         raise
     except OSError as exc:
@@ -53,7 +54,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         raise CorruptRecordError(f"{path} is damaged ({exc}): move it away and run again to make it anew") from exc
 
 
-def _decode(path: Path, body: bytes, kind: type[Record]) -> Record:
+def _decode(path: Path | str, body: bytes, kind: type[Record]) -> Record:
     """The record, if it is of this schema version; else what it is of, even where its content means nothing here."""
     try:
         record = msgspec.json.decode(body, type=kind)
@@ -108,7 +109,7 @@ class _Versioned(msgspec.Struct):
     schema: int = 0
 
 
-def _other_schema(path: Path, version: int) -> str:
+def _other_schema(path: Path | str, version: int) -> str:
     return (
         f"{path} has schema version {version}, this program writes {SCHEMA_VERSION}: "
         "finish it with the version that began it, or use another results folder"
