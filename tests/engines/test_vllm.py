@@ -161,7 +161,7 @@ class TestOneEngine:
         async def killed_in_flight() -> list[Any]:
             jobs = [
                 asyncio.create_task(session.engine.generate(Conversation(ids(9, n)), SamplingParams(1500, seed=n)))
-                for n in range(4)
+                for n in range(48)  # more than fit at once: some are under way or wait, however fast the machine
             ]
             await asyncio.sleep(0.2)
             _kill_core(session.engine._host.pid)
