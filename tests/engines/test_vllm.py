@@ -332,6 +332,18 @@ def test_engine_args_have_the_last_word_and_cpus_their_own_rules(tiny: Path) -> 
     assert "enable_chunked_prefill" not in arguments(tiny, machine("A100", packages=(VLLM,)))
 
 
+def test_one_process_computes_on_cpus_and_nothing_polls_it(tiny: Path) -> None:
+    def settings(**engine_args: int) -> Settings:
+        found = machine(packages=(replace(VLLM, platform="cpu"),))
+        return Settings(Model(name=str(tiny)), EngineConfig(engine_args=engine_args), found)
+
+    alone, two = settings(), settings(tensor_parallel_size=2)
+    assert alone.engine_args()["distributed_executor_backend"] == "uni"
+    assert alone.environ({})["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert "distributed_executor_backend" not in two.engine_args()
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in two.environ({})
+
+
 LOG = """\
 (Worker_TP0 pid=7) ERROR 11-23 10:48:20 [multiproc_executor.py:1] WorkerProc failed to start.
 (Worker_TP0 pid=7) ERROR 11-23 10:48:20 [multiproc_executor.py:1] Traceback (most recent call last):

@@ -18,6 +18,10 @@ from vendomini.probe import Capabilities
 CPU_SEQS = 16
 """Episodes in flight on a CPU where the config leaves it open."""
 
+CPU_BLOCK = 32
+"""Tokens of a cache block on a CPU, the smallest that vLLM's fast kernels take. Of a prompt that grew only whole blocks
+are found again: with vLLM's own 128 about half a turn would be computed anew."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -50,7 +54,16 @@ class Settings:
             # On CPUs a seeded request whose prompt is fed in chunks kills the engine.
             arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_model_len, 2048)}
             arguments.setdefault("max_num_seqs", CPU_SEQS)
+            arguments["block_size"] = CPU_BLOCK
+            if self._alone_on_cpu:
+                arguments["distributed_executor_backend"] = "uni"
         return arguments | engine.engine_args
+
+    @property
+    def _alone_on_cpu(self) -> bool:
+        """One process computes on CPUs. vLLM would give it a process beside the scheduler's, which polls it without a
+        pause and for which a core is kept free: half the machine, where it has two cores."""
+        return self._on_cpu and self.engine.engine_args.get("tensor_parallel_size", 1) == 1
 
     @property
     def _on_cpu(self) -> bool:
@@ -92,6 +105,9 @@ class Settings:
             environ["VLLM_CACHE_ROOT"] = str(cache)
         if self._on_cpu:
             environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._cpu_kv_gib()))
+        if self._alone_on_cpu:
+            # Without it vLLM takes the executor "uni" for "mp".
+            environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         return environ
 
     def _cpu_kv_gib(self) -> int:
