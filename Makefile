@@ -28,7 +28,9 @@ bench: $(VENV)/.test  ## every speed that docs/performance.md states, but for GP
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/packing.py
 	$(BIN)/python benchmarks/aggregate.py
-	for what in tokenise cache hf vllm; do $(BIN)/python benchmarks/engines.py $$what || exit 1; done
+	for what in tokenise cache "throughput --backend hf" "throughput --backend vllm" "runner --backend hf" "runner --backend vllm"; do \
+		$(BIN)/python benchmarks/engines.py $$what || exit 1; \
+	done
 
 validity: $(VENV)/.test  ## all the evidence of docs/validity.md, on all seeds
 	$(BIN)/python -m benchmarks.validity

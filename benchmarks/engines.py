@@ -1,8 +1,11 @@
 """How fast the engines are, each figure as a ratio of two measurements of one run.
 
-    python benchmarks/engines.py hf|vllm       throughput, against the original's way and through the runner
+    python benchmarks/engines.py throughput    tokens a second, against the original's way
+    python benchmarks/engines.py runner        whole episodes, against the bare engine on the same token ids
     python benchmarks/engines.py cache         share of the prompt served from the cache in a long episode
     python benchmarks/engines.py tokenise      cost of a step's prompt at short and long histories
+
+The first three take --backend hf or vllm.
 
 The model is made on the spot: a Llama with random weights. What it says makes no sense and takes as long as
 sense would.
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -22,10 +26,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.tiny_model import make_tiny_model
+from tests.tiny_model import make_character_tokenizer, make_tiny_model
 from vendomini.agent import History, history
 from vendomini.config import expand, load_config
-from vendomini.config.schema import EngineConfig
+from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.resolve import start_engine
 from vendomini.records import Results
@@ -44,8 +48,9 @@ class Conversation:
     __hash__ = object.__hash__
 
 
-def model_of_87m(folder: Path) -> Path:
-    return make_tiny_model(folder, hidden=768, layers=12, heads=12, vocab=2000, context=16384, dtype="bfloat16")
+def model_of_87m(folder: Path, tokenizer: object = None) -> Path:
+    shape = {"hidden": 768, "layers": 12, "heads": 12, "vocab": 2000, "context": 16384, "dtype": "bfloat16"}
+    return make_tiny_model(folder, tokenizer=tokenizer, **shape)
 
 
 # ------------------------------------------------------------------------------------- bare workload
@@ -63,33 +68,33 @@ async def converse(engine: Engine, number: int) -> tuple[int, int, int]:
     return tuple(sum(getattr(a, f"{kind}_tokens") for a in answers) for kind in ("completion", "prompt", "cached"))
 
 
-async def bare(engine: Engine) -> tuple[float, float]:
-    """Completion tokens a second with all conversations at once, and the share of prompt tokens that was cached."""
+async def bare(engine: Engine, first: int) -> tuple[float, float]:
+    """Completion tokens a second with all conversations at once, and the share of prompt tokens that was cached.
+
+    Args:
+        first: number of the first conversation; what was said before stays in the engine's cache.
+    """
     began = time.perf_counter()
-    totals = await asyncio.gather(*(converse(engine, number) for number in range(CONVERSATIONS)))
+    totals = await asyncio.gather(*(converse(engine, first + number) for number in range(CONVERSATIONS)))
     seconds = time.perf_counter() - began
     completed, prompts, cached = map(sum, zip(*totals, strict=True))
     return completed / seconds, cached / prompts
 
 
-def original_way(folder: Path, conversations: int = 2) -> float:
+def original_way(folder: Path, number: int) -> float:
     """Completion tokens a second, one conversation at a time, the whole history prefilled at every turn."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    tokens, began = 0, time.perf_counter()
-    for number in range(conversations):
-        generator, ids = random.Random(number), []
-        for _ in range(TURNS):
-            prompt = torch.tensor([ids + [generator.randrange(5, 400) for _ in range(ADDED)]])
-            mask = torch.ones_like(prompt)
-            with torch.inference_mode():
-                output = model.generate(
-                    prompt, attention_mask=mask, max_new_tokens=NEW, do_sample=True, temperature=0.7
-                )
-            tokens += output.shape[1] - prompt.shape[1]
-            ids = output[0].tolist()
+    generator, ids, tokens, began = random.Random(number), [], 0, time.perf_counter()
+    for _ in range(TURNS):
+        prompt = torch.tensor([ids + [generator.randrange(5, 400) for _ in range(ADDED)]])
+        mask = torch.ones_like(prompt)
+        with torch.inference_mode():
+            output = model.generate(prompt, attention_mask=mask, max_new_tokens=NEW, do_sample=True, temperature=0.7)
+        tokens += output.shape[1] - prompt.shape[1]
+        ids = output[0].tolist()
     return tokens / (time.perf_counter() - began)
 
 
@@ -159,29 +164,55 @@ async def replay(engine: Engine, asked: dict[int, list[tuple[list[int], Sampling
 
 
 async def throughput(backend: str, rounds: int) -> None:
+    """The engine and the original's way in turns, so that a machine whose speed drifts is the same for both."""
     with tempfile.TemporaryDirectory() as name:
-        folder = model_of_87m(Path(name))
-        specs = specs_of(folder, CONVERSATIONS, 4, agent__model__max_tokens=NEW, agent__model__context_length=16384)
-        model = specs[0].config().agent.model
-        config = EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS)
-        async with await start_engine(model, config) as engine:
-            await converse(engine, 10_000)
-            alone, cached = await bare(engine)
-        original = original_way(folder)
+        folder = model_of_87m(Path(name), make_character_tokenizer(2000))
+        model, config, _ = setting(folder, backend)
         print(
-            f"{engine.info.backend}, {CONVERSATIONS} conversations, {TURNS} turns of +{ADDED} prompt, {NEW} new tokens"
+            f"{backend}, {CONVERSATIONS} conversations, {TURNS} turns of +{ADDED} prompt, {NEW} new tokens;"
+            " the original way: Transformers, one at a time, re-prefill"
         )
-        print(f"  engine            {alone:8.1f} tokens/s, {cached:.0%} of the prompts cached")
-        print(f"  the original way  {original:8.1f} tokens/s (Transformers, one at a time, re-prefill)")
-        print(f"  ratio             {alone / original:8.1f}")
+        ratios = []
+        async with await start_engine(model, config) as engine:
+            await bare(engine, 10_000)
+            for number in range(rounds):
+                before, (rate, cached), after = (
+                    original_way(folder, 2 * number),
+                    await bare(engine, 100 * number),
+                    original_way(folder, 2 * number + 1),
+                )
+                ratios.append(rate / ((before + after) / 2))
+                print(
+                    f"  engine {rate:6.1f} tokens/s, {cached:.0%} of the prompts cached;"
+                    f" the original way {before:5.1f} before, {after:5.1f} after; ratio {ratios[-1]:.1f}"
+                )
+        print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.1f}")
+
+
+async def runner_share(backend: str, rounds: int) -> None:
+    """Whole episodes, and the bare engine on the same token ids, in turns; both on an engine that is empty but warm."""
+    with tempfile.TemporaryDirectory() as name:
+        model, config, specs = setting(model_of_87m(Path(name)), backend)
+        ratios = []
         for _ in range(rounds):
             async with await start_engine(model, config) as engine:
-                recorder = Recorder(engine)
-                through, _ = await episodes_on(recorder, specs)
+                await bare(engine, 10_000)
+                through, _ = await episodes_on(recorder := Recorder(engine), specs)
             async with await start_engine(model, config) as engine:
-                bare_rate = await replay(engine, recorder.asked)
-            print(f"  through the runner {through:7.1f} tokens/s, bare engine on the same ids {bare_rate:.1f}", end="")
-            print(f", ratio {through / bare_rate:.3f}")
+                await bare(engine, 10_000)
+                alone = await replay(engine, recorder.asked)
+            ratios.append(through / alone)
+            print(
+                f"  {backend}, through the runner {through:.1f} tokens/s, the bare engine on the same ids {alone:.1f};"
+                f" ratio {ratios[-1]:.3f}"
+            )
+        print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.3f}")
+
+
+def setting(folder: Path, backend: str) -> tuple[Model, EngineConfig, list]:
+    """The model, the engine's config, and as many short episodes as there are conversations."""
+    specs = specs_of(folder, CONVERSATIONS, 4, agent__model__max_tokens=NEW, agent__model__context_length=16384)
+    return specs[0].config().agent.model, EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS), specs
 
 
 async def cache_share(backend: str) -> None:
@@ -218,9 +249,9 @@ def tokenise() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["hf", "vllm", "cache", "tokenise"])
-    parser.add_argument("--backend", default="hf", choices=["hf", "vllm"], help="for cache")
-    parser.add_argument("--rounds", type=int, default=1, help="of the comparison with the bare engine")
+    parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise"])
+    parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
+    parser.add_argument("--rounds", type=int, default=3, help="of throughput and runner")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
@@ -229,7 +260,8 @@ def main() -> None:
     elif arguments.what == "cache":
         asyncio.run(cache_share(arguments.backend))
     else:
-        asyncio.run(throughput(arguments.what, arguments.rounds))
+        measure = throughput if arguments.what == "throughput" else runner_share
+        asyncio.run(measure(arguments.backend, arguments.rounds))
 
 
 if __name__ == "__main__":

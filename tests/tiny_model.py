@@ -49,9 +49,24 @@ def make_tokenizer(vocab: int) -> Any:
     )
 
 
+def make_character_tokenizer(vocab: int) -> Any:
+    """One character a token, so that any answer, even of random weights, encodes to the very tokens it came from, as a
+    trained model's answers nearly do."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    characters = [chr(0x4E00 + number) for number in range(vocab - len(SPECIAL_TOKENS))]
+    tokens = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *characters])}
+    single = Tokenizer(models.BPE(tokens, []))
+    single.add_special_tokens(SPECIAL_TOKENS)
+    single.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=single, pad_token="<|pad|>", eos_token="<|end|>")
+
+
 def make_tiny_model(
     folder: Path,
     *,
+    tokenizer: Any = None,
     hidden: int = 64,
     layers: int = 2,
     heads: int = 2,
@@ -64,13 +79,14 @@ def make_tiny_model(
     """Writes a random Llama and its tokenizer into ``folder`` and returns the folder.
 
     Args:
+        tokenizer: else one is trained.
         hidden, heads: vLLM has kernels for heads of 32 dimensions and more only.
         vocab: size of the tokenizer's vocabulary at most; the model's own is what the training reached.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = make_tokenizer(vocab)
+    tokenizer = tokenizer or make_tokenizer(vocab)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
