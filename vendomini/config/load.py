@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from vendomini.config.paths import assign, leaf_paths, nearest
 from vendomini.config.schema import PhaseConfig, RunConfig
 from vendomini.config.shipped import find_config
-from vendomini.config.source import KeyPath, Place, parse_value, read, shown
+from vendomini.config.source import MAX_DEPTH, KeyPath, Place, parse_value, read, shown
 from vendomini.errors import ConfigError
 
 LEGACY_KEYS = {
@@ -116,7 +116,8 @@ def _axis(key: str, values: list[Any], base: dict[str, Any], places: dict[KeyPat
 
 def _check_path(key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path) -> None:
     known = leaf_paths(RunConfig)
-    if key not in known and not any(key.startswith(f"{free}.") for free in known if known[free]):
+    free = key.count(".") < MAX_DEPTH and any(key.startswith(f"{one}.") for one in known if known[one])
+    if key not in known and not free:
         raise ConfigError(
             f"{_place(at, places, path)}: {at[0]} names {key!r}, which is no parameter{nearest(key, known)}"
         )
@@ -144,8 +145,10 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
     if not equals or not key:
         raise ConfigError(f"-o {text}: write key=value, for example -o pe_induction.p_shock=0.2")
     here = Place(f"-o {text}", 0)
+    if key.count(".") >= MAX_DEPTH:
+        raise ConfigError(f"-o {key[:40]}…: no parameter has {MAX_DEPTH} parts")
     try:
-        value = parse_value(value_text)
+        value = parse_value(value_text, f"-o {key}")
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise ConfigError(f"-o {text}: the value is not valid YAML") from exc
     section, _, path = key.partition(".")

@@ -14,8 +14,12 @@ from vendomini.errors import ConfigError
 
 KeyPath = tuple[str, ...]
 
+MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
 """Of a YAML file, aliases expanded: more is a mistake or an alias bomb."""
+
+MAX_DEPTH = 50
+"""Mappings and lists within each other, and parts of a dot path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict
 def _parse(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
     name = shown(file)
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=_Loader)
+        node = yaml.compose(_text(file, name), Loader=_Loader)
         if node is None:
             return {}, {}
         if not isinstance(node, yaml.MappingNode):
@@ -70,6 +74,14 @@ def _parse(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
         raise ConfigError(f"can't read {name}: {exc.strerror}") from exc
 
 
+def _text(file: Path, name: str) -> str:
+    with file.open("rb") as opened:
+        data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{name}: larger than {MAX_BYTES >> 20} MiB: this is no config")
+    return data.decode()
+
+
 def _places(node: yaml.Node, name: str) -> dict[KeyPath, Place]:
     places: dict[KeyPath, Place] = {}
     for count, (at, place) in enumerate(_walk(node, (), name)):
@@ -81,6 +93,8 @@ def _places(node: yaml.Node, name: str) -> dict[KeyPath, Place]:
 
 def _walk(node: yaml.Node, at: KeyPath, name: str) -> Iterator[tuple[KeyPath, Place]]:
     """Every key below a node with its place; refuses duplicates and keys that are no plain scalars."""
+    if len(at) > MAX_DEPTH:
+        raise ConfigError(f"{name}:{node.start_mark.line + 1}: nested more than {MAX_DEPTH} deep: this is no config")
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             yield (*at, str(index)), Place(name, child.start_mark.line + 1)
@@ -98,19 +112,34 @@ def _walk(node: yaml.Node, at: KeyPath, name: str) -> Iterator[tuple[KeyPath, Pl
             yield from _walk(child, (*at, key.value), name)
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, name: str) -> Any:
     """A YAML value on a command line.
+
+    Args:
+        name: of the option, for messages.
 
     Raises:
         yaml.YAMLError: it is none.
+        ConfigError: it is an alias bomb.
     """
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    node = yaml.compose(text, Loader=_Loader)
+    if node is None:
+        return None
+    _places(node, name)
+    return _Loader.construct(node)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars: 1e-3 is a number, 12:30:00 and 2024-01-01 are text, and so are yes, no, on and off."""
+    """YAML 1.2's scalars: 1e-3 is a number, 12:30:00 and 2024-01-01 are text, and so are yes, no, on and off. No tags:
+    what a value is made into is never the file's to say."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - PyYAML's own class attribute
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise yaml.MarkedYAMLError(None, None, f"a config has no tags, and this is {tag!r}", event.start_mark)
+        return super().compose_node(parent, index)
 
     @classmethod
     def construct(cls, node: yaml.Node) -> Any:
