@@ -14,7 +14,7 @@ import msgspec
 
 from vendomini.analysis.study import show
 from vendomini.analysis.traces import turn
-from vendomini.errors import ResultsError
+from vendomini.errors import CorruptRecordError, ResultsError
 from vendomini.records import Results, RunSummary, StepRecord, read_record, read_steps, write_error
 
 Json = dict[str, Any]
@@ -28,19 +28,29 @@ def export_jsonl(runs: Sequence[tuple[Results, str]], out: Path) -> Path:
     """One line a step of all runs: the record as logged, without its seal, with ``run_id`` in front.
 
     Raises:
-        CorruptRecordError: a log is damaged.
+        CorruptRecordError: a log is damaged, or shorter than its run's summary says.
         ResultsError: the file can't be written.
     """
     try:
         with open(out, "wb") as file:
             for results, run_id in runs:
-                for step in read_steps(results.run(run_id).steps):
+                for step in _steps(results, run_id, results.summary(run_id)):
                     file.write(_encode({"run_id": run_id, **msgspec.structs.asdict(step)}) + b"\n")
     except FileNotFoundError as exc:
         raise ResultsError(f"{exc.filename} does not exist") from exc
     except OSError as exc:
         raise write_error(out, exc) from exc
     return out
+
+
+def _steps(results: Results, run_id: str, summary: RunSummary | None) -> Iterator[StepRecord]:
+    """The steps of a run; of one that has ended, all of them or an error."""
+    path, logged = results.run(run_id).steps, 0
+    for step in read_steps(path):
+        logged = step.step
+        yield step
+    if summary and summary.finished and summary.steps != logged:
+        raise CorruptRecordError(f"{path} holds {logged} steps where the summary counts {summary.steps}")
 
 
 def export_inspect(runs: Sequence[tuple[Results, str]], out: Path) -> list[Path]:
@@ -169,10 +179,9 @@ def _scores(summary: RunSummary) -> Json:
 def _sample(results: Results, summary: RunSummary) -> Json:
     model = show(summary.parameters["agent"]["model"]["name"])
     begun = datetime.fromisoformat(_time(summary)) - timedelta(seconds=summary.seconds)
-    prompt = results.run(summary.run_id)
-    system = _system_prompt(prompt)
+    system = _system_prompt(results.run(summary.run_id))
     messages, events = [system] if system else [], []
-    for user, assistant, step in _turns(prompt):
+    for user, assistant, step in _turns(_steps(results, summary.run_id, summary)):
         messages += [user, assistant]
         events += _events(model, user, assistant, step, begun)
     return {
@@ -205,9 +214,9 @@ def _system_prompt(paths: Any) -> Json | None:
     return {"id": "system", "role": "system", "content": content}
 
 
-def _turns(paths: Any) -> Iterator[tuple[Json, Json, StepRecord]]:
+def _turns(steps: Iterator[StepRecord]) -> Iterator[tuple[Json, Json, StepRecord]]:
     before: StepRecord | None = None
-    for step in read_steps(paths.steps):
+    for step in steps:
         user = {"id": f"u{step.step}", "role": "user", "content": turn(before, step)}
         yield user, {"id": f"a{step.step}", "role": "assistant", "content": step.completion, "source": "generate"}, step
         before = step

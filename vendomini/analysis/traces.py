@@ -125,7 +125,7 @@ class Library:
             "system_prompt": info.system_prompt if info else "",
             "length": index.steps,
             "timeline": index.timeline,
-            "damage": index.damage,
+            "damage": index.damage or _missing(entry, index.steps),
         }
 
     def steps(self, place: int, run_id: str, first: int, count: int) -> list[Json]:
@@ -187,6 +187,13 @@ def describe(results: Results, run_id: str) -> Json:
     }
 
 
+def _missing(entry: Json, logged: int) -> str:
+    """What is wrong where the log of a run that has ended is not as long as its summary says."""
+    if entry["ending"] in _UNFINISHED or entry["steps"] == logged:
+        return ""
+    return f"The log holds {logged} steps where the summary counts {entry['steps']}."
+
+
 def _optional(path: Path, kind: Any) -> Any:
     try:
         return read_record(path, kind)
@@ -234,11 +241,14 @@ def _lines(path: Path) -> Iterator[tuple[StepRecord, int]]:
 
 def _read(line: bytes, path: Path, number: int) -> StepRecord:
     try:
-        return _decode(unseal(line.rstrip(b"\n")))
+        record = _decode(unseal(line.rstrip(b"\n")))
+        if record.step != number:
+            raise ValueError(f"it holds step {record.step}")
     except (ValueError, msgspec.MsgspecError) as exc:
         raise CorruptRecordError(
             f"Line {number} of {path.name} is damaged ({exc}); the steps before it are shown."
         ) from exc
+    return record
 
 
 def _note(timeline: Json, open_flags: dict[str, list[Any]], step: StepRecord) -> None:

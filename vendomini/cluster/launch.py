@@ -125,7 +125,9 @@ def launch(
 
     Raises:
         ClusterError: something would not work; nothing was queued.
+        UsageError: the name of the results folder fits in no script.
     """
+    _printable("the results folder", str(results.root.absolute()))
     specs = list(select(expand(phase), only, limit))
     sizing = Sizing(phase.config.engine, site, throughput(results))
     if dry_run:
@@ -141,13 +143,22 @@ def options(
     """The cluster, and what the command line sets over the templates: minutes, and sbatch options.
 
     Raises:
-        UsageError: a time that is none.
+        UsageError: a time that is none, or a name that no script can hold.
         ClusterError: no SLURM, or no such partition.
     """
     limit = None if time is None else minutes(time)
     if time is not None and not limit:
         raise UsageError(f"--time {time}: write it as sbatch reads it, for example 12:00:00 or 2-00:00:00")
-    return find_site(partition, description), limit, {"account": account} if account else {}
+    site = find_site(partition, description)
+    _printable("the partition", site.partition)
+    _printable("--account", account or "")
+    return site, limit, {"account": account} if account else {}
+
+
+def _printable(what: str, name: str) -> None:
+    """sbatch reads a script by lines, whatever quotes say: a line break in a name would begin an option."""
+    if not name.isprintable():
+        raise UsageError(f"{what} {name!r} has a line break or another control character: choose another")
 
 
 def jobs_to_wait_for(names: Sequence[str]) -> tuple[str, ...]:

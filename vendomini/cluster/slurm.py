@@ -101,7 +101,7 @@ def minutes(text: str) -> int | None:
     Returns:
         None for ``infinite``, ``UNLIMITED`` and what is no time.
     """
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    match = re.fullmatch(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?", text.strip())
     if match is None:
         return None
     days, *rest = (int(part) if part else None for part in match.groups())

@@ -88,7 +88,10 @@ def load_template(gpus: int, folder: Path | None = None) -> Template:
     path = next((f / f"gpu{gpus}.sbatch" for f in folders if (f / f"gpu{gpus}.sbatch").is_file()), None)
     if path is None:
         raise ConfigError(f"there is no template gpu{gpus}.sbatch in {' or '.join(map(str, folders))}")
-    template = parse_template(path, path.read_text())
+    try:
+        template = parse_template(path, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
     if template.gpus != gpus:
         raise ConfigError(f"{path} asks for {template.gpus} GPUs, but its name says {gpus}: mend --gpus-per-node")
     return template
@@ -101,7 +104,7 @@ def parse_template(path: Path, text: str) -> Template:
     above, marker, _ = text.partition(f"\n{MARKER}")
     if not marker:
         raise ConfigError(f"{path} has no line that begins with {MARKER!r}: submit can't tell setup from command")
-    directives, setup = _split(path, above.splitlines())
+    directives, setup = _split(path, above.split("\n"))
     options: dict[str, str | bool] = {}
     own = {"time": "", "signal": ""}
     for line, (name, value) in directives.items():
@@ -131,7 +134,7 @@ def _split(path: Path, lines: list[str]) -> tuple[dict[int, tuple[str, str | Non
             directives[number] = _directive(f"{path} line {number}", line)
         elif setup or (line.strip() and not line.startswith("#")):
             setup.append(line)
-    return directives, tuple("\n".join(setup).rstrip().splitlines())
+    return directives, tuple("\n".join(setup).rstrip().split("\n") if setup else ())
 
 
 def _directive(place: str, line: str) -> tuple[str, str | None]:
@@ -158,7 +161,7 @@ def _gpus(options: dict[str, str | bool]) -> int:
     """From ``--gpus-per-node=4``, ``--gpus-per-node=a100:4`` or ``--gres=gpu:a100:4``."""
     asked = str(options.get("gpus-per-node") or _gres_gpus(str(options.get("gres", ""))) or "0")
     last = asked.rsplit(":", 1)[-1]
-    return int(last) if last.isdigit() else 1
+    return int(last) if re.fullmatch("[0-9]{1,9}", last) else 1
 
 
 def _gres_gpus(gres: str) -> str:
@@ -173,7 +176,7 @@ def _time(path: Path, text: str) -> int:
 
 
 def _signal(path: Path, text: str) -> int:
-    match = re.fullmatch(r"(?:SIG)?USR2@(\d+)", text)
+    match = re.fullmatch(r"(?:SIG)?USR2@([0-9]{1,9})", text)
     if match is None:
         raise ConfigError(
             f"{path}: it needs #SBATCH --signal=USR2@<seconds>, which tells a job to stop before its time is up, "
