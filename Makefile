@@ -51,9 +51,13 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt re
 		echo "vLLM for CPUs could not be installed here: its tests will skip"
 	touch $(VENV)/.demo $@
 
-fuzz: $(VENV)/.test  ## what an agent can say, guided by coverage
+# Findings are kept in tests/corpus: the next run and the tests begin with them.
+FUZZ_SECONDS ?= 120
+
+fuzz: $(VENV)/.test  ## hostile input, guided by coverage: FUZZ_SECONDS for each of six targets
 	$(PIP) atheris
-	$(BIN)/python tests/fuzz_agent.py
+	for what in config template log completion tool http; do \
+		$(BIN)/python -m tests.fuzz $$what -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 system:
 	@dpkg --status $(SYSTEM_PACKAGES) >/dev/null 2>&1 || \

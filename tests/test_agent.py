@@ -17,7 +17,7 @@ from vendomini.config import RunConfig
 from vendomini.errors import ConfigError
 
 GOOD = '{"thought":"t","tool":"tool_order","arguments":{"quantity":3},"prediction":{"expected_success":true}}'
-UGLY = sorted((Path(__file__).parent / "corpus").glob("*.txt"))
+UGLY = sorted((Path(__file__).parent / "corpus" / "completion").glob("*.txt"))
 
 
 class TestParse:

@@ -27,11 +27,18 @@ class VendoMiniError(Exception):
     exit_code = 1
 
 
-class UsageError(VendoMiniError):
+class _Line(VendoMiniError):
+    """One printable line, whatever the file or the command line that it quotes holds."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence))
+
+
+class UsageError(_Line):
     exit_code = 2
 
 
-class ConfigError(VendoMiniError):
+class ConfigError(_Line):
     pass
 
 
@@ -69,8 +76,9 @@ class MissingExtraError(VendoMiniError):
     Args:
         feature: what the user wanted, as the subject of the sentence.
         package: the module that could not be imported.
-        extra: the extra of this distribution that brings it.
+        extra: the extra of this distribution that brings it, or None for the package alone.
     """
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f'{feature} needs {package}: pip install "vendomini[{extra}]"')
+    def __init__(self, feature: str, package: str, extra: str | None) -> None:
+        wanted = f'"vendomini[{extra}]"' if extra else package
+        super().__init__(f"{feature} needs {package}: pip install {wanted}")

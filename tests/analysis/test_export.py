@@ -70,7 +70,8 @@ def test_an_agent_that_sent_anything_at_all_is_exported(folder, tmp_path):
     run_id = Results(folder).run_ids()[0]
     paths = Results(folder).run(run_id)
     paths.steps.unlink()
-    write_steps(paths.steps, 2, tool=None, arguments=["a", 1], card=None, parse="unparsable", finish_reason="length",
+    length = Results(folder).summary(run_id).steps
+    write_steps(paths.steps, length, tool=None, arguments=["a", 1], card=None, parse="unparsable", finish_reason="length",
                 cached_tokens=None, latency_s=None, completion="\x00\u2028</script>")  # fmt: skip
     (path,) = export_inspect([(Results(folder), run_id)], tmp_path / "logs")
     sample = read_eval_log(str(path)).samples[0]

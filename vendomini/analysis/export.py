@@ -94,8 +94,9 @@ def _write_log(model: str, runs: Sequence[tuple[Results, RunSummary]], out: Path
             log.writestr("header.json", _encode({**start, **_ending([summary for _, summary in runs])}))
         os.replace(temporary, path)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
         raise write_error(path, exc) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
