@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vendomini.cluster.estimate import estimate
-from vendomini.cluster.pace import ENGINES, Throughput, billions, measure, published_step_s
+from vendomini.cluster.pace import ENGINES, Measurement, Throughput, billions, published_step_s
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
 from vendomini.config import load_config
@@ -65,9 +65,11 @@ def test_throughput_is_that_of_a_job_with_all_its_episodes() -> None:
             seconds=seconds, attempt=attempt, ended_at=f"2026-01-01T00:00:{second:02}+00:00",
         )  # fmt: skip
 
-    together = measure([("job", ended(20, 20)), ("job", ended(20, 20)), ("job", ended(50, 1, attempt=2))])
-    assert together == Throughput(step_s=0.1, tokens_s=100)
-    assert measure([]) is None
+    measurement = Measurement()
+    assert measurement.throughput() is None
+    for run in (ended(20, 20), ended(20, 20), ended(50, 1, attempt=2)):
+        measurement.add("job", run)
+    assert measurement.throughput() == Throughput(step_s=0.1, tokens_s=100)
 
 
 def test_gpus_by_config_and_by_size() -> None:

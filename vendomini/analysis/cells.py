@@ -37,25 +37,34 @@ class Cell:
 
 def summarise_cells(specs: Iterable[RunSpec], axes: Sequence[str], results: Results) -> list[Cell]:
     """A cell for every combination of the axes' values that has an analysable run, in the order of the runs."""
-    groups: defaultdict[tuple[Any, ...], list[RunSummary]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[_Run]] = defaultdict(list)
     for spec in specs:
         try:
             summary = results.summary(spec.run_id)
         except CorruptRecordError:
             continue  # named when the run was looked at
         if summary is not None and summary.finished:
-            groups[tuple(lookup(spec.parameters, axis) for axis in axes)].append(summary)
+            groups[tuple(lookup(spec.parameters, axis) for axis in axes)].append(_run(summary))
     return [_cell(values, runs) for values, runs in groups.items()]
 
 
-def _cell(values: tuple[Any, ...], runs: list[RunSummary]) -> Cell:
-    times = [run.time_to_crash or 0 for run in runs]
-    errors = [run.pe["all"]["mean"] for run in runs if run.pe.get("all")]
+_Run = tuple[str, bool, int, float | None]
+"""Ending, event, steps survived, mean prediction error: what a cell needs of a summary, not its trees."""
+
+
+def _run(summary: RunSummary) -> _Run:
+    error = summary.pe["all"]["mean"] if summary.pe.get("all") else None
+    return summary.ending, bool(summary.event_observed), summary.time_to_crash or 0, error
+
+
+def _cell(values: tuple[Any, ...], runs: list[_Run]) -> Cell:
+    endings, events, times, means = zip(*runs, strict=True)
+    errors = [mean for mean in means if mean is not None]
     return Cell(
         values=values,
         runs=len(runs),
-        events=sum(bool(run.event_observed) for run in runs),
+        events=sum(events),
         mean_survival=sum(times) / len(runs),
         mean_pe=sum(errors) / len(errors) if errors else None,
-        endings=dict(Counter(run.ending for run in runs)),
+        endings=dict(Counter(endings)),
     )

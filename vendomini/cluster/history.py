@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
-from vendomini.cluster.pace import Throughput, measure
+from vendomini.cluster.pace import Measurement, Throughput
 from vendomini.errors import CorruptRecordError
 from vendomini.records import Results, RunInfo, RunSummary, read_record
 
-SAMPLE = 500
-"""Runs looked at, at most."""
-
 
 def throughput(results: Results) -> dict[tuple[str, str], Throughput]:
-    """(Model name, engine) → throughput of one job, measured; nothing where no run has ended."""
-    by_model: dict[tuple[str, str], list[tuple[str, RunSummary]]] = {}
-    for run_id in islice(results.run_ids(), SAMPLE):
+    """(Model name, engine) → throughput of one job, measured; nothing where no run has ended.
+
+    Looks at every run: of a job some of whose runs were left out, the rest would seem slow.
+    """
+    measured: dict[tuple[str, str], Measurement] = {}
+    for run_id in results.run_ids():
         try:
             summary = results.summary(run_id)
+            if summary is None or not summary.finished:
+                continue
             info = read_record(results.run(run_id).info, RunInfo)
         except (CorruptRecordError, FileNotFoundError):
             continue
-        if summary is not None and summary.finished:
-            key = (summary.parameters["agent"]["model"]["name"], _engine(summary))
-            by_model.setdefault(key, []).append((_job(info), summary))
-    found = {key: measure(summaries) for key, summaries in by_model.items()}
+        key = (summary.parameters["agent"]["model"]["name"], _engine(summary))
+        measured.setdefault(key, Measurement()).add(_job(info), summary)
+    found = {key: measurement.throughput() for key, measurement in measured.items()}
     return {key: rate for key, rate in found.items() if rate is not None}
 
 

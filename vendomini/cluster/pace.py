@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -87,32 +86,43 @@ class Throughput:
     tokens_s: float
 
 
-def measure(summaries: Iterable[tuple[str, RunSummary]]) -> Throughput | None:
-    """Throughput of a job, from the runs that it began and ended in one go.
+class Measurement:
+    """Throughput of jobs, from the runs that each began and ended in one go. Holds sums: it is told of every run."""
 
-    Args:
-        summaries: each finished run of one model, with the job that ran it.
+    def __init__(self) -> None:
+        self._jobs: dict[str, _Work] = {}
 
-    Returns:
-        The median over the jobs; None without such a run.
-    """
-    jobs: dict[str, list[RunSummary]] = {}
-    for job, summary in summaries:
+    def add(self, job: str, summary: RunSummary) -> None:
+        """A finished run of one model, and the job that ran it."""
         if summary.attempt == 1 and summary.seconds > 0 and summary.ended_at:
-            jobs.setdefault(job, []).append(summary)
-    rates = [_rate(runs) for runs in jobs.values()]
-    if not rates:
-        return None
-    return Throughput(median(rate.step_s for rate in rates), median(rate.tokens_s for rate in rates))
+            self._jobs.setdefault(job, _Work()).add(summary)
+
+    def throughput(self) -> Throughput | None:
+        """The median over the jobs; None without such a run."""
+        rates = [work.rate() for work in self._jobs.values()]
+        if not rates:
+            return None
+        return Throughput(median(rate.step_s for rate in rates), median(rate.tokens_s for rate in rates))
 
 
-def _rate(runs: list[RunSummary]) -> Throughput:
-    """From the first start to the last end in this job."""
-    ends = [datetime.fromisoformat(run.ended_at).timestamp() for run in runs]
-    started = min(end - run.seconds for end, run in zip(ends, runs, strict=True))
-    seconds = max(max(ends) - started, 1e-3)
-    steps, tokens = sum(run.steps for run in runs), sum(run.completion_tokens for run in runs)
-    return Throughput(seconds / max(steps, 1), tokens / seconds)
+@dataclass(slots=True)
+class _Work:
+    """Of one job, from the first start to the last end, in seconds since the epoch."""
+
+    began: float = math.inf
+    ended: float = -math.inf
+    steps: int = 0
+    tokens: int = 0
+
+    def add(self, run: RunSummary) -> None:
+        ended = datetime.fromisoformat(run.ended_at).timestamp()
+        self.began, self.ended = min(self.began, ended - run.seconds), max(self.ended, ended)
+        self.steps += run.steps
+        self.tokens += run.completion_tokens
+
+    def rate(self) -> Throughput:
+        seconds = max(self.ended - self.began, 1e-3)
+        return Throughput(seconds / max(self.steps, 1), self.tokens / seconds)
 
 
 def _interpolate(size_b: float, hours: tuple[float, ...]) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from vendomini.cluster.ledger import Job, job_ids, jobs_of
 from vendomini.cluster.slurm import ended, queue
 from vendomini.errors import ClusterError, CorruptRecordError, ResultsError
-from vendomini.records import Results, RunSummary
+from vendomini.records import Results, RunOutcome
 
 FRESH_S = 900.0
 """A log that no submission knows of and that was written to within this time belongs to a run in progress."""
@@ -91,28 +91,45 @@ def status(results: Results) -> Status:
 
 def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> list[str]:
     """Sorts every known run into one of the states; returns those that are not done."""
-    ended_runs: list[RunSummary] = []
+    cost = _Cost()
     unfinished = []
     for run_id in begun.union(owner):
         try:
-            summary = results.summary(run_id) if run_id in begun else None
+            outcome = results.outcome(run_id) if run_id in begun else None
         except CorruptRecordError as exc:
             found.damaged[run_id] = str(exc)
             continue
-        if summary is not None and summary.finished:
-            ended_runs.append(summary)
+        if outcome is not None and outcome.finished:
+            found.crashed += bool(outcome.event_observed)
+            found.censored += not outcome.event_observed
+            cost.add(outcome)
             continue
         unfinished.append(run_id)
         state = _state(results.run(run_id).steps if run_id in begun else None, owner.get(run_id))
-        if summary is not None and state == "interrupted":
-            found.failed[run_id] = summary.reason or "unknown"
+        if outcome is not None and state == "interrupted":
+            found.failed[run_id] = outcome.reason or "unknown"
         else:
             field_name = state.split()[0]
             setattr(found, field_name, getattr(found, field_name) + 1)
-    found.crashed = sum(bool(summary.event_observed) for summary in ended_runs)
-    found.censored = len(ended_runs) - found.crashed
-    _forecast(found, ended_runs)
+    if found.running and cost.seconds > 0:
+        found.tokens_s = found.running * cost.tokens / cost.seconds
+        found.eta_s = (found.running + found.waiting) * cost.seconds / cost.runs / found.running
     return unfinished
+
+
+@dataclass(slots=True)
+class _Cost:
+    """Of the runs that ended in one go: sums, since a phase may have a million runs."""
+
+    runs: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+
+    def add(self, outcome: RunOutcome) -> None:
+        if outcome.attempt == 1:
+            self.runs += 1
+            self.seconds += outcome.seconds
+            self.tokens += outcome.completion_tokens
 
 
 def _state(log: Path | None, job: Job | None) -> str:
@@ -126,15 +143,6 @@ def _state(log: Path | None, job: Job | None) -> str:
     if log is None:
         return "open"
     return "running here" if job is None and _is_fresh(log) else "interrupted"
-
-
-def _forecast(found: Status, ended_runs: list[RunSummary]) -> None:
-    """From what a run took on average, and how many are in progress."""
-    whole = [run for run in ended_runs if run.attempt == 1]
-    seconds = sum(run.seconds for run in whole)
-    if found.running and seconds > 0:
-        found.tokens_s = found.running * sum(run.completion_tokens for run in whole) / seconds
-        found.eta_s = (found.running + found.waiting) * seconds / len(whole) / found.running
 
 
 def _list_jobs(found: Status, jobs: list[Job], owners: list[Job]) -> None:

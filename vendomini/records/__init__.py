@@ -32,6 +32,7 @@ from vendomini.records.step_log import StepLog, read_steps
 
 __all__ = [
     "Ending",
+    RunOutcome,
     "Manifest",
     "ParseStatus",
     "Plan",
@@ -47,6 +48,7 @@ __all__ = [
     "read_record",
     "read_steps",
     "seal",
+    "RunOutcome",
     "unseal",
     "write_atomically",
     "write_error",

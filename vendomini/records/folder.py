@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vendomini.errors import ResultsError
 from vendomini.records.files import read_record, write_error
-from vendomini.records.kinds import Manifest, RunSummary
+from vendomini.records.kinds import Manifest, RunOutcome, RunSummary
 
 SUMMARY = "summary.json"
 
@@ -94,6 +94,17 @@ class Results:
         """
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
+    def outcome(self, run_id: str) -> RunOutcome | None:
+        """The summary's part that counts and costs, or None while there is no summary: for a look at every run.
+
+        Raises:
+            CorruptRecordError: the file is damaged.
+        """
+        try:
+            return read_record(f"{self._folder(run_id)}/{SUMMARY}", RunOutcome)
+        except FileNotFoundError:
+            return None
+
             self.plans.mkdir(exist_ok=True)
         except OSError as exc:
             raise write_error(self.root, exc) from exc

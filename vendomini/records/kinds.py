@@ -64,7 +64,28 @@ class RunInfo(msgspec.Struct, kw_only=True):
     started_at: str
 
 
-class RunSummary(msgspec.Struct, kw_only=True):
+class RunOutcome(msgspec.Struct, kw_only=True):
+    """The part of ``summary.json`` that says whether a run counts, and what it cost.
+
+    Enough for whoever looks at all runs: reading this costs a sixth of reading the whole, and holds no trees.
+    """
+
+    schema: int = SCHEMA_VERSION
+    run_id: str
+    ending: Ending
+    event_observed: bool | None = None
+    reason: str | None = None
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    attempt: int = 1
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run counts: anything but ``failed``."""
+        return self.ending != "failed"
+
+
+class RunSummary(RunOutcome, kw_only=True):
     """``summary.json``: how a run ended.
 
     ``time_to_crash`` is in steps: the onset of the first crash, or the step of bankruptcy or of the last customer;
@@ -72,17 +93,12 @@ class RunSummary(msgspec.Struct, kw_only=True):
     neither: it says nothing about the agent, and is to be rerun.
     """
 
-    schema: int = SCHEMA_VERSION
-    run_id: str
     parameters: JsonObject
     seed: int
     replication: int
-    ending: Ending
     crash_type: str | None = None
     severity: Severity | None = None
     time_to_crash: int | None = None
-    event_observed: bool | None = None
-    reason: str | None = None
     steps: int = 0
     days: int = 0
     detectors: JsonObject = {}
@@ -96,17 +112,9 @@ class RunSummary(msgspec.Struct, kw_only=True):
     parse: JsonObject = {}
     prompt_tokens: int = 0
     cached_tokens: int | None = None
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    attempt: int = 1
     engine: JsonObject = {}
     versions: JsonObject = {}
     ended_at: str = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run counts: anything but ``failed``."""
-        return self.ending != "failed"
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -160,4 +168,4 @@ class Manifest(msgspec.Struct, kw_only=True):
         return (run_id for array in self.arrays for shard in array.shards for run_id in shard.run_ids)
 
 
-Record = TypeVar("Record", RunInfo, RunSummary, Plan, Manifest)
+Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest)

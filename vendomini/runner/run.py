@@ -58,11 +58,11 @@ def pending(specs: Iterable[RunSpec], results: Results) -> tuple[list[RunSpec], 
     tally, todo = Tally(), []
     for spec in specs:
         try:
-            summary = results.summary(spec.run_id)
+            outcome = results.outcome(spec.run_id)
         except CorruptRecordError as exc:
             tally.refused[spec.run_id] = str(exc)
             continue
-        if summary is not None and summary.finished:
+        if outcome is not None and outcome.finished:
             tally.already += 1
         else:
             todo.append(spec)
