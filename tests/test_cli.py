@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,11 +136,12 @@ class TestMistakes:
         assert "choose another folder with --results" in fails(demo("/proc/results"))
 
     def test_full_disk(self, tmp_path):
-        """A file size limit stands in for a full disk."""
+        """A file size limit stands in for a full disk; coverage, where it measures, could not write either."""
         limited = (
             f"ulimit -f 8; trap '' XFSZ; exec {sys.executable} -m vendomini run -c configs/demo.yaml -r {tmp_path}"
         )
-        done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, env=environ)
         assert "can't write" in fails(done)
 
     def test_damaged_log_is_named_and_the_rest_goes_on(self, tmp_path):
@@ -176,9 +179,42 @@ class TestMistakes:
             vendomini("run", "-c", "configs/demo.yaml", "--cluster"), 2
         )
 
+    def test_a_phase_is_no_file(self):
+        for name, file in {"demo": "configs/demo", "phase1": "configs/phases/phase1_large_models"}.items():
+            assert fails(vendomini("run", "-c", name)).endswith(
+                f"there is no config file {name}; did you mean {file}.yaml?"
+            )
+
+    def test_only_what_the_grid_has_not(self, tmp_path):
+        assert "pe_induction.p_shock: 0.0, 0.05, 0.1" in fails(demo(tmp_path, "--only", "p_shock=0.25"), 2)
+
     def test_usage(self):
         assert vendomini("run").returncode == 2
-        assert vendomini("nonsense").returncode == 2
+        misspelt = vendomini("statsu")
+        assert (misspelt.returncode, "Did you mean 'status'?" in misspelt.stderr) == (2, True)
+
+    @pytest.mark.parametrize("arguments", [("estimate", "phase1"), ("run", "-c", "configs/demo.yaml", "--dry-run")])
+    def test_a_reader_that_goes_away(self, arguments):
+        """As ``| head`` does, before anything could be said."""
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-m", "vendomini", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
+        )
+        os.close(write)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_work_goes_on_without_a_reader(self, tmp_path):
+        """And stops when it is told to, though nobody hears it say so."""
+        command = [sys.executable, "-m", "vendomini", "run", "-c", "configs/demo.yaml", "-r", str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert "240 to do" in running.stdout.readline()
+            running.stdout.close()
+            while len(list(tmp_path.glob("runs/*/summary.json"))) < 2:
+                assert running.poll() is None
+                time.sleep(0.05)
+            running.send_signal(signal.SIGINT)
+            assert (running.wait(60), running.stderr.read()) == (130, "")
 
     def test_a_bug_leaves_a_log_and_code_3(self, tmp_path):
         code = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Annotated, Any
 
@@ -35,11 +34,9 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """Lists commands by name and one line of help; imports a command's module when the command is called."""
 
-    def list_commands(self, _: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, _: Any, cmd_name: str) -> TyperCommand | None:
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -94,7 +91,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from vendomini.cli.output import forget
+
+        forget(sys.stdout)
         sys.exit(0)
     except Exception as exc:
         typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)

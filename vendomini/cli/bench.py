@@ -39,11 +39,15 @@ def bench(
     from vendomini.bench import bench as measure
     from vendomini.cli.output import console, print_json
     from vendomini.config.schema import Model
-    from vendomini.errors import UsageError
+    from vendomini.errors import MissingExtraError, UsageError
     from vendomini.probe import probe
 
     if (model is None) == (random_weights is None):
         raise UsageError("name a model with --model, or an architecture with --random-weights")
+    found = probe()
+    for package in ("torch", "transformers"):
+        if not found.package(package).works:
+            raise MissingExtraError("vendomini bench", package, "hf")
     with tempfile.TemporaryDirectory(prefix="vendomini-bench-") as folder:
         name = model if random_weights is None else str(write_random_model(random_weights, Path(folder)))
         context = max(512, prompt_tokens + new_tokens + 1)
@@ -55,7 +59,7 @@ def bench(
             raise UsageError(f"--dtype: {exc.errors()[0]['msg']}") from exc
         out = console(stderr=True)
         setting = Setting(batch, prompt_tokens, new_tokens)
-        report = asyncio.run(measure(chosen, setting, probe(), out.print, title=model or str(random_weights)))
+        report = asyncio.run(measure(chosen, setting, found, out.print, title=model or str(random_weights)))
     if as_json:
         print_json(report.as_json())
     else:

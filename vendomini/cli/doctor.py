@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,22 +102,18 @@ def _advice(models: list[tuple[dict[str, object], int]], found: Capabilities) ->
 
 def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from vendomini.cli.output import console
+    from vendomini.cli.output import console, table
 
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "feature", "what was found"):
-        table.add_column(heading, overflow="fold")
+    plain: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
+    features = table("", "feature", "what was found", words=3, **plain)
     for verdict in judged:
         mend = f"\n→ {verdict.mend}" if verdict.mend else ""
-        table.add_row(MARKS[verdict.status], verdict.feature, escape(verdict.reason + mend))
-    out.print(table)
+        features.add_row(MARKS[verdict.status], verdict.feature, escape(verdict.reason + mend))
+    out.print(features)
     if advice:
-        plan = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("model", "GPUs", "Flash Attention", "vLLM", "why"):
-            plan.add_column(heading, overflow="fold")
+        plan = table("model", "GPUs", "Flash Attention", "vLLM", "why", words=5, **plain)
         for entry in advice:
             plan.add_row(*map(escape, (entry.model, entry.gpus, entry.flash_attention, entry.vllm, entry.why)))
         out.print()

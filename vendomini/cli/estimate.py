@@ -51,6 +51,9 @@ def estimate(
         print_json({"note": note, "rows": [row.as_json() for row in rows]})
         return
     out = console()
+    if not rows:
+        out.print("None of these runs loads a model: they need no GPU.", markup=False)
+        return
     out.print(_table(rows))
     if note:
         out.print(note, markup=False)
@@ -58,18 +61,19 @@ def estimate(
 
 
 def _table(rows: list[Row]) -> Table:
-    from rich.table import Table
+    from vendomini.cli.output import table
 
-    table = Table(caption="* published estimate; nothing measured here yet", caption_justify="left")
-    for heading in ("phase", "model"):
-        table.add_column(heading)
-    for heading in ("tasks", "GPUs", "standard", "Flash Attention", "vLLM", "GPU-hours"):
-        table.add_column(heading, justify="right")
+    shown = table(
+        *("phase", "model", "tasks", "GPUs", "standard", "Flash Attention", "vLLM", "GPU-hours"),
+        words=2,
+        caption="* published estimate; nothing measured here yet",
+        caption_justify="left",
+    )
     for row in rows:
         hours = [f"{row.hours[engine]:,.1f} h{_mark(row, engine)}" for engine in ("standard", "flash", "vllm")]
         total = f"{row.gpu_hours:,.0f}{_mark(row, row.engine)}"
-        table.add_row(row.phase, row.model, f"{row.tasks:,}", str(row.gpus), *hours, total)
-    return table
+        shown.add_row(row.phase, row.model, f"{row.tasks:,}", str(row.gpus), *hours, total)
+    return shown
 
 
 def _mark(row: Row, engine: str) -> str:

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
+from rich.table import Table
+
+
+class _Console(Console):
+    """Says that the reader went away (``| head``) by the exception that Python has for it."""
+
+    def on_broken_pipe(self) -> None:
+        forget(self.file)
+        raise BrokenPipeError
 
 
 def console(*, stderr: bool = False) -> Console:
     """A Rich console; off a terminal it neither colours nor wraps."""
-    from rich.console import Console
-
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+    return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def table(*columns: str, words: int = 1, **style: Any) -> Table:
+    """A table whose first columns hold words and whose others hold numbers; a narrow terminal folds both, cuts neither.
+
+    Args:
+        words: how many columns hold words.
+        style: Rich's own, for example ``title``.
+    """
+    made = Table(**style)
+    for place, heading in enumerate(columns):
+        made.add_column(heading, justify="left" if place < words else "right", overflow="fold")
+    return made
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output, for scripts."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def forget(stream: IO[str]) -> None:
+    """From here on what is written to it goes nowhere: at its end Python would stumble over a closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -51,11 +51,15 @@ def run(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.config import expand, load_config, select
+    from vendomini.errors import UsageError
     from vendomini.records import Results
 
     phase = load_config(config, override or ())
     folder = Results(results or Path("results") / phase.name)
     specs = list(select(expand(phase), only or (), limit))
+    if not specs:
+        grid = "; ".join(f"{path}: {', '.join(map(str, values))}" for path, values in phase.axes.items())
+        raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only or ())}; its grid is {grid}")
     execute = _execute
     if cluster:
         from vendomini.cluster.share import share_of_this_job, work
@@ -145,24 +149,26 @@ def _tally_json(tally: Tally, results: Results) -> dict[str, object]:
 
 def _print_cells(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> None:
     """What came out, a line for each cell of the grid."""
-    from rich.table import Table
-
     from vendomini.analysis.cells import summarise_cells
+    from vendomini.cli.output import table
 
     cells = summarise_cells(specs, list(phase.axes), results)
     if not cells:
         return
-    table = Table(title="Survival by cell (mean survival in steps, the horizon included)", title_justify="left")
-    for axis in phase.axes:
-        table.add_column(axis.rsplit(".", 1)[-1])
-    for heading in ("runs", "events", "mean survival", "mean PE", "endings"):
-        table.add_column(heading, justify="left" if heading == "endings" else "right")
+    names = [axis.rsplit(".", 1)[-1] for axis in phase.axes]
+    shown = table(
+        *(*names, "runs", "events", "mean survival", "mean PE", "endings"),
+        words=len(names),
+        title="Survival by cell (mean survival in steps, the horizon included)",
+        title_justify="left",
+    )
+    shown.columns[-1].justify = "left"
     for cell in cells[:SHOWN]:
         endings = ", ".join(f"{name} {number}" for name, number in sorted(cell.endings.items()))
         mean_pe = "–" if cell.mean_pe is None else f"{cell.mean_pe:.3f}"
-        table.add_row(
+        shown.add_row(
             *map(str, cell.values), str(cell.runs), str(cell.events), f"{cell.mean_survival:.0f}", mean_pe, endings
         )
-    out.print(table)
+    out.print(shown)
     if len(cells) > SHOWN:
         out.print(f"… and {len(cells) - SHOWN:,} more cells: vendomini report {results.root}", markup=False)

@@ -57,6 +57,9 @@ def status(
 
 
 def _print(one: Status, out: Console) -> None:
+    if not one.runs:
+        out.print(f"{one.name}: no run was begun ({one.results})", markup=False, style="bold")
+        return
     out.print(f"{one.name}: {one.done:,} of {one.runs:,} runs done ({one.results})", markup=False, style="bold")
     counts = {
         "crashed": one.crashed,

@@ -116,11 +116,9 @@ def _print_scripts(outcome: Outcome, out: Console) -> None:
 
 def _table(submission: Submission) -> Table:
     """A line for each model and GPU count."""
-    from rich.table import Table
+    from vendomini.cli.output import table
 
-    table = Table()
-    for heading in ("model", "GPUs", "jobs", "runs", "time each"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+    shown = table("model", "GPUs", "jobs", "runs", "time each")
     groups: dict[tuple[str, int], list[Shard]] = {}
     for array in submission.manifest.arrays:
         for shard in array.shards:
@@ -128,5 +126,5 @@ def _table(submission: Submission) -> Table:
     for (model, gpus), shards in groups.items():
         runs, minutes = sum(len(shard.run_ids) for shard in shards), max(shard.seconds for shard in shards) / 60
         each = f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min"
-        table.add_row(model, str(gpus), f"{len(shards):,}", f"{runs:,}", each)
-    return table
+        shown.add_row(model, str(gpus), f"{len(shards):,}", f"{runs:,}", each)
+    return shown

@@ -54,6 +54,8 @@ def fetch_all(models: Iterable[Model], check_only: bool) -> Iterator[Outcome]:
             if problem and not check_only:
                 prefetch(model)
                 problem = None
+        except MissingExtraError:  # all would say the same
+            raise
         except VendoMiniError as exc:
             problem = str(exc)
         yield Outcome(model.name, "" if problem else str(_folder(model)), problem or "")
@@ -102,7 +104,7 @@ def _download(model: Model) -> Path:
     try:
         from huggingface_hub import HfApi, snapshot_download
     except ImportError as exc:
-        raise MissingExtraError("vendomini prefetch", "huggingface_hub", "hf") from exc
+        raise MissingExtraError("vendomini prefetch", "huggingface_hub", None) from exc
     try:
         files = HfApi().list_repo_files(model.name, revision=model.revision)
         weights = WEIGHTS[0] if any(name.endswith(".safetensors") for name in files) else WEIGHTS[1]

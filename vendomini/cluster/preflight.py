@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vendomini.cluster.site import Site
-from vendomini.config.schema import EngineConfig
+from vendomini.config.schema import SCRIPTED_PREFIX, EngineConfig
 from vendomini.errors import ClusterError, VendoMiniError
 from vendomini.probe.commands import ask
+from vendomini.probe.packages import find_package
 from vendomini.probe.storage import find_disk
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def find_problems(submission: Submission, site: Site) -> Iterator[str]:
     yield from _models(submission)
     yield from _room(submission)
     if site.live:
+        yield from _engine(submission)
         yield from _ask_slurm(submission)
 
 
@@ -75,6 +78,19 @@ def _models(submission: Submission) -> Iterator[str]:
                 yield lacks
         except VendoMiniError as exc:
             yield str(exc)
+
+
+def _engine(submission: Submission) -> Iterator[str]:
+    """Jobs run with this Python: what is not installed here will not be there then."""
+    backend = submission.manifest.config["engine"]["backend"]
+    if backend == "openai" or all(model.name.startswith(SCRIPTED_PREFIX) for model in submission.models):
+        return
+    missing = [name for name in ("torch", "transformers") if not find_package(name).works]
+    if missing and (backend == "hf" or not find_package("vllm").works):
+        yield (
+            f"jobs run with {sys.executable}, which lacks {' and '.join(missing)}, and so no engine could start: "
+            'pip install "vendomini[vllm]" or "vendomini[hf]"'
+        )
 
 
 def _room(submission: Submission) -> Iterator[str]:

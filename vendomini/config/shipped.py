@@ -61,6 +61,10 @@ def find_phase(name: str) -> list[Path]:
 
 
 def _suggest(path: Path) -> str:
-    siblings = [str(p) for p in path.parent.glob("*.y*ml")] + [f"configs/phases/{p.name}" for p in phases().values()]
-    near = difflib.get_close_matches(str(path), siblings, n=1)
+    """A file of nearly that name, or for a phase's name the phase's file."""
+    root = shipped("configs")
+    known = [str(file) for file in path.parent.glob("*.y*ml")]
+    known += [f"configs/{file.relative_to(root)}" for file in sorted(root.rglob("*.yaml"))]
+    near = difflib.get_close_matches(str(path), known, n=1)
+    near += [name for name in known if f"{Path(name).stem}_".startswith(f"{path.name}_")]
     return f"; did you mean {near[0]}?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ class Progress:
         self._thread = threading.Thread(target=self._print_now_and_then, daemon=True)
 
     def say(self, line: str) -> None:
-        """A line of the log, above the live line."""
-        self._console.print(line, markup=False)
+        """A line of the log, above the live line. Nobody reading it any more (``| head``) does not stop the work."""
+        with contextlib.suppress(BrokenPipeError):
+            self._console.print(line, markup=False)
 
     def line(self) -> str:
         """The counters in words."""
