@@ -31,6 +31,8 @@ _decode = msgspec.json.Decoder().decode
 _lenient = json.JSONDecoder(strict=False)
 _THINK = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+_MARKS = re.compile(r'''[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?''', re.DOTALL)
+"""Braces and quoted texts. A single quote behind a letter or digit is an apostrophe; a quote may be left open."""
 
 _TOOL_KEYS = ("tool", "name", "tool_name", "action", "function")
 _ARGUMENT_KEYS = ("arguments", "args", "parameters", "tool_input", "input")
@@ -107,23 +109,14 @@ def _without_trailing_commas(piece: str) -> Any:
 
 def _balanced_end(text: str, start: int) -> int | None:
     """Where the braces that open at ``start`` are closed again, quotes respected."""
-    depth, quote, position = 0, "", start
-    while position < len(text):
-        char = text[position]
-        if quote:
-            if char == "\\":
-                position += 1
-            elif char == quote:
-                quote = ""
-        elif char == '"' or (char == "'" and not text[position - 1].isalnum()):
-            quote = char
-        elif char == "{":
+    depth = 0
+    for mark in _MARKS.finditer(text, start):
+        if (found := mark[0]) == "{":
             depth += 1
-        elif char == "}":
+        elif found == "}":
             depth -= 1
             if not depth:
-                return position + 1
-        position += 1
+                return mark.end()
     return None
 
 

@@ -117,6 +117,7 @@ def _axis(key: str, values: list[Any], base: dict[str, Any], places: dict[KeyPat
 def _check_path(key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path) -> None:
     known = leaf_paths(RunConfig)
     free = key.count(".") < MAX_DEPTH and any(key.startswith(f"{one}.") for one in known if known[one])
+    free = free and all(key.split("."))
     if key not in known and not free:
         raise ConfigError(
             f"{_place(at, places, path)}: {at[0]} names {key!r}, which is no parameter{nearest(key, known)}"
@@ -153,7 +154,8 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
         raise ConfigError(f"-o {text}: the value is not valid YAML") from exc
     section, _, path = key.partition(".")
     if section in {"grid", "fixed"} and path:
-        raw[section] = {**(raw.get(section) or {}), path: value}
+        old = raw.get(section)
+        raw[section] = {**old, path: value} if isinstance(old, dict) else old or {path: value}
         _mark(places, (section, path), here)
         return
     raw.update(assign(raw, key, value))
@@ -220,7 +222,7 @@ def _sentence(model: type[BaseModel], at: KeyPath, error: Any) -> str:
     value = error["input"]
     if error["type"] == "list_type" and at[:1] == ("grid",):
         return f"{dotted} is {value!r}: the grid wants a list of values (a single value belongs under fixed)"
-    if error["type"] == "value_error" and not at:
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
         return str(error["ctx"]["error"])
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     shown = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 PressureLevel = Literal["low", "medium", "high"]
 PEMagnitude = Literal["low", "medium", "high"]
@@ -28,8 +28,8 @@ SCRIPTED_PREFIX = "scripted/"
 """Model names with this prefix are the controls of the scripted engine."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+NonNegative = Annotated[int, Field(ge=0, le=10**12)]
 Amount = Annotated[float, Field(ge=0, le=1e12)]
 
 
@@ -62,10 +62,10 @@ class Simulation(Section):
 class Demand(Section):
     """The customers."""
 
-    orders_per_day: Amount | None = Field(
+    orders_per_day: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
         None, description="Mean customer orders a day, over all SKUs (Poisson). Null: by simulation.pressure_level."
     )
-    sale_markup: Annotated[float, Field(gt=0)] = Field(
+    sale_markup: Annotated[float, Field(gt=0, le=1e6)] = Field(
         1.6, description="Sale price as a multiple of the SKU's lowest actual catalogue price."
     )
     late_penalty: Probability = Field(0.0, description="Fraction of the price lost on an order shipped late.")
@@ -106,7 +106,7 @@ class Model(Section):
     max_tokens: Positive = Field(512, description="Tokens of a completion, at most.")
     temperature: Annotated[float, Field(ge=0, le=10)] = Field(0.7, description="0 is greedy.")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling.")
-    chat_template_kwargs: dict[str, Any] = Field(
+    chat_template_kwargs: dict[str, JsonValue] = Field(
         default_factory=dict, description="Passed to the model's chat template, e.g. {enable_thinking: false}."
     )
 
@@ -192,10 +192,19 @@ class EngineConfig(Section):
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
         "auto", description="Attention of the Hugging Face engine. auto: the fastest that can run here."
     )
-    engine_args: dict[str, Any] = Field(
+    engine_args: dict[str, JsonValue] = Field(
         default_factory=dict, description="Passed to vLLM's AsyncEngineArgs as they are."
     )
     base_url: str | None = Field(None, description="Of a server that speaks OpenAI's API, for backend openai.")
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> EngineConfig:
+        """What a config says is kept in plans and shown in reports."""
+        if "@" in (self.base_url or "").partition("://")[2].partition("/")[0]:
+            raise ValueError("engine.base_url holds a password: put the key into OPENAI_API_KEY, in the environment")
+        if "hf_token" in self.engine_args:
+            raise ValueError("engine.engine_args holds hf_token: put it into HF_TOKEN, in the environment")
+        return self
 
 
 class PhaseConfig(RunConfig):

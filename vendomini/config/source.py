@@ -46,8 +46,12 @@ def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict
     place = places[("inherit",)]
     if not isinstance(parent, str):
         raise ConfigError(f"{place}: inherit must name one file, as a path from this file's folder")
-    target = (file.parent / parent).resolve()
-    if not target.is_file():
+    try:
+        target = (file.parent / parent).resolve()
+        exists = target.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, or links in a circle
+        exists = False
+    if not exists:
         raise ConfigError(f"{place}: inherit names {parent}, which does not exist")
     base, base_places = read(target, (*stack, file))
     return _merge(base, raw), base_places | places
@@ -95,6 +99,8 @@ def _walk(node: yaml.Node, at: KeyPath, name: str) -> Iterator[tuple[KeyPath, Pl
     """Every key below a node with its place; refuses duplicates and keys that are no plain scalars."""
     if len(at) > MAX_DEPTH:
         raise ConfigError(f"{name}:{node.start_mark.line + 1}: nested more than {MAX_DEPTH} deep: this is no config")
+    if isinstance(node, yaml.ScalarNode):
+        _check_text(node, name)
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             yield (*at, str(index)), Place(name, child.start_mark.line + 1)
@@ -105,11 +111,19 @@ def _walk(node: yaml.Node, at: KeyPath, name: str) -> Iterator[tuple[KeyPath, Pl
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 raise ConfigError(f"{name}:{line}: keys are plain names; merge a file with inherit")
+            _check_text(key, name)
             if key.value in lines:
                 raise ConfigError(f"{name}:{line}: {key.value} is given twice (first in line {lines[key.value]})")
             lines[key.value] = line
             yield (*at, key.value), Place(name, line)
             yield from _walk(child, (*at, key.value), name)
+
+
+def _check_text(node: yaml.ScalarNode, name: str) -> None:
+    try:
+        node.value.encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigError(f"{name}:{node.start_mark.line + 1}: half of a surrogate pair is no text") from exc
 
 
 def parse_value(text: str, name: str) -> Any:
@@ -164,10 +178,17 @@ def _add_resolvers() -> None:
 
 _add_resolvers()
 # A zero in front is decimal in YAML 1.2; PyYAML would read octal.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: _integer(node))
 _Loader.add_constructor(
     "tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value.lower()))
 )
+
+
+def _integer(node: Any) -> int:
+    """Of 64 bits, which is what a plan and a run's id can hold."""
+    if len(node.value) > 20 or not -(2**63) <= (value := int(node.value)) < 2**63:
+        raise yaml.MarkedYAMLError(None, None, "an integer of more than 64 bits", node.start_mark)
+    return value
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
