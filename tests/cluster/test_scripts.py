@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.submit import Request, prepare, scripts
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.config import expand, load_config
-from vendomini.records import Results
+from vendomini.records import Results, encode_record
 
 GOLDEN = Path(__file__).parent / "golden"
 SITE = Site("gpu", 2880, 8, "h100", 1001, live=False)
@@ -29,7 +30,9 @@ def test_script(gpus: int, tmp_path: Path) -> None:
     sizing = Sizing(phase.config.engine, SITE)
     submission = prepare(phase, list(expand(phase)), Results(tmp_path), request, SITE, sizing)
     (script,) = scripts(submission)
-    for actual, name in ((str(tmp_path), "RESULTS"), (sys.executable, "PYTHON"), (submission.manifest.id, "ID")):
+    digest = hashlib.sha256(encode_record(submission.manifest)).hexdigest()
+    names = {str(tmp_path): "RESULTS", sys.executable: "PYTHON", submission.manifest.id: "ID", digest: "DIGEST"}
+    for actual, name in names.items():
         script = script.replace(actual, name)
     golden = GOLDEN / f"gpu{gpus}.sh"
     if "REFRESH_GOLDEN" in os.environ:

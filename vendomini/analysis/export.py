@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ import msgspec
 from vendomini.analysis.study import show
 from vendomini.analysis.traces import turn
 from vendomini.errors import CorruptRecordError, ResultsError
-from vendomini.records import Results, RunSummary, StepRecord, read_record, read_steps, write_error
+from vendomini.records import Results, RunSummary, StepRecord, read_record, read_steps, replacing, write_error
 
 Json = dict[str, Any]
 
@@ -82,21 +81,17 @@ def _write_log(model: str, runs: Sequence[tuple[Results, RunSummary]], out: Path
     """Members in the order Inspect AI writes them; samples are streamed, one in memory at a time."""
     identity = hashlib.sha256("\n".join([model, *(summary.run_id for _, summary in runs)]).encode()).hexdigest()[:22]
     path = out / f"{_file_name(model)}_{identity[:8]}.eval"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     start = _start(model, [summary for _, summary in runs], identity)
     summaries = [_sample_summary(summary) for _, summary in runs]
     try:
-        with ZipFile(temporary, "w", ZIP_DEFLATED, compresslevel=6) as log:
+        with replacing(path) as file, ZipFile(file, "w", ZIP_DEFLATED, compresslevel=6) as log:
             log.writestr("_journal/start.json", _encode(start))
             for results, summary in runs:
                 log.writestr(f"samples/{summary.run_id}_epoch_1.json", _encode(_sample(results, summary)))
             log.writestr("summaries.json", _encode(summaries))
             log.writestr("header.json", _encode({**start, **_ending([summary for _, summary in runs])}))
-        os.replace(temporary, path)
     except OSError as exc:
         raise write_error(path, exc) from exc
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

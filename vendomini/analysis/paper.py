@@ -10,6 +10,7 @@ from typing import Any
 from vendomini.analysis.content import Figure, Heatmap, Series, log_ticks
 from vendomini.analysis.interactive import BANDS_SHOWN, extent, height_at, legend_needed
 from vendomini.analysis.palette import colours
+from vendomini.records import replacing
 
 FORMATS = ("png", "svg", "pdf")
 _STYLES = ("-", "--", ":", "-.", (0, (8, 3)), (0, (8, 3, 2, 3)))
@@ -33,7 +34,8 @@ def draw(figure: Figure | Heatmap, folder: Path) -> list[Path]:
         canvas.set_layout_engine("none")  # computed once, for all formats
         paths = [folder / f"{figure.key}.{suffix}" for suffix in FORMATS]
         for path in paths:
-            canvas.savefig(path, dpi=200, metadata=_undated(path.suffix))
+            with replacing(path) as file:
+                canvas.savefig(file, format=path.suffix[1:], dpi=200, metadata=_undated(path.suffix))
     return paths
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from vendomini.analysis.rows import Columns, Row, running_row, step_columns, summary_row
 from vendomini.analysis.tail import last_steps
 from vendomini.errors import CorruptRecordError
-from vendomini.records import Results, RunInfo, RunPaths, RunSummary, read_record, read_steps
+from vendomini.records import Results, RunInfo, RunPaths, RunSummary, read_record, read_steps, replacing
 
 if TYPE_CHECKING:
     import pyarrow
 
 PART_BYTES = 192 * 2**20
 """Step logs that one part takes in, in bytes; with a part in memory per worker, this bounds the memory."""
-PART_RUNS = 400
+PART_RUNS = 2000
+"""Runs of a part, at most: rows of short runs bound the memory, too. Fewer would be a process start for little work."""
 
 _FORMAT = "1"
 _META = b"vendomini.runs"
@@ -169,9 +169,8 @@ def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables:
     meta = {_META: json.dumps({"format": _FORMAT, "runs": runs})}
     table = pyarrow.concat_tables(tables, promote_options="default").replace_schema_metadata(meta)
     name = hashlib.sha256("\n".join(row["run_id"] for row in rows).encode()).hexdigest()[:16]
-    temporary = folder / f".{name}.{os.getpid()}.tmp"
-    pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, folder / f"{name}.parquet")
+    with replacing(folder / f"{name}.parquet") as file:
+        pyarrow.parquet.write_table(table, file, compression="zstd")
 
 
 def _schema(columns: Columns) -> pyarrow.Schema:

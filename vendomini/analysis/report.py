@@ -16,7 +16,7 @@ from vendomini.analysis.sections_behaviour import endings_section, errors_sectio
 from vendomini.analysis.sections_effects import effects_section, headline
 from vendomini.analysis.sections_runs import completeness_notes, config_section, engines_section, failures_section
 from vendomini.analysis.study import MODEL, Study, open_study
-from vendomini.analysis.tables import Progress, Tables, aggregate, write_steps_csv, writing
+from vendomini.analysis.tables import Progress, Tables, aggregate, make_folder, write_steps_csv, writing
 from vendomini.errors import MissingExtraError
 from vendomini.records import write_atomically
 
@@ -64,7 +64,7 @@ def write_report(
 
 
 def _draw_all(sections: Sequence[Section], folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for figure in figures_of(sections):
         draw(figure, folder)
 

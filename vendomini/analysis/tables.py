@@ -10,6 +10,7 @@ What a finished run holds is read once: the next call reads only what no part ho
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from vendomini.analysis.parts import Source, batches, read_part
 from vendomini.analysis.rows import Row
 from vendomini.errors import MissingExtraError, ResultsError
-from vendomini.records import Results, write_atomically
+from vendomini.records import Results, replacing, write_atomically
 
 if TYPE_CHECKING:
     import pandas
@@ -87,6 +88,15 @@ def aggregate(
         return _aggregate(folders, out, workers or _cores(), progress)
 
 
+def make_folder(folder: Path) -> None:
+    """Raises:
+    OSError: it can't be made, or is a link: what is below it would be written, and removed, somewhere else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} is a link")
+
+
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
     """Says in a sentence why something could not be written to a folder of the report."""
@@ -102,7 +112,8 @@ def _aggregate(folders: Sequence[Path], out: Path, workers: int, progress: Progr
     read = reused = 0
     for results in find_results(folders):
         source = Source(results, out / "steps" / _source_name(results.root))
-        source.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(source.folder.parent)
+        make_folder(source.folder)
         known, todo, others = source.sort()
         fresh = _read_all(source, batches(results, todo), workers, progress)
         read += sum(row["status"] == "finished" for row in fresh)
@@ -139,7 +150,7 @@ def write_steps_csv(tables: Tables, path: Path) -> None:
     steps = tables.steps()
     if steps is None:
         raise ResultsError("no run has finished yet, so there are no steps to write")
-    with pyarrow.csv.CSVWriter(path, steps.schema) as writer:
+    with replacing(path) as file, pyarrow.csv.CSVWriter(file, steps.schema) as writer:
         for batch in steps.to_batches():
             writer.write_batch(batch)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from vendomini.errors import CorruptRecordError
-from vendomini.records import StepRecord, unseal
+from vendomini.records import StepRecord, open_record, unseal
 
 _CHUNK = 256 * 1024
 
@@ -30,7 +30,7 @@ def last_steps(path: Path, count: int) -> list[StepRecord]:
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
     """Reads backwards from the end."""
-    with open(path, "rb") as file:
+    with open_record(path) as file:
         position = file.seek(0, os.SEEK_END)
         chunks: list[bytes] = []
         newlines = 0

@@ -15,7 +15,7 @@ from vendomini.analysis.rows import flatten
 from vendomini.analysis.study import MODEL, show
 from vendomini.analysis.tables import find_results
 from vendomini.errors import CorruptRecordError, ResultsError
-from vendomini.records import Results, RunInfo, RunPaths, RunSummary, StepRecord, read_record, unseal
+from vendomini.records import Results, RunInfo, RunPaths, RunSummary, StepRecord, open_record, read_record, unseal
 
 Json = dict[str, Any]
 
@@ -231,7 +231,7 @@ def index_log(path: Path) -> Index:
 
 def _lines(path: Path) -> Iterator[tuple[StepRecord, int]]:
     end = 0
-    with open(path, "rb") as file:
+    with open_record(path) as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
@@ -274,7 +274,7 @@ def read_page(path: Path, index: Index, first: int, count: int) -> list[Json]:
     if last < first:
         return []
     begin = max(first - 1, 1)  # the result of the step before is part of the first turn
-    with open(path, "rb") as file:
+    with open_record(path) as file:
         file.seek(index.offsets[begin - 1])
         data = file.read(index.offsets[last] - index.offsets[begin - 1])
     records = [_read(line, path, begin + place) for place, line in enumerate(data.split(b"\n")[:-1])]

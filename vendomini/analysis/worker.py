@@ -24,7 +24,7 @@ def read_part_apart(source: Source, run_ids: Sequence[str]) -> list[Row]:
         ResultsError: the part can't be written.
     """
     request = json.dumps({"root": str(source.results.root), "folder": str(source.folder), "run_ids": run_ids})
-    command = [sys.executable, "-m", "vendomini.analysis.worker"]
+    command = [sys.executable, "-P", "-m", "vendomini.analysis.worker"]
     done = subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True, check=True)
     answer = json.loads(done.stdout)
     if "error" in answer:

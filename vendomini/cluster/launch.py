@@ -127,7 +127,9 @@ def launch(
         ClusterError: something would not work; nothing was queued.
         UsageError: the name of the results folder fits in no script.
     """
-    _printable("the results folder", str(results.root.absolute()))
+    _printable("the results folder", folder := str(results.root.absolute()))
+    if "%" in folder:
+        raise UsageError(f"SLURM would fill something in for the % in {folder}: choose another with --results")
     specs = list(select(expand(phase), only, limit))
     sizing = Sizing(phase.config.engine, site, throughput(results))
     if dry_run:

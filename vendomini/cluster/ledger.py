@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Job:
         """Its log; None while it has not begun."""
         alone = len(self.manifest.arrays[self.array].shards) == 1
         pattern = "*_0_log.out" if alone else f"*_{self.index}_0_log.out"
-        return max(self.folder.glob(pattern), default=None)
+        return max((log for log in self.folder.glob(pattern) if log.is_file() and not log.is_symlink()), default=None)
 
 
 def array_folder(results: Results, submission_id: str, array: int) -> Path:
@@ -85,10 +86,10 @@ def exclusively(results: Results) -> Iterator[None]:
     """
     try:
         results.submissions.mkdir(parents=True, exist_ok=True)
-        lock = (results.submissions / ".lock").open("w")
+        handle = os.open(results.submissions / ".lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as exc:
         raise write_error(results.submissions, exc) from exc
-    with lock:
+    with os.fdopen(handle, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as exc:

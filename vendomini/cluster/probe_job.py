@@ -54,7 +54,7 @@ def _srun(site: Site, template: Template) -> list[str]:
     """One task, with the template's resources and setup."""
     kept = ("account", "qos", "constraint", "reservation", "mem", "cpus-per-task", "gpus-per-node", "gres")
     asked = [f"--{name}={value}" for name, value in template.options.items() if name in kept]
-    doctor = shlex.join([sys.executable, "-m", "vendomini", "doctor", "--json"])
+    doctor = shlex.join([sys.executable, "-P", "-m", "vendomini", "doctor", "--json"])
     script = "\n".join([*template.setup, f"echo {shlex.quote(BEGIN)}", f"exec {doctor}"])
     limits = [f"--partition={site.partition}", f"--time={MINUTES}", "--nodes=1", "--ntasks=1", "--quiet"]
     return ["srun", "--job-name=vendomini-doctor", *limits, *asked, "bash", "-c", script]

@@ -7,6 +7,7 @@ the queue. Nothing heavy is imported before the warning is heeded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vendomini.errors import ClusterError, UsageError, VendoMiniError
-from vendomini.records import Manifest, Results, read_record
+from vendomini.records import Manifest, Results, decode_record
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,26 +71,31 @@ def share_of_this_job(specs: Sequence[RunSpec], config: Path | str) -> list[RunS
     return list(specs[here.index :: here.count])
 
 
-def run_shard(manifest_file: str, array: int, index: int) -> None:
-    """What submitit starts in a job: the shard that stands in the manifest under this array task."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would pass it over; nothing is lost yet
+def run_shard(manifest_file: str, digest: str, array: str) -> None:
+    """What a job begins with: the shard that stands in the manifest under this array task.
+
+    Args:
+        digest: SHA-256 of the manifest. SLURM has kept it since the job was sent, so that whoever else can write to the
+            results folder can't choose what this user's job runs.
+    """
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
     from rich.console import Console
 
     out = Console(width=200, soft_wrap=True, highlight=False)
     try:
-        tally = _run_shard(Path(manifest_file), array, index, out)
+        tally = _run_shard(Path(manifest_file), digest, int(array), out)
     except VendoMiniError as exc:
         out.print(f"error: {exc}", markup=False)
         sys.exit(exc.exit_code)
     sys.exit(0 if tally.complete else 1)
 
 
-def _run_shard(manifest_file: Path, array: int, index: int, out: Console) -> Tally:
+def _run_shard(manifest_file: Path, digest: str, array: int, out: Console) -> Tally:
     from vendomini.config import build_phase, expand
 
-    manifest = read_record(manifest_file, Manifest)
-    ids = manifest.arrays[array].shards[index].run_ids
+    here = place(os.environ)
+    manifest = _read_manifest(manifest_file, digest)
+    ids = manifest.arrays[array].shards[here.index if here else 0].run_ids
     phase = build_phase(manifest.config)
     wanted = set(ids)
     specs = {spec.run_id: spec for spec in expand(phase) if spec.run_id in wanted}
@@ -99,6 +105,16 @@ def _run_shard(manifest_file: Path, array: int, index: int, out: Console) -> Tal
         )
     results = Results(manifest_file.parents[2])
     return work(phase, [specs[run_id] for run_id in ids], results, out, manifest.retries)
+
+
+def _read_manifest(file: Path, digest: str) -> Manifest:
+    try:
+        data = file.read_bytes()
+    except OSError as exc:
+        raise ClusterError(f"can't read {file} ({exc.strerror}): submit again") from exc
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ClusterError(f"{file} is not what was submitted, and nothing of it is run: submit again")
+    return decode_record(file, data, Manifest)
 
 
 def work(phase: Phase, specs: Sequence[RunSpec], results: Results, out: Console, retries: int = 0) -> Tally:
@@ -165,3 +181,7 @@ def _last_words(tally: Tally) -> str:
 
 def _say(out: Console, line: str) -> None:
     out.print(line, markup=False)
+
+
+if __name__ == "__main__":
+    run_shard(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shlex
@@ -15,14 +16,13 @@ from typing import Any
 
 from vendomini.cluster.ledger import array_folder, exclusively, live_runs
 from vendomini.cluster.plan import Limits, arrays, cut, group_runs
-from vendomini.cluster.share import run_shard
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.templates import Template, load_template
 from vendomini.config import Phase, RunSpec
 from vendomini.config.schema import Model
 from vendomini.errors import ClusterError
-from vendomini.records import Manifest, Results, ShardArray, write_record
+from vendomini.records import Manifest, Results, ShardArray, encode_record, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,10 @@ class Submission:
     @property
     def jobs(self) -> int:
         return sum(len(array.shards) for array in self.manifest.arrays)
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.results.submissions.absolute() / self.manifest.id / "manifest.json"
 
     def folder(self, array: int) -> Path:
         return array_folder(self.results, self.manifest.id, array)
@@ -157,54 +161,56 @@ def send(submission: Submission) -> list[str]:
         ClusterError: sbatch refuses; arrays sent before stay in the queue, and the next submit knows them.
         ResultsError: the place is not writable.
     """
-    manifest = submission.manifest
-    file = submission.results.submissions / manifest.id / "manifest.json"
-    file.parent.mkdir(parents=True)
-    write_record(file, manifest)
-    return [_send_array(submission, k, file) for k in range(len(manifest.arrays))]
+    content = encode_record(submission.manifest)
+    submission.manifest_file.parent.mkdir(parents=True)
+    write_atomically(submission.manifest_file, content)
+    return [_send_array(submission, k, command) for k, command in enumerate(_commands(submission, content))]
 
 
 def scripts(submission: Submission) -> list[str]:
     """The sbatch script of every array, exactly as submitit will write it. (This function of submitit's is private.)"""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    texts = []
-    for k, array in enumerate(submission.manifest.arrays):
-        command = shlex.join(
-            [sys.executable, "-u", "-m", "submitit.core._submit", str(submission.folder(k).absolute())]
-        )
-        count = {"map_count": len(array.shards)} if len(array.shards) > 1 else {}
-        texts.append(
-            _make_sbatch_string(command=command, folder=submission.folder(k), **count, **_parameters(submission, k))
-        )
-    return texts
+    commands = _commands(submission, encode_record(submission.manifest))
+    return [
+        _make_sbatch_string(command=command, folder=submission.folder(k), **_parameters(submission, k))
+        for k, command in enumerate(commands)
+    ]
 
 
-def _send_array(submission: Submission, k: int, manifest_file: Path) -> str:
+def _commands(submission: Submission, manifest: bytes) -> list[str]:
+    """What each array's tasks run: not submitit's own start, which would unpickle a file of the results folder."""
+    digest = hashlib.sha256(manifest).hexdigest()
+    start = [sys.executable, "-P", "-u", "-m", "vendomini.cluster.share", str(submission.manifest_file), digest]
+    return [shlex.join([*start, str(k)]) for k in range(len(submission.manifest.arrays))]
+
+
+def _send_array(submission: Submission, k: int, command: str) -> str:
+    """Through submitit, which writes the script, calls sbatch and files the script under the job's id."""
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    shards = submission.manifest.arrays[k].shards
+    submission.folder(k).mkdir()
     with _outside_of_any_job():
         try:
             executor = submitit.SlurmExecutor(folder=submission.folder(k))
-            executor.update_parameters(**_parameters(submission, k))
-            jobs = executor.map_array(
-                run_shard, [str(manifest_file.absolute())] * len(shards), [k] * len(shards), range(len(shards))
-            )
+            executor.parameters.update(_parameters(submission, k))
+            job = executor._submit_command(command)
         except (FailedJobError, FailedSubmissionError, RuntimeError) as exc:
             raise ClusterError(f"sbatch refuses array {k + 1} of {len(submission.manifest.arrays)}: {exc}") from exc
-    return str(jobs[0].job_id).partition("_")[0]
+    return str(job.job_id)
 
 
 def _parameters(submission: Submission, k: int) -> dict[str, Any]:
-    """For submitit's ``update_parameters``."""
+    """Of the script, for submitit."""
     array, request = submission.manifest.arrays[k], submission.request
     template = submission.templates[array.gpus]
     additional: dict[str, str | bool] = dict(template.options)
     if request.after:
         additional |= {"dependency": f"afterany:{':'.join(request.after)}", "kill-on-invalid-dep": "yes"}
+    count = {"map_count": len(array.shards)} if len(array.shards) > 1 else {}
     return {
+        **count,
         "job_name": array.job_name,
         "time": template.minutes,
         "ntasks_per_node": 1,

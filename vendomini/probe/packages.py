@@ -55,7 +55,7 @@ def try_import(package: Package, environ: Mapping[str, str], timeout: float = 12
     if package.version is None or not package.works:
         return package
     child_environ = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONWARNINGS": "ignore"}
-    answer, reason = ask([sys.executable, "-c", TRIALS[package.name]], child_environ, timeout)
+    answer, reason = ask([sys.executable, "-P", "-c", TRIALS[package.name]], child_environ, timeout)
     if answer is None:
         why = reason.removeprefix(f"{sys.executable} ").removeprefix("failed: ")
         return Package(

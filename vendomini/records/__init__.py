@@ -14,7 +14,18 @@ is found when it is read and not in a figure. Lines are appended with one ``writ
 a temporary name and moved into place.
 """
 
-from vendomini.records.files import read_record, seal, unseal, write_atomically, write_error, write_record
+from vendomini.records.files import (
+    decode_record,
+    encode_record,
+    open_record,
+    read_record,
+    replacing,
+    seal,
+    unseal,
+    write_atomically,
+    write_error,
+    write_record,
+)
 from vendomini.records.folder import Results, RunPaths
 from vendomini.records.kinds import (
     Ending,
@@ -22,6 +33,7 @@ from vendomini.records.kinds import (
     ParseStatus,
     Plan,
     RunInfo,
+    RunOutcome,
     RunSummary,
     Severity,
     Shard,
@@ -32,12 +44,12 @@ from vendomini.records.step_log import StepLog, read_steps
 
 __all__ = [
     "Ending",
-    RunOutcome,
     "Manifest",
     "ParseStatus",
     "Plan",
     "Results",
     "RunInfo",
+    "RunOutcome",
     "RunPaths",
     "RunSummary",
     "Severity",
@@ -45,10 +57,13 @@ __all__ = [
     "ShardArray",
     "StepLog",
     "StepRecord",
+    "decode_record",
+    "encode_record",
+    "open_record",
     "read_record",
     "read_steps",
+    "replacing",
     "seal",
-    "RunOutcome",
     "unseal",
     "write_atomically",
     "write_error",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -33,6 +37,25 @@ def unseal(line: bytes) -> bytes:
     return body
 
 
+def open_record(path: Path | str) -> BinaryIO:
+    """A file of a results folder, for reading. The folder may be anybody's: a link could lead to any file of the
+    reader's own, and a pipe or a device would never end.
+
+    Raises:
+        OSError: it can't be opened.
+        CorruptRecordError: it is no plain file.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    except OSError as exc:
+        if exc.errno != errno.ELOOP:
+            raise
+    raise CorruptRecordError(f"{path} is a link or a device, which no record is: it is not read")
+
+
 def read_record(path: Path | str, kind: type[Record]) -> Record:
     """A sealed file.
 
@@ -42,12 +65,21 @@ def read_record(path: Path | str, kind: type[Record]) -> Record:
         ResultsError: it can't be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_record(path) as file:
             data = file.read()
     except FileNotFoundError:
         raise
     except OSError as exc:
         raise ResultsError(f"can't read {path}: {exc.strerror}") from exc
+    return decode_record(path, data, kind)
+
+
+def decode_record(path: Path | str, data: bytes, kind: type[Record]) -> Record:
+    """The content of a sealed file.
+
+    Raises:
+        CorruptRecordError: it is damaged or of another schema version.
+    """
     try:
         return _decode(path, unseal(data.rstrip(b"\n")), kind)
     except (ValueError, msgspec.MsgspecError) as exc:
@@ -68,13 +100,18 @@ def _decode(path: Path | str, body: bytes, kind: type[Record]) -> Record:
     return record
 
 
+def encode_record(record: Record) -> bytes:
+    """The content of a sealed file."""
+    return seal(msgspec.json.encode(record)) + b"\n"
+
+
 def write_record(path: Path, record: Record) -> None:
     """Writes a sealed file so that a reader sees the old content or the new, never half of it.
 
     Raises:
         ResultsError: the place is full or read-only.
     """
-    write_atomically(path, seal(msgspec.json.encode(record)) + b"\n")
+    write_atomically(path, encode_record(record))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -83,16 +120,32 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         ResultsError: the place is full or read-only.
     """
+    try:
+        with replacing(path) as file:
+            file.write(data)
+    except OSError as exc:
+        raise write_error(path, exc) from exc
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which is moved to ``path`` when it is complete, and is gone if it never is.
+
+    Whoever else can write to the folder may lay links under both names: neither is followed.
+
+    Raises:
+        OSError: the place is full or read-only.
+    """
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as exc:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        raise write_error(path, exc) from exc
+        raise
 
 
 def write_error(path: Path, exc: OSError) -> ResultsError:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vendomini.errors import ResultsError
+from vendomini.errors import CorruptRecordError, ResultsError
 from vendomini.records.files import read_record, write_error
 from vendomini.records.kinds import Manifest, RunOutcome, RunSummary
 
@@ -51,9 +51,17 @@ class Results:
         return self.root / "submissions"
 
     def manifests(self) -> list[Manifest]:
-        """Every submission's manifest, oldest first."""
+        """Every submission's manifest, oldest first.
+
+        Raises:
+            CorruptRecordError: one is damaged, or of another submission than its folder.
+        """
         files = sorted(self.submissions.glob("*/manifest.json"))
-        return [read_record(file, Manifest) for file in files]
+        found = [read_record(file, Manifest) for file in files]
+        for file, manifest in zip(files, found, strict=True):
+            if manifest.id != file.parent.name:
+                raise CorruptRecordError(f"{file} says that it is {manifest.id!r}: move its folder away")
+        return found
 
     def run(self, run_id: str) -> RunPaths:
         """Raises:
@@ -86,14 +94,6 @@ class Results:
         except FileNotFoundError:
             return None
 
-    def create(self) -> None:
-        """Makes the folders.
-
-        Raises:
-            ResultsError: the place is not writable.
-        """
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
     def outcome(self, run_id: str) -> RunOutcome | None:
         """The summary's part that counts and costs, or None while there is no summary: for a look at every run.
 
@@ -105,6 +105,14 @@ class Results:
         except FileNotFoundError:
             return None
 
+    def create(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            ResultsError: the place is not writable.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
             self.plans.mkdir(exist_ok=True)
         except OSError as exc:
             raise write_error(self.root, exc) from exc

@@ -10,8 +10,11 @@ from pathlib import Path
 import msgspec
 
 from vendomini.errors import CorruptRecordError, ResultsError, RunLockedError
-from vendomini.records.files import seal, unseal, write_error
+from vendomini.records.files import open_record, seal, unseal, write_error
 from vendomini.records.kinds import StepRecord
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+"""A link in the place of a log could lead to any other file of the user, which opening would cut and append to."""
 
 _step_encoder = msgspec.json.Encoder()
 _step_decoder = msgspec.json.Decoder(StepRecord)
@@ -35,7 +38,7 @@ class StepLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, _FLAGS, 0o644)
         except OSError as exc:
             raise write_error(path, exc) from exc
         try:
@@ -112,7 +115,7 @@ def read_steps(path: Path) -> Iterator[StepRecord]:
 def _scan(path: Path) -> Iterator[tuple[StepRecord, int]]:
     """Each step with the offset at which its line ends."""
     end = 0
-    with open(path, "rb") as file:
+    with open_record(path) as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
