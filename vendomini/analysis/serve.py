@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,6 +28,9 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 MAX_PAGE = 200
+PATIENCE_S = 30
+"""For a request to arrive, and for an answer to be taken."""
+
 _FILES = {
     "": ("traces.html", "text/html"),
     "traces.js": ("traces.js", "text/javascript"),
@@ -51,6 +55,11 @@ class TraceServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader who is gone is no error; anything else is shown as ever."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{self.token}/"
@@ -60,14 +69,15 @@ class _Handler(BaseHTTPRequestHandler):
     server: TraceServer
     server_version = "VendoMini"
     sys_version = ""
+    timeout = PATIENCE_S
 
     def do_GET(self) -> None:
-        path, query = self._wanted()
-        if path is None:
-            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here. Open the address that the command printed.")
-            return
         try:
-            self._answer(path, query)
+            path, query = self._wanted()
+            if path is None:
+                self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here. Open the address that the command printed.")
+            else:
+                self._answer(path, query)
         except ConnectionError:
             self.close_connection = True  # the reader has gone on to another page
         except (ResultsError, ValueError, OSError) as exc:
@@ -97,6 +107,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_json(library.steps(int(place), run_id, first, min(count, MAX_PAGE)))
             case _:
                 self._refuse(HTTPStatus.NOT_FOUND, "There is no such page.")
+
+    def send_error(self, code: int, *_: Any, **__: Any) -> None:
+        """For what is no request to answer: the same headers as always, and nothing of the request."""
+        self.close_connection = True
+        self._refuse(HTTPStatus(code), "This is only for reading, by a browser.")
 
     def _send_json(self, value: Any) -> None:
         self._send(json.dumps(value, ensure_ascii=False).encode(), "application/json")
