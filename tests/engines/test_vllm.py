@@ -25,12 +25,12 @@ from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.vllm import VllmEngine
 from vendomini.engines.vllm_process import root_cause
-from vendomini.engines.vllm_settings import Settings
+from vendomini.engines.vllm_settings import Settings, job_cache
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.probe import Capabilities
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
-BLOCK = 128
+BLOCK = 32
 """Tokens of a block of vLLM's cache on a CPU: prefixes are reused in whole blocks."""
 
 
@@ -306,9 +306,14 @@ def test_the_context_is_not_longer_than_the_model_was_made_for(tiny: Path) -> No
 
 def test_each_job_compiles_in_a_cache_of_its_own(tiny: Path) -> None:
     settings = Settings(Model(name=str(tiny)), EngineConfig(), machine("A100"))
-    assert "VLLM_CACHE_ROOT" not in settings.environ({})
-    assert settings.environ({"SLURM_JOB_ID": "4711"})["VLLM_CACHE_ROOT"].endswith("-4711")
-    assert settings.environ({"SLURM_JOB_ID": "4711", "VLLM_CACHE_ROOT": "/mine"})["VLLM_CACHE_ROOT"] == "/mine"
+    assert "VLLM_CACHE_ROOT" not in settings.environ({}, job_cache({}))
+    assert job_cache({"SLURM_JOB_ID": "4711", "VLLM_CACHE_ROOT": "/mine"}) is None
+    one, other = (job_cache({"SLURM_JOB_ID": "4711"}) for _ in range(2))
+    assert one != other
+    assert one.stat().st_mode & 0o777 == 0o700, "what lies in it is run"
+    assert settings.environ({}, one)["VLLM_CACHE_ROOT"] == str(one)
+    one.rmdir()
+    other.rmdir()
 
 
 def test_gpus_that_stay_idle_are_announced(tiny: Path) -> None:

@@ -64,7 +64,9 @@ class OpenAICompatibleEngine(Engine):
                 latency_s=time.perf_counter() - began,
             )
         except (KeyError, IndexError, TypeError) as exc:
-            raise EngineError(f"{self._url} answered in a form that is not OpenAI's: {answer!s:.200}") from exc
+            raise EngineError(
+                f"{self._url} answered in a form that is not OpenAI's: {_without_key(str(answer)):.200}"
+            ) from exc
 
     def _request(self, prompt: Prompt, params: SamplingParams) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -98,7 +100,7 @@ class OpenAICompatibleEngine(Engine):
             try:
                 return await asyncio.to_thread(self._send, path, body)
             except urllib.error.HTTPError as exc:
-                last = f"{exc.code} {exc.reason}: {exc.read(300).decode(errors='replace')}"
+                last = _without_key(f"{exc.code} {exc.reason}: {exc.read(300).decode(errors='replace')}")
                 if exc.code not in RETRIED:
                     raise EngineError(f"{self._url}{path} answered {last}") from exc
             except (OSError, json.JSONDecodeError) as exc:
@@ -109,8 +111,14 @@ class OpenAICompatibleEngine(Engine):
         request = urllib.request.Request(self._url + path, method="GET" if body is None else "POST")
         request.add_header("Content-Type", "application/json")
         if key := os.environ.get(KEY):
-            request.add_header("Authorization", f"Bearer {key}")
+            request.add_unredirected_header("Authorization", f"Bearer {key}")  # for this server and no other
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(request, data, timeout=self._engine.request_timeout) as response:
             answer = json.load(response)
         return answer if isinstance(answer, dict) else {}
+
+
+def _without_key(text: str) -> str:
+    """What a server says goes into summaries and reports, and some repeat the key that they refuse."""
+    key = os.environ.get(KEY)
+    return text.replace(key, f"<{KEY}>") if key else text

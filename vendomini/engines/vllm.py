@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from vendomini.config import schema
@@ -42,6 +43,7 @@ class VllmEngine(Engine):
         self._model, self._engine, self._say = model, engine, say
         self._settings = Settings(model, engine, capabilities)
         self._host: HostProcess | None = None
+        self._cache: Path | None = None
         self._listener: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._ids = count(1)
@@ -74,7 +76,8 @@ class VllmEngine(Engine):
         self.info = dataclasses.replace(self.info, details=details)
 
     async def _launch(self) -> Ready:
-        self._host = await HostProcess.begin(self._settings.environ(os.environ))
+        self._cache = self._cache or job_cache(os.environ)
+        self._host = await HostProcess.begin(self._settings.environ(os.environ, self._cache))
         try:
             ready = await self._host.load(self._settings.engine_args(), self._engine.startup_timeout)
         except BaseException:
@@ -161,8 +164,9 @@ class VllmEngine(Engine):
     async def close(self) -> None:
         async with self._lock:
             await self._end_host()
-            if (cache := job_cache(os.environ)) is not None:
-                shutil.rmtree(cache, ignore_errors=True)
+            if self._cache is not None:
+                shutil.rmtree(self._cache, ignore_errors=True)
+                self._cache = None
 
     async def _end_host(self) -> None:
         host, self._host = self._host, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,10 +97,14 @@ class Settings:
             return None
         return f"[*] {self._facts.attention_heads} attention heads: using {used} of {gpus} GPUs"
 
-    def environ(self, ours: Mapping[str, str]) -> dict[str, str]:
-        """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values."""
+    def environ(self, ours: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
+        """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.
+
+        Args:
+            cache: where vLLM compiles, as :func:`job_cache` makes it.
+        """
         environ = {"VLLM_NO_USAGE_STATS": "1", **ours}
-        if (cache := job_cache(ours)) is not None:
+        if cache is not None:
             environ["VLLM_CACHE_ROOT"] = str(cache)
         if self._on_cpu:
             environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._cpu_kv_gib()))
@@ -121,8 +124,8 @@ class Settings:
 
 def job_cache(environ: Mapping[str, str]) -> Path | None:
     """Where this job compiles. Jobs that start together in one cache spoil it for each other: inside SLURM each gets
-    its own, on the node's disk, for as long as it runs. A ``VLLM_CACHE_ROOT`` of the user's stays."""
-    job = environ.get("SLURM_JOB_ID")
-    if job is None or "VLLM_CACHE_ROOT" in environ:
+    its own, on the node's disk, for as long as it runs: a new folder that only this user can enter, since what lies in
+    it is run. A ``VLLM_CACHE_ROOT`` of the user's stays."""
+    if "SLURM_JOB_ID" not in environ or "VLLM_CACHE_ROOT" in environ:
         return None
-    return Path(tempfile.gettempdir()) / f"vendomini-vllm-cache-{os.getuid()}-{job}"
+    return Path(tempfile.mkdtemp(prefix="vendomini-vllm-cache-"))

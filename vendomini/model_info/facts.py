@@ -15,6 +15,11 @@ from vendomini.probe import Capabilities
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Of an element of a safetensors data type; the 8-bit floats have names of their own, all of one byte."""
 
+MAX_HEADER = 100_000_000
+"""Bytes that safetensors itself allows. What is something else (a pointer of Git LFS, say) seems to have more."""
+
+MAX_LAYERS = 10_000
+
 GROWING = {"full_attention", "sliding_attention", "chunked_attention"}
 """Layer types that keep keys and values; the others (linear attention, Mamba) have a state of fixed size."""
 
@@ -101,7 +106,7 @@ def model_facts(name: str, revision: str | None, capabilities: Capabilities) -> 
         config = json.loads((folder / "config.json").read_text())
         weight_bytes, parameters = _weights(folder)
         return _facts(name, config, weight_bytes, parameters)
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as exc:
         raise EngineUnavailable(
             f"the files of {name} in {folder} don't tell its size ({exc}): set engine.gpus"
         ) from exc
@@ -136,6 +141,8 @@ def _layer_kv_bytes(text: dict[str, Any], heads: int, kv_heads: int, config: dic
 
 def _windows(text: dict[str, Any]) -> tuple[int | None, ...]:
     layers = int(text["num_hidden_layers"])
+    if layers > MAX_LAYERS:
+        raise ValueError(f"config.json speaks of {layers} layers")
     window = text.get("sliding_window")
     if text.get("use_sliding_window") is False:
         window = None
@@ -168,5 +175,7 @@ def _header(file: Path) -> list[dict[str, Any]]:
     """The tensors a safetensors file holds: 8 bytes of length, then JSON."""
     with open(file, "rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
+        if length > MAX_HEADER:
+            raise ValueError(f"{file.name} is no safetensors file")
         header = json.loads(opened.read(length))
     return [entry for name, entry in header.items() if name != "__metadata__"]
