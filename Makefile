@@ -17,17 +17,18 @@ demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and
 test: $(VENV)/.test system check  ## everything
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.test  ## style, types, layers
+check: $(VENV)/.test  ## style, types, layers, dependencies
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python requirements/audit.py
 
 bench: $(VENV)/.test  ## every speed that docs/performance.md states, but for GPUs
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/packing.py
-	$(BIN)/python benchmarks/aggregate.py
+	for what in plan commands flight long tables bytes; do $(BIN)/python benchmarks/scale.py $$what || exit 1; done
 	for what in tokenise cache "throughput --backend hf" "throughput --backend vllm" "runner --backend hf" "runner --backend vllm"; do \
 		$(BIN)/python benchmarks/engines.py $$what || exit 1; \
 	done
