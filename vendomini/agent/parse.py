@@ -31,7 +31,7 @@ _decode = msgspec.json.Decoder().decode
 _lenient = json.JSONDecoder(strict=False)
 _THINK = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
-_MARKS = re.compile(r'''[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?''', re.DOTALL)
+_MARKS = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?""", re.DOTALL)
 """Braces and quoted texts. A single quote behind a letter or digit is an apostrophe; a quote may be left open."""
 
 _TOOL_KEYS = ("tool", "name", "tool_name", "action", "function")

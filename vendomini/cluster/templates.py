@@ -89,7 +89,7 @@ def load_template(gpus: int, folder: Path | None = None) -> Template:
     if path is None:
         raise ConfigError(f"there is no template gpu{gpus}.sbatch in {' or '.join(map(str, folders))}")
     try:
-        template = parse_template(path, path.read_text(encoding="utf-8"))
+        template = parse_template(path, path.read_bytes().decode().replace("\r\n", "\n"))
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
     if template.gpus != gpus:
