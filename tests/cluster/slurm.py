@@ -58,8 +58,7 @@ class Slurm:
         self._start_munge()
         if self.accounting:
             self._start_accounting()
-        self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
-        self._until("slurmctld answers", lambda: "UP" in self.call("scontrol", "ping", check=False))
+        self.start_controller()
         for node in NODES:
             self.start_node(node)
         self._until(
@@ -72,6 +71,10 @@ class Slurm:
             self._until("no job is left", lambda: not self.call("squeue", "-h", check=False).strip(), seconds=15)
         for name in reversed(list(self.processes)):
             self.kill(name, signal.SIGTERM)
+
+    def start_controller(self) -> None:
+        self._spawn("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
+        self._until("slurmctld answers", lambda: "UP" in self.call("scontrol", "ping", check=False))
 
     def start_node(self, node: str) -> None:
         self._spawn(node, "slurmd", "-D", "-f", str(self.conf), "-N", node)

@@ -25,12 +25,12 @@ from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.vllm import VllmEngine
 from vendomini.engines.vllm_process import root_cause
-from vendomini.engines.vllm_settings import Settings, job_cache
+from vendomini.engines.vllm_settings import CPU_BLOCK, Settings, job_cache
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.probe import Capabilities
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
-BLOCK = 32
+BLOCK = CPU_BLOCK
 """Tokens of a block of vLLM's cache on a CPU: prefixes are reused in whole blocks."""
 
 

@@ -1,0 +1,60 @@
+"""A campaign, and its table as Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos import cluster, local, models
+from tests.chaos.experiment import Books
+
+CAMPAIGNS: dict[str, tuple[Callable[[Path, Books, random.Random, int], None], int]] = {
+    "scripted": (local.strike_scripted, 145),
+    "served": (local.strike_served, 20),
+    "transformers": (models.strike_transformers, 6),
+    "cluster": (cluster.strike_cluster, 28),
+    "vllm": (models.strike_vllm, 3),
+}
+"""Each with how many faults strike in it."""
+
+
+def table(books: Books) -> str:
+    columns = {
+        "times": books.struck,
+        "steps lost": books.lost,
+        "steps twice": books.duplicated,
+        "damage not named": books.unnamed,
+        "tracebacks, wrong exit codes": books.rude,
+    }
+    rows = [f"| fault | {' | '.join(columns)} |", "|---" + "|---:" * len(columns) + "|"]
+    kinds = dict.fromkeys(kind for column in columns.values() for kind in column)
+    rows += [f"| {kind} | {' | '.join(str(column[kind]) for column in columns.values())} |" for kind in kinds]
+    rows.append(f"| **all** | {' | '.join(f'**{column.total()}**' for column in columns.values())} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    for name, (_, faults) in CAMPAIGNS.items():
+        parser.add_argument(f"--{name}", type=int, default=faults, metavar="FAULTS")
+    arguments = parser.parse_args()
+    books = Books()
+    with tempfile.TemporaryDirectory(prefix="chaos") as folder:
+        for name, (strike, _) in CAMPAIGNS.items():
+            if faults := getattr(arguments, name):
+                began = time.monotonic()
+                strike(Path(folder) / name, books, random.Random(arguments.seed), faults)
+                print(f"{name}: {faults} faults in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(table(books))
+    if books.details:
+        sys.exit("\n\n".join(books.details))
+
+
+if __name__ == "__main__":
+    main()
