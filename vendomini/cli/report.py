@@ -21,7 +21,7 @@ def report(
 
     Finished runs are read once; call it again while an experiment runs, and only what is new is read.
 
-    Example: vendomini report results/phase1
+    Example: vendomini report results/phase1_large_models
     """
     from vendomini.analysis.report import write_report
     from vendomini.cli.output import console, print_json

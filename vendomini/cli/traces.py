@@ -42,11 +42,11 @@ def traces(
 
     Examples:
 
-      vendomini traces results/phase1
+      vendomini traces results/phase1_large_models
 
-      vendomini traces results/phase1 --run RUN --static episode.html
+      vendomini traces results/phase1_large_models --run RUN --static episode.html
 
-      vendomini traces results/phase1 --ending crashed --export inspect --out logs
+      vendomini traces results/phase1_large_models --ending crashed --export inspect --out logs
     """
     from vendomini.analysis.traces import Library
 
