@@ -52,8 +52,9 @@ def seeds() -> Iterator[bytes]:
     yield b"values\n" + json.dumps({"account": "a b'c\n#SBATCH --x\nexit", "results": "a\nexit", "time": "1"}).encode()
     template = tokenizer().chat_template
     yield f"chat\n{template}\0rules\0what is seen\0what is said".encode()
-    merged = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
-    yield f"chat\n{merged}\0<|system|>\0<|end|>\nvmLastMark\0{{{{ messages }}}}".encode()
+    for loop in ("messages", "messages|reverse", "messages[1:]", "messages + messages"):
+        text = f"{{% for m in {loop} %}}[{{{{ m['role'] }}}}]{{{{ m['content'] }}}}{{% endfor %}}"
+        yield f"chat\n{text}\0<|system|>\0<|end|>\nvmLastMark\0{{{{ messages }}}}".encode()
 
 
 def check(data: bytes) -> None:

@@ -35,7 +35,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, system: str, kwargs: dict[str, Any] | None = None) -> None:
         self._tokenizer = tokenizer
         text = _sample(tokenizer, kwargs or {})
-        if any(text.count(mark) != 1 for mark in (_SYSTEM, _USER, _ASSISTANT, _LAST)):
+        marks = [_SYSTEM, _USER, _ASSISTANT, _LAST]
+        if any(text.count(mark) != 1 for mark in marks) or sorted(marks, key=text.index) != marks:
             raise ConfigError(f"the chat template of {_name(tokenizer)} rewrites messages, which is not supported")
         head, rest = text.split(_USER)
         _, rest = rest.split(_ASSISTANT)

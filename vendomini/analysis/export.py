@@ -68,10 +68,9 @@ def export_inspect(runs: Sequence[tuple[Results, str]], out: Path) -> list[Path]
     """
     by_model: dict[str, list[tuple[Results, RunSummary]]] = {}
     for results, run_id in runs:
-        try:
-            summary = read_record(results.run(run_id).summary, RunSummary)
-        except FileNotFoundError as exc:
-            raise ResultsError(f"{run_id} has not ended yet: export it when it has") from exc
+        summary = results.summary(run_id)
+        if summary is None:
+            raise ResultsError(f"{run_id} has not ended yet: export it when it has")
         by_model.setdefault(str(summary.parameters["agent"]["model"]["name"]), []).append((results, summary))
     out.mkdir(parents=True, exist_ok=True)
     return [_write_log(model, group, out) for model, group in by_model.items()]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vendomini.analysis.rows import Columns, Row, running_row, step_columns, summary_row
 from vendomini.analysis.tail import last_steps
 from vendomini.errors import CorruptRecordError
-from vendomini.records import Results, RunInfo, RunPaths, RunSummary, read_record, read_steps, replacing
+from vendomini.records import Results, RunPaths, RunSummary, read_record, read_steps, replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -85,11 +85,11 @@ def _part_runs(part: Path) -> list[dict[str, Any]]:
 def _unfinished_row(results: Results, run_id: str) -> Row:
     paths = results.run(run_id)
     try:
-        info = read_record(paths.info, RunInfo)
+        info = results.info(run_id)
+        if info is None:
+            return _damaged_row(run_id, "its folder has no run.json")
         patience = int(info.parameters["crash_detector"]["continue_after_crash"])
         return running_row(info, last_steps(paths.steps, patience + 1))
-    except FileNotFoundError:
-        return _damaged_row(run_id, "its folder has no run.json")
     except CorruptRecordError as exc:
         return _damaged_row(run_id, str(exc))
 
@@ -97,10 +97,10 @@ def _unfinished_row(results: Results, run_id: str) -> Row:
 def _failed_row(results: Results, run_id: str) -> Row | None:
     """The row of a failed or unreadable run; None for a finished one, whose steps are to be read."""
     try:
-        summary = read_record(results.run(run_id).summary, RunSummary)
+        summary = results.summary(run_id)
     except CorruptRecordError as exc:
         return _damaged_row(run_id, str(exc))
-    return None if summary.finished else summary_row(summary)
+    return None if summary is None or summary.finished else summary_row(summary)
 
 
 def _damaged_row(run_id: str, reason: str) -> Row:

@@ -15,7 +15,7 @@ from vendomini.analysis.rows import flatten
 from vendomini.analysis.study import MODEL, show
 from vendomini.analysis.tables import find_results
 from vendomini.errors import CorruptRecordError, ResultsError
-from vendomini.records import Results, RunInfo, RunPaths, RunSummary, StepRecord, open_record, read_record, unseal
+from vendomini.records import Results, RunPaths, StepRecord, open_record, unseal
 
 Json = dict[str, Any]
 
@@ -117,7 +117,7 @@ class Library:
             ResultsError: see :meth:`paths`.
         """
         paths = self.paths(place, run_id)
-        info, index = _optional(paths.info, RunInfo), self.index(paths)
+        info, index = self.results[place].info(run_id), self.index(paths)
         entry = self._entry(place, run_id)
         return {
             **entry,
@@ -167,10 +167,9 @@ class Library:
 
 def describe(results: Results, run_id: str) -> Json:
     """A run in a list: ending, crash, model and parameters, whatever state its files are in."""
-    paths = results.run(run_id)
     try:
-        summary = _optional(paths.summary, RunSummary)
-        known = summary or _optional(paths.info, RunInfo)
+        summary = results.summary(run_id)
+        known = summary or results.info(run_id)
     except CorruptRecordError as exc:
         return {"ending": "damaged", "reason": str(exc), "model": "", "parameters": {}}
     parameters = {path: show(value) for path, value in flatten(known.parameters)} if known else {}
@@ -192,13 +191,6 @@ def _missing(entry: Json, logged: int) -> str:
     if entry["ending"] in _UNFINISHED or entry["steps"] == logged:
         return ""
     return f"The log holds {logged} steps where the summary counts {entry['steps']}."
-
-
-def _optional(path: Path, kind: Any) -> Any:
-    try:
-        return read_record(path, kind)
-    except FileNotFoundError:
-        return None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vendomini.errors import CorruptRecordError, ResultsError
 from vendomini.records.files import read_record, write_error
-from vendomini.records.kinds import Manifest, RunOutcome, RunSummary
+from vendomini.records.kinds import Manifest, RunInfo, RunOutcome, RunSummary
 
-SUMMARY = "summary.json"
+INFO, SUMMARY = "run.json", "summary.json"
+
+OfRun = TypeVar("OfRun", RunInfo, RunSummary, RunOutcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class RunPaths:
 
     @property
     def info(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / INFO
 
     @property
     def steps(self) -> Path:
@@ -83,27 +86,39 @@ class Results:
         except FileNotFoundError:
             return []
 
+    def info(self, run_id: str) -> RunInfo | None:
+        """What the run is, or None where nothing says so.
+
+        Raises:
+            CorruptRecordError: the file is damaged, or of another run.
+        """
+        return self._own(run_id, INFO, RunInfo)
+
     def summary(self, run_id: str) -> RunSummary | None:
         """The run's summary, or None while it has none.
 
         Raises:
-            CorruptRecordError: the file is damaged.
+            CorruptRecordError: the file is damaged, or of another run.
         """
-        try:
-            return read_record(f"{self._folder(run_id)}/{SUMMARY}", RunSummary)
-        except FileNotFoundError:
-            return None
+        return self._own(run_id, SUMMARY, RunSummary)
 
     def outcome(self, run_id: str) -> RunOutcome | None:
         """The summary's part that counts and costs, or None while there is no summary: for a look at every run.
 
         Raises:
-            CorruptRecordError: the file is damaged.
+            CorruptRecordError: the file is damaged, or of another run.
         """
+        return self._own(run_id, SUMMARY, RunOutcome)
+
+    def _own(self, run_id: str, name: str, kind: type[OfRun]) -> OfRun | None:
+        path = f"{self._folder(run_id)}/{name}"
         try:
-            return read_record(f"{self._folder(run_id)}/{SUMMARY}", RunOutcome)
+            record = read_record(path, kind)
         except FileNotFoundError:
             return None
+        if record.run_id != run_id:
+            raise CorruptRecordError(f"{path} is of the run {record.run_id}: a copied folder is no run, move it away")
+        return record
 
     def create(self) -> None:
         """Makes the folders.
