@@ -18,6 +18,8 @@ from typing import Any
 
 from tests.chaos.experiment import Books, Experiment, Fault, campaign, phase
 from vendomini.analysis.tables import aggregate
+from vendomini.analysis.traces import Library
+from vendomini.errors import CorruptRecordError
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
@@ -163,13 +165,18 @@ def damaged(harm: Callable[[bytes, random.Random], bytes]) -> Fault:
 
 
 def _notice(experiment: Experiment, kind: str, run: str) -> str:
-    """What the next start and the next report say of the damage: of a run that has ended, nobody else reads the log."""
+    """What the next start says of the damage; of a run that has ended, which no start reads again, what those say that
+    do: the tables and the reader."""
     if not experiment.summary(run).exists():
         return experiment.end(experiment.start(), kind, 1, 0)
     out = experiment.folder / "tables"
     table = aggregate([experiment.results], out, workers=1).runs()
     shutil.rmtree(out)
-    return " ".join(table.run_id[table.status == "damaged"])
+    try:
+        read = Library([experiment.results]).episode(0, run)["damage"]
+    except CorruptRecordError as exc:
+        read = str(exc)
+    return " ".join([*table.run_id[table.status == "damaged"], read])
 
 
 # ---------------------------------------------------------------------------------------------------- clocks
