@@ -49,6 +49,7 @@ class TraceServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, library: Library, port: int = 0) -> None:
         self.library = library

@@ -152,4 +152,6 @@ def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
 def first_line(exc: BaseException) -> str:
     """An exception as half a sentence: libraries explain themselves in paragraphs."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    if "trust_remote_code" in str(exc):
+        return "it needs code of its own to be run: read it, and allow it with agent.model.trust_remote_code: true"
     return f"{type(exc).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,0 +1,43 @@
+"""The dependency audit against a vulnerability service that runs here, and against none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.security.traps import python
+
+AUDIT = Path("requirements/audit.py").absolute()
+FOUND = {"id": "TEST-2026-1", "affected": [{
+    "package": {"name": "jinja2", "ecosystem": "PyPI"},
+    "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.0"}]}],
+}]}  # fmt: skip
+
+
+class Service(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.dumps({"vulns": [FOUND]} if asked["package"]["name"] == "jinja2" else {}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_known_vulnerability_fails_the_check_and_silence_does_not(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1/query"
+        arguments = (AUDIT, "--vulnerability-service", "osv", "--osv-url", url)
+        done = python(*arguments, cwd=tmp_path)
+        server.shutdown()
+    assert (done.returncode, "audit: jinja2 3.1.6: TEST-2026-1, fixed in 99.0" in done.stdout) == (1, True), done.stdout
+    alone = python(*arguments, cwd=tmp_path)
+    assert "no vulnerability service could be asked" in alone.stdout
+    assert alone.returncode == 0, alone.stdout
