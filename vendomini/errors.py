@@ -82,3 +82,11 @@ class MissingExtraError(VendoMiniError):
     def __init__(self, feature: str, package: str, extra: str | None) -> None:
         wanted = f'"vendomini[{extra}]"' if extra else package
         super().__init__(f"{feature} needs {package}: pip install {wanted}")
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
+
+
+def harmless(text: str) -> str:
+    """For a terminal: what a server, a model or a colleague wrote gives it no commands."""
+    return text.translate(_CONTROLS)

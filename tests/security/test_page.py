@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from tests.analysis.synthetic import config, write_results, write_steps
+from tests.security.traps import python, submission
 from vendomini.analysis.report import write_report
 from vendomini.analysis.static import write_static
 from vendomini.analysis.traces import Library
@@ -70,3 +71,20 @@ def test_no_text_becomes_markup(tmp_path: Path) -> None:
     write_steps(paths.steps, 30, completion=ATTACK, thought=ATTACK, tool=ATTACK, arguments={ATTACK: ATTACK})
     check(write_report(tmp_path, figures=False))
     check(write_static(Library([tmp_path]), 0, ids[0], tmp_path / "episode.html"))
+
+
+def test_no_text_drives_a_terminal(tmp_path: Path) -> None:
+    results, escape = Results(tmp_path), "\x1b]0;owned\x07\x9b2J\x7f"
+    (run_id, *_) = write_results(tmp_path, config(replications=1, max_steps=8, models=[f"a/{escape}", "b/c"]))
+    summary = results.summary(run_id)
+    assert summary is not None
+    summary.ending, summary.reason = "failed", escape
+    write_record(results.run(run_id).summary, summary)
+    one = submission(results)
+    one.folder(0).mkdir(parents=True)
+    write_record(one.manifest_file, one.manifest)
+    (one.folder(0) / "7_0_log.out").write_text(f"first\n{escape}\n")
+    for command in (["status"], ["logs", f"{one.manifest.id}/0/0"], ["logs", one.manifest.id, "-n", "1"]):
+        said = python("-m", "vendomini", *command, "--results", tmp_path, cwd=tmp_path)
+        assert "\\x1b]0;owned" in said.stdout, said.stderr
+        assert not {"\x1b", "\x07", "\x9b", "\x7f"} & set(said.stdout + said.stderr)

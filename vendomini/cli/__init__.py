@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vendomini.errors import VendoMiniError
+from vendomini.errors import VendoMiniError, harmless
 
 EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
@@ -86,7 +86,7 @@ def main() -> None:
     try:
         app()
     except VendoMiniError as exc:
-        typer.echo(f"error: {exc}", err=True)
+        typer.echo(f"error: {harmless(str(exc))}", err=True)
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

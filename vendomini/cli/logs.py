@@ -12,7 +12,7 @@ import typer
 def logs(
     name: Annotated[str, typer.Argument(help="A run id, a job as status names it, or a SLURM job id (123_4).")],
     results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Results folder. [default: all in results]")
+        Path | None, typer.Option("--results", "-r", help="Results folder.", show_default="all in results")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the job ends.")] = False,
     lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only so many lines of its end.")] = None,
@@ -28,12 +28,13 @@ def logs(
     from vendomini.cluster.launch import folders_of
     from vendomini.cluster.logs import find_log, follow_log
     from vendomini.cluster.status import tail
+    from vendomini.errors import harmless
 
     folders = folders_of((), results)
     log = find_log(name, folders)
     if lines is not None:
-        sys.stdout.write("\n".join(tail(log, lines)) + "\n")
+        sys.stdout.write(harmless("\n".join(tail(log, lines)) + "\n"))
         return
     for text in follow_log(log, folders if follow else ()):
-        sys.stdout.write(text)
+        sys.stdout.write(harmless(text))
         sys.stdout.flush()

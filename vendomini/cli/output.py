@@ -9,10 +9,16 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from vendomini.errors import harmless
 
 
 class _Console(Console):
-    """Says that the reader went away (``| head``) by the exception that Python has for it."""
+    """Obeys nothing that stands in a text, and says that the reader went away (``| head``) by Python's exception."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(harmless(text), **how)
 
     def on_broken_pipe(self) -> None:
         forget(self.file)
