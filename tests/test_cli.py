@@ -53,6 +53,10 @@ class TestHelp:
         assert done.returncode == 0, done.stderr
         assert f"vendomini {name}" in done.stdout
 
+    def test_help_says_where_results_go(self):
+        """What stands in square brackets in a help text is markup, and is not shown."""
+        assert "[default: (results/<experiment.name>)]" in vendomini("status", "--help").stdout
+
     def test_version(self):
         assert vendomini("--version").stdout.startswith("vendomini 0.")
 

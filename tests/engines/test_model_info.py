@@ -89,12 +89,12 @@ def test_flash_attention_is_not_recommended_below_8(tmp_path: Path) -> None:
 
 
 def test_grouped_queries_multiply_keys_and_values_by_the_kv_heads(tmp_path: Path) -> None:
-    assert described(tmp_path, LLAMA_70B).kv_bytes_per_token == 2 * 80 * 8 * 128 * 2
+    assert described(tmp_path, LLAMA_70B).kv_bytes(1) == 2 * 80 * 8 * 128 * 2
 
 
 def test_latent_attention_keeps_one_latent_and_one_rotary_key(tmp_path: Path) -> None:
     facts = described(tmp_path, DEEPSEEK_7B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64})
-    assert facts.kv_bytes_per_token == 30 * (512 + 64) * 2
+    assert facts.kv_bytes(1) == 30 * (512 + 64) * 2
 
 
 def test_sliding_layers_stop_growing_at_their_window(tmp_path: Path) -> None:

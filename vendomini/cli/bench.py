@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson
+
 
 def bench(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Hugging Face id or local folder.")] = None,
@@ -18,7 +20,7 @@ def bench(
     prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", min=8, help="Length of each prompt.")] = 512,
     new_tokens: Annotated[int, typer.Option("--new-tokens", min=8, help="Length of each completion.")] = 64,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, bfloat16, float16 or float32.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure tokens per second of eager, SDPA, Flash Attention and vLLM on one model, here, with the roofline.
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson, ResultsFolder
+
 
 def cancel(
     phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files.")] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
-    ] = None,
+    results: ResultsFolder = None,
     submission: Annotated[
-        str | None, typer.Option("--submission", help="Only this one, as status names it. [default: all]")
+        str | None, typer.Option("--submission", help="Only this one, as status names it.", show_default="all")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop the live jobs of phases. What is logged stays, and the next submit goes on from there.
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from vendomini.cli.options import Override
+
 app = typer.Typer(no_args_is_help=True, help="Check a config, show it resolved, or print its JSON Schema.")
 
 ConfigPath = Annotated[Path, typer.Argument(help="Phase YAML; a shipped one is found by its path.")]
-Overrides = Annotated[list[str] | None, typer.Option("-o", "--override", help="key=value over the config.")]
 
 
 @app.command()
@@ -26,7 +27,7 @@ def schema() -> None:
 
 
 @app.command()
-def check(config: ConfigPath, override: Overrides = None) -> None:
+def check(config: ConfigPath, override: Override = None) -> None:
     """Check a config and say how many runs it makes.
 
     Example: vendomini config check configs/phases/phase1_large_models.yaml
@@ -39,7 +40,7 @@ def check(config: ConfigPath, override: Overrides = None) -> None:
 
 
 @app.command()
-def show(config: ConfigPath, override: Overrides = None) -> None:
+def show(config: ConfigPath, override: Override = None) -> None:
     """Print a config with inheritance, overrides and defaults resolved, as YAML.
 
     Example: vendomini config show configs/phases/phase5_large_models.yaml

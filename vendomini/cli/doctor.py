@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vendomini.cli.options import AsJson
+
 if TYPE_CHECKING:
     from vendomini.engines.verdicts import Advice, Verdict
     from vendomini.probe import Capabilities
@@ -22,9 +24,9 @@ def doctor(
         bool, typer.Option("--cluster", help="Look at a compute node instead, through a small job.")
     ] = False,
     partition: Annotated[
-        str | None, typer.Option("--partition", "-p", help="With --cluster. [default: the cluster's own]")
+        str | None, typer.Option("--partition", "-p", help="With --cluster.", show_default="the cluster's own")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything found, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what this machine can do, why, and the command that mends what is missing.
 

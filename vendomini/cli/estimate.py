@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson, Override, Partition, Phases, ResultsFolder
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,18 +16,14 @@ if TYPE_CHECKING:
 
 
 def estimate(
-    phases: Annotated[list[str], typer.Argument(help="Phase names (phase1, phase1_large) or YAML files.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
-    ] = None,
-    partition: Annotated[str | None, typer.Option("--partition", "-p", help="[default: the cluster's own]")] = None,
+    phases: Phases,
+    override: Override = None,
+    results: ResultsFolder = None,
+    partition: Partition = None,
     describe: Annotated[
         Path | None, typer.Option("--describe", help="Of a cluster elsewhere: what doctor --json printed there.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Estimate hours and GPU-hours of phases, by engine.
 

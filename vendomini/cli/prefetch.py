@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson, Override
+
 
 def prefetch(
     names: Annotated[list[str], typer.Argument(help="Phase names, YAML files, or models of the Hugging Face Hub.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
-    ] = None,
+    override: Override = None,
     check: Annotated[bool, typer.Option("--check", help="Only say what is missing; download nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download the models of phases into the Hugging Face cache, and check that nothing is missing.
 

@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson
+
 
 def report(
     folders: Annotated[
         list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for the report. [default: report, in the first DIR]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report.", show_default="report, in the first DIR")
+    ] = None,
     figures: Annotated[bool, typer.Option(help="Also write every figure as PNG, SVG and PDF.")] = True,
     steps_csv: Annotated[bool, typer.Option("--steps-csv", help="Also write the table of steps as CSV.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the paths as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Turn results into survival curves, tables and figures: one HTML page that needs no network, CSV and Parquet.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson, Only, Override, ResultsFolder
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,18 +22,12 @@ SHOWN = 20
 
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="Phase YAML; a shipped one is found by its path.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="key=value: only these runs; the same key twice means either.")
-    ] = None,
+    override: Override = None,
+    only: Only = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs.")] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
-    ] = None,
+    results: ResultsFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Inside a SLURM job: run this array task's share of the runs.")
     ] = False,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vendomini.cli.options import AsJson, ResultsFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +18,11 @@ SHOWN = 5
 
 
 def status(
-    phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files. [default: all]")] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
-    ] = None,
+    phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files.", show_default="all")] = None,
+    results: ResultsFolder = None,
     watch: Annotated[bool, typer.Option("--watch", help="Again every --interval seconds, until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds.")] = 30,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is done, running, waiting and failed, and which jobs are live.
 

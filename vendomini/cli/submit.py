@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vendomini.cli.options import AsJson, Only, Override, Partition, Phases, ResultsFolder
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -17,24 +19,23 @@ if TYPE_CHECKING:
 
 
 def submit(
-    phases: Annotated[list[str], typer.Argument(help="Phase names (phase1, phase1_large) or YAML files.")],
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
-    ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="key=value: only these runs.")] = None,
+    phases: Phases,
+    override: Override = None,
+    only: Only = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs of each phase.")] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", "-r", help="Results folder. [default: results/<experiment.name>]")
+    results: ResultsFolder = None,
+    partition: Partition = None,
+    account: Annotated[
+        str | None, typer.Option("--account", "-A", help="Who pays.", show_default="the template's")
     ] = None,
-    partition: Annotated[str | None, typer.Option("--partition", "-p", help="[default: the cluster's own]")] = None,
-    account: Annotated[str | None, typer.Option("--account", "-A", help="Who pays. [default: the template's]")] = None,
     time: Annotated[
         str | None, typer.Option("--time", "-t", help="Time limit of a job, as sbatch reads it: 12:00:00.")
     ] = None,
     templates: Annotated[
-        Path | None, typer.Option("--templates", help="Folder of sbatch templates. [default: slurm, then the shipped]")
+        Path | None,
+        typer.Option("--templates", help="Folder of sbatch templates.", show_default="slurm, then the shipped"),
     ] = None,
-    runs_per_job: Annotated[int | None, typer.Option("--runs-per-job", min=1, help="[default: by time limit]")] = None,
+    runs_per_job: Annotated[int | None, typer.Option("--runs-per-job", min=1, show_default="by time limit")] = None,
     max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="At most so many jobs for a phase.")] = None,
     throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="Tasks of an array at once.")] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often a job tries a failed run again.")] = 1,
@@ -43,7 +44,7 @@ def submit(
         Path | None, typer.Option("--describe", help="With --dry-run: plan for a cluster that doctor --json described.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the jobs and their scripts; send nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send phases to the cluster: few long jobs, each with one model; what has ended or is live is left alone.
 

@@ -221,7 +221,3 @@ class PhaseConfig(RunConfig):
     max_steps_by_level: dict[Annotated[int, Field(ge=0, le=4, strict=False)], Positive] = Field(
         default_factory=dict, description="complexity_level → max_steps, where the horizon depends on the level."
     )
-
-
-RUN_SECTIONS = tuple(RunConfig.model_fields)
-"""The sections that make up one run, in order."""

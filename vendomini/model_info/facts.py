@@ -51,11 +51,6 @@ class ModelFacts:
         kept = sum(tokens if window is None else min(tokens, window) for window in self.windows)
         return kept * self.layer_kv_bytes
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Of the next token of a short conversation."""
-        return self.kv_bytes(1)
-
     def tensor_parallel_sizes(self, gpus: int) -> list[int]:
         """Numbers of GPUs, up to ``gpus``, that the attention heads divide among."""
         return [size for size in range(1, gpus + 1) if self.attention_heads % size == 0]

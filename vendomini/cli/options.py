@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Phases = Annotated[list[str], typer.Argument(help="Phase names (phase1, phase1_large) or YAML files.")]
+Override = Annotated[
+    list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", help="key=value: only these runs; the same key twice means either.")
+]
+ResultsFolder = Annotated[
+    Path | None, typer.Option("--results", "-r", help="Results folder.", show_default="results/<experiment.name>")
+]
+Partition = Annotated[str | None, typer.Option("--partition", "-p", show_default="the cluster's own")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
