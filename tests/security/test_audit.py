@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,3 +42,19 @@ def test_a_known_vulnerability_fails_the_check_and_silence_does_not(tmp_path: Pa
     alone = python(*arguments, cwd=tmp_path)
     assert "no vulnerability service could be asked" in alone.stdout
     assert alone.returncode == 0, alone.stdout
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    table = Path("SECURITY.md").read_text().partition("## Threats")[2].partition("## The dependency audit")[0]
+    known = {
+        (file.stem.removeprefix("test_"), name)
+        for file in Path("tests/security").glob("test_*.py")
+        for name in re.findall(r"^def test_(\w+)", file.read_text(), re.MULTILINE)
+    }
+    named = re.findall(r"`(\w+)::(\w+)", table.partition("| test |")[2])
+    covered = {one for one in known for file, start in named if one[0] == file and one[1].startswith(start)}
+    assert all(any(one[0] == file and one[1].startswith(start) for one in known) for file, start in named)
+    assert known - covered == {("audit", "every_threat_names_tests_that_exist")}
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    assert all("`" in row.rsplit("|", 2)[1] for row in rows), "each threat has its test"
