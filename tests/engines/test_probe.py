@@ -49,6 +49,19 @@ def test_only_visible_gpus_count(tmp_path: Path, chosen: str, indices: list[int]
     assert f"CUDA_VISIBLE_DEVICES={chosen}" in found.reason
 
 
+def test_an_instance_of_a_divided_gpu_counts_with_its_own_memory(tmp_path: Path) -> None:
+    listed = (
+        "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-0a)\n"
+        "  MIG 3g.20gb     Device  0: (UUID: MIG-11111111-aaaa)\n"
+        "  MIG 1g.10gb+me  Device  1: (UUID: MIG-22222222-bbbb)\n"
+    )
+    rows = f'case "$1" in -L) cat <<E\n{listed}E\n;; --query*) cat <<E\n{A100S}\nE\n;; esac'
+    found = find_gpus(program(tmp_path, "nvidia-smi", rows) | {"CUDA_VISIBLE_DEVICES": "MIG-22222222-bbbb"})
+    (gpu,) = found.devices
+    assert (gpu.index, gpu.memory, found.capability) == (0, 10 << 30, (8, 0))
+    assert gpu.name.endswith("MIG 1g.10gb+me")
+
+
 @pytest.mark.parametrize("rows", ["", "[N/A], ?, ?, ?, ?, ?, ?", "0, GPU-a, GB10, [N/A], [N/A], [N/A], 580"])
 def test_odd_answers_of_nvidia_smi_do_not_raise(tmp_path: Path, rows: str) -> None:
     assert find_gpus(nvidia_smi(tmp_path, rows)).capability in {None, (0, 0)}

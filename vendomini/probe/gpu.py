@@ -18,10 +18,26 @@ def find_gpus(environ: Mapping[str, str]) -> Gpus:
         return Gpus(reason=f"{reason}: no NVIDIA driver here" if "not installed" in reason else reason)
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.count(",") == 6]
     rows = [row for row in rows if row[0].isdigit()]
-    visible, reason = _visible(rows, environ.get("CUDA_VISIBLE_DEVICES"))
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    slices = _slices(rows, environ) if chosen and "MIG-" in chosen else []
+    visible, reason = _visible([*rows, *slices], chosen)
     devices = tuple(_gpu(row) for row in visible)
     driver = rows[0][6] if rows else None
     return Gpus(devices, driver, _driver_cuda(environ), reason or f"nvidia-smi lists {len(rows)}")
+
+
+def _slices(rows: list[list[str]], environ: Mapping[str, str]) -> list[list[str]]:
+    """Instances of GPUs that are divided (MIG), in the form of the rows. Only the list of devices names them; how much
+    memory one has stands in its profile, ``3g.20gb``."""
+    answer, _ = ask(["nvidia-smi", "-L"], environ)
+    found, parent = [], None
+    for line in (answer or "").splitlines():
+        if whole := re.match(r"GPU (\d+):", line):
+            parent = next((row for row in rows if row[0] == whole[1]), None)
+        elif parent and (part := re.match(r"\s+MIG (\S*?(\d+)gb\S*)\s.*\(UUID: (MIG-[^)]+)\)", line)):
+            mebibytes = str(int(part[2]) << 10)
+            found.append([parent[0], part[3], f"{parent[2]} MIG {part[1]}", mebibytes, mebibytes, *parent[5:]])
+    return found
 
 
 def _gpu(row: list[str]) -> Gpu:
