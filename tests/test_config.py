@@ -120,6 +120,11 @@ class TestRefused:
         with pytest.raises(ConfigError, match="did you mean configs/phases/phase1_large_models.yaml"):
             load_config("configs/phases/phase1_large_model.yaml")
 
+    @pytest.mark.parametrize("path", ["a" * 300, "configs/" + "a" * 300 + ".yaml", "a/" * 3000, "\0"])
+    def test_a_name_that_no_file_can_have(self, path):
+        with pytest.raises(ConfigError):
+            load_config(path)
+
     def test_alias_bomb(self, phase):
         levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
         assert "entries, aliases expanded" in fails(phase, "a0: &a0 [x, x, x]\n" + levels)

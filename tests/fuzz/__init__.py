@@ -6,7 +6,10 @@ findings that ``tests/corpus`` keeps.
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,3 +58,10 @@ def load(name: str) -> Target:
     return Target(
         name, check, list(getattr(place, f"{prefix}seeds")()), getattr(place, f"{prefix}TOKENS".upper()), longest
     )
+
+
+def scratch() -> Path:
+    """A folder for a target's files, gone with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="vendomini-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

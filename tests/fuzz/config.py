@@ -6,10 +6,9 @@ import itertools
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
+from tests.fuzz import scratch
 from vendomini.agent import output_schema, system_prompt
 from vendomini.config import build_phase, count, expand, load_config, select
 from vendomini.config.paths import leaf_paths
@@ -18,7 +17,7 @@ from vendomini.config.shipped import shipped
 from vendomini.errors import VendoMiniError
 from vendomini.simulation import Environment
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="vendomini-fuzz-"))
+_FOLDER = scratch()
 _FILE = _FOLDER / "fuzz.yaml"
 _SHIPPED = sorted(shipped("configs").rglob("*.yaml"))
 for _file in _SHIPPED:  # for `inherit`
@@ -42,6 +41,8 @@ def seeds() -> Iterator[bytes]:
     yield b"-o pe_induction.p_shock=0.2\n--only p_shock=0.20\ngrid:\n  pe_induction.p_shock: [0, 0.2]\n"
     yield b"-o grid.agent.model.name=[a/b, c]\n-o engine=hf\n--only model=c\n--only seed=0\ninherit: base.yaml\n"
     yield b"-o agent.model.chat_template_kwargs={enable_thinking: false}\nfixed: {demand.sale_markup: 2}\n"
+    yield b'-o "\\e[2J"=1\n"\\e]0;title\\a": 1\n'
+    yield b'"a\\nerror: b": 1\n'
     yield b"max_steps_by_level: {1: 10, 2: 20}\ngrid: {simulation.complexity_level: [1, 2, 3]}\n"
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-from tests.analysis.synthetic import config, write_results
+from tests.analysis.synthetic import config, write_results, write_steps
+from tests.fuzz import scratch
 from vendomini.analysis.serve import TraceServer
 from vendomini.analysis.traces import Library
 
 _SECRET = b"vmOutsideOfTheRuns"
-_FOLDER = Path(tempfile.mkdtemp(prefix="vendomini-fuzz-"))
+_FOLDER = scratch()
 _RUNS = write_results(_FOLDER / "results", config(replications=1, max_steps=8, shocks=(0.2,)))
-for _place in (_FOLDER, _FOLDER / "results", _FOLDER / "results" / "runs"):
-    (_place / "steps.jsonl").write_bytes(_SECRET)
-    (_place / "run.json").write_bytes(_SECRET)
+for _place in (_FOLDER, _FOLDER / "results", _FOLDER / "results" / "plans", _FOLDER / "results" / "runs"):
+    write_steps(_place / "steps.jsonl", 3, completion=_SECRET.decode())
 (_FOLDER / "results" / "runs" / "link").symlink_to(_FOLDER)
 
 TOKENS = [
@@ -34,6 +32,7 @@ _server = TraceServer(Library([_FOLDER / "results"]))
 def seeds() -> Iterator[bytes]:
     run = f"api/runs/0/{_RUNS[0]}"
     paths = ["", "traces.js", "base.css", "api/runs", run, f"{run}/steps?first=2&count=4", "api/runs/0/..%2f..", "x"]
+    paths += ["api/runs/0/link", "api/runs/0/link/steps?first=1&count=9"]
     for path in paths:
         yield f"GET /TOKEN/{path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAccept: */*\r\n\r\n".encode()
     yield b"POST /TOKEN/api/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\na=b"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from tests.fuzz import scratch
 from tests.tiny_model import make_tokenizer
 from vendomini.agent import History
 from vendomini.cluster.launch import launch, options, results_of
@@ -22,7 +21,7 @@ from vendomini.config import expand, load_config
 from vendomini.config.shipped import shipped
 from vendomini.errors import VendoMiniError
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="vendomini-fuzz-"))
+_FOLDER = scratch()
 _PHASE = load_config("configs/base.yaml", ["experiment.replications=1", "experiment.name=fuzz"])
 _SPECS = list(expand(_PHASE))
 _SITE = Site("gpu", 2880, 8, "h100", 1001, live=False)

@@ -22,6 +22,13 @@ def find_config(path: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
+    try:
+        return _find(path)
+    except OSError as exc:  # such as a name that is too long for a file
+        raise ConfigError(f"can't read {path}: {exc.strerror}") from exc
+
+
+def _find(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_absolute() and path.parts[:1] == ("configs",):
