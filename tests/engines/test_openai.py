@@ -136,8 +136,19 @@ def test_a_refusal_is_not_repeated_and_shows_no_key(server: Server, monkeypatch:
     assert "a-secret" not in str(caught.value)
 
 
-def test_an_answer_of_another_form_is_an_engine_error(server: Server) -> None:
-    server.script = [(200, {"output": "hello"})]
+CHOICE = ANSWER["choices"][0]
+OTHER_FORMS = [
+    {"output": "hello"}, [], "hello", None, {"choices": []}, {"choices": None},
+    {"choices": [{"message": {"content": ["hello"]}}]},
+    {"choices": [CHOICE], "usage": "much"},
+    *({"choices": [CHOICE], "usage": {"prompt_tokens": count}} for count in ("x", -1, 1.5, 10**30, float("inf"))),
+    {"choices": [CHOICE], "usage": {"prompt_tokens_details": {"cached_tokens": "all"}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", OTHER_FORMS, ids=str)
+def test_an_answer_of_another_form_is_an_engine_error(server: Server, answer: Any) -> None:
+    server.script = [(200, answer)]
     with pytest.raises(EngineError, match="in a form that is not OpenAI's"):
         ask(server)
 

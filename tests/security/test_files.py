@@ -112,6 +112,11 @@ def test_no_link_is_written_through(tmp_path: Path) -> None:
     (out / "steps").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ResultsError):
         StepLog(paths.steps)
+    paths.steps.unlink()
+    paths.steps.symlink_to(tmp_path / "made")
+    with pytest.raises(ResultsError):
+        StepLog(paths.steps)
+    assert not (tmp_path / "made").exists()
     with pytest.raises(ResultsError):
         write_record(paths.summary, read_record(paths.summary, type(results.summary(ids[1]))))
     with pytest.raises(ResultsError), exclusively(results):
@@ -135,6 +140,7 @@ def test_no_record_leads_out_of_its_folder(tmp_path: Path, run_id: str) -> None:
         export_inspect([(results, real)], tmp_path / "logs")
     one = submission(results)
     one.folder(0).mkdir(parents=True)
+    (tmp_path / "private").write_text("secret")
     (one.folder(0) / "1_0_0_log.out").symlink_to(tmp_path / "private")
     (job, *_) = jobs_of(results, [one.manifest], [])
     assert job.log() is None

@@ -9,7 +9,9 @@ import random
 import time
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
@@ -20,6 +22,47 @@ RETRIES = 5
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: Count | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    """What is read of a chat completion."""
+
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
+    usage: _Usage | None = None
+
+
+class _Model(msgspec.Struct):
+    id: str
+    max_model_len: Count | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model] = []
+
+
+Told = TypeVar("Told", _Answer, _Models)
 
 
 class OpenAICompatibleEngine(Engine):
@@ -41,32 +84,37 @@ class OpenAICompatibleEngine(Engine):
     async def start(self) -> None:
         """Asks the server for its models: a wrong address or key is known before the first episode."""
         try:
-            answer = await self._ask("/models", None)
+            models = self._understood(await self._ask("/models", None), _Models)
         except EngineError as exc:
             raise EngineUnavailable(f"no usable server at {self._url}: {exc}") from exc
-        served = {str(entry.get("id")): entry for entry in answer.get("data") or []}
+        served = {entry.id: entry for entry in models.data}
         if self._model.name not in served:
             raise EngineUnavailable(f"{self._url} serves {', '.join(served) or 'nothing'}, not {self._model.name}")
-        self.context_length = served[self._model.name].get("max_model_len")
+        self.context_length = served[self._model.name].max_model_len
 
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
         began = time.perf_counter()
         answer = await self._ask("/chat/completions", self._request(prompt, params))
+        told = self._understood(answer, _Answer)
+        choice, usage = told.choices[0], told.usage or _Usage()
+        return Completion(
+            text=choice.message.content or "",
+            finish_reason="length" if choice.finish_reason == "length" else "stop",
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None,
+            latency_s=time.perf_counter() - began,
+        )
+
+    def _understood(self, answer: Any, kind: type[Told]) -> Told:
+        """Raises:
+        EngineError: the server means something else.
+        """
         try:
-            choice, usage = answer["choices"][0], answer.get("usage") or {}
-            details = usage.get("prompt_tokens_details") or {}
-            return Completion(
-                text=choice["message"]["content"] or "",
-                finish_reason="length" if choice["finish_reason"] == "length" else "stop",
-                prompt_tokens=int(usage.get("prompt_tokens", 0)),
-                completion_tokens=int(usage.get("completion_tokens", 0)),
-                cached_tokens=details.get("cached_tokens"),
-                latency_s=time.perf_counter() - began,
-            )
-        except (KeyError, IndexError, TypeError) as exc:
-            raise EngineError(
-                f"{self._url} answered in a form that is not OpenAI's: {_without_key(str(answer)):.200}"
-            ) from exc
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as exc:
+            said = _without_key(str(answer))
+            raise EngineError(f"{self._url} answered in a form that is not OpenAI's ({exc}): {said:.200}") from exc
 
     def _request(self, prompt: Prompt, params: SamplingParams) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -87,7 +135,7 @@ class OpenAICompatibleEngine(Engine):
             body["response_format"] = {"type": "json_schema", "json_schema": schema_format}
         return body
 
-    async def _ask(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    async def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
         """Sends until there is an answer, waiting longer each time.
 
         Raises:
@@ -103,19 +151,18 @@ class OpenAICompatibleEngine(Engine):
                 last = _without_key(f"{exc.code} {exc.reason}: {exc.read(300).decode(errors='replace')}")
                 if exc.code not in RETRIED:
                     raise EngineError(f"{self._url}{path} answered {last}") from exc
-            except (OSError, json.JSONDecodeError) as exc:
+            except (OSError, ValueError, RecursionError) as exc:
                 last = str(getattr(exc, "reason", exc))
         raise EngineError(f"{self._url}{path} gave no answer in {RETRIES + 1} tries, the last time: {last}")
 
-    def _send(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    def _send(self, path: str, body: dict[str, Any] | None) -> Any:
         request = urllib.request.Request(self._url + path, method="GET" if body is None else "POST")
         request.add_header("Content-Type", "application/json")
         if key := os.environ.get(KEY):
             request.add_unredirected_header("Authorization", f"Bearer {key}")  # for this server and no other
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(request, data, timeout=self._engine.request_timeout) as response:
-            answer = json.load(response)
-        return answer if isinstance(answer, dict) else {}
+            return json.load(response)
 
 
 def _without_key(text: str) -> str:

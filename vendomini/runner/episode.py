@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -262,6 +263,8 @@ def _has_ended(paths: RunPaths) -> bool:
 def _make_folder(paths: RunPaths) -> None:
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
+        if paths.folder.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link")
     except OSError as exc:
         raise write_error(paths.folder, exc) from exc
 
