@@ -2,17 +2,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
+import vendomini
 from vendomini.config import RunSpec, expand, load_config
 from vendomini.config.load import Phase
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VENDOMINI_USE_VLLM", None)
+
+
+@pytest.fixture(scope="session")
+def core_only(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a ``python -S`` that finds VendoMini and what its core requires, and no other package."""
+    site = tmp_path_factory.mktemp("core")
+    (site / "vendomini").symlink_to(Path(vendomini.__file__).parent)
+    todo, done = ["vendomini"], set()
+    while todo:
+        found = distribution(todo.pop())
+        done.add(found.name.lower())
+        for name in {file.parts[0] for file in found.files or () if file.parts[0] != ".."} - {"__pycache__"}:
+            if not name.endswith(".pth") and not (site / name).exists():
+                (site / name).symlink_to(found.locate_file(name))
+        wanted = [Requirement(text) for text in found.requires or ()]
+        names = {one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})}
+        todo += [name for name in names if name.lower() not in done]
+    return {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "120"}
 
 
 @pytest.fixture
