@@ -71,8 +71,9 @@ def test_an_agent_that_sent_anything_at_all_is_exported(folder, tmp_path):
     paths = Results(folder).run(run_id)
     paths.steps.unlink()
     length = Results(folder).summary(run_id).steps
-    write_steps(paths.steps, length, tool=None, arguments=["a", 1], card=None, parse="unparsable",
-                finish_reason="length", cached_tokens=None, latency_s=None, completion="\x00\u2028</script>")  # fmt: skip
+    sent = {"tool": None, "arguments": ["a", 1], "card": None, "completion": "\x00\u2028</script>"}
+    counted = {"finish_reason": "length", "cached_tokens": None, "latency_s": None}
+    write_steps(paths.steps, length, parse="unparsable", **sent, **counted)
     (path,) = export_inspect([(Results(folder), run_id)], tmp_path / "logs")
     sample = read_eval_log(str(path)).samples[0]
     tool = next(event for event in sample.events if event.event == "tool")
