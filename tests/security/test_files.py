@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.synthetic import config, write_results
-from tests.security.traps import submission
+from tests.security.traps import python, submission
 from vendomini.analysis.export import export_inspect, export_jsonl
 from vendomini.analysis.tables import aggregate
 from vendomini.analysis.traces import Library
 from vendomini.cluster.ledger import exclusively, jobs_of
 from vendomini.config import load_config
+from vendomini.config.grid import expand
 from vendomini.config.source import MAX_BYTES
 from vendomini.errors import ConfigError, ResultsError
 from vendomini.records import Results, StepLog, read_record, write_record
@@ -126,6 +127,17 @@ def test_no_link_is_written_through(tmp_path: Path) -> None:
     (out / "steps").unlink()
     aggregate([results.root], out, workers=1)
     assert token.read_text() == "hf_secret"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_no_run_is_written_elsewhere(tmp_path: Path) -> None:
+    results, phase = Results(tmp_path / "results"), load_config("configs/demo.yaml", ["simulation.max_steps=3"])
+    results.create()
+    (tmp_path / "elsewhere").mkdir()
+    results.run(next(expand(phase)).run_id).folder.symlink_to(tmp_path / "elsewhere")
+    arguments = ("-c", phase.path.absolute(), "-o", "simulation.max_steps=3", "--limit", "1", "-r", results.root)
+    done = python("-m", "vendomini", "run", *arguments, cwd=tmp_path)
+    assert (done.returncode, "can't write" in done.stderr) == (1, True), done.stderr
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
