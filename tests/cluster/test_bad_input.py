@@ -58,6 +58,16 @@ def test_more_gpus_than_a_node_has(bench: Bench) -> None:
     assert "SLURM refuses a job from" in said, "everything that is wrong is said at once"
 
 
+def test_an_environment_without_an_engine(bench: Bench, core_only: dict[str, str]) -> None:
+    """Its jobs would wait for hours and fail in a second."""
+    config = bench.config("bare", grid__agent__model__name=["a/b-7B"], grid__pe_induction__p_shock=[0.0])
+    command = [sys.executable, "-S", "-m", "vendomini", "submit", str(config)]
+    done = subprocess.run(command, **bench.how(PYTHONPATH=core_only["PYTHONPATH"]))
+    assert done.returncode == 1
+    assert f"jobs run with {sys.executable}, which lacks torch and transformers" in done.stderr
+    assert "jobs run with" not in bench.vendomini("submit", str(config), code=1)
+
+
 def test_no_room_for_the_logs(bench: Bench, tmp_path: Path) -> None:
     config = bench.config("full", grid__pe_induction__p_shock=[0.0], simulation__max_steps=10**12 // BYTES_PER_STEP)
     said = bench.vendomini("submit", str(config), code=1)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from tests.engines.test_model_info import guide_case
 from vendomini.cluster.estimate import estimate
 from vendomini.cluster.pace import ENGINES, Measurement, Throughput, billions, published_step_s
 from vendomini.cluster.site import Site
@@ -24,6 +28,15 @@ A100 = Site("gpu", 1440, 4, "a100_40gb", 1001, live=False)
 def test_the_guides_table(size: float, tasks: int, steps: int, hours: tuple[float, ...]) -> None:
     found = [tasks * steps * published_step_s(size, engine, steps) / 3600 for engine in ENGINES]
     assert found == pytest.approx(hours)
+
+
+@pytest.mark.parametrize(("site", "gpus"), [(H100, 4), (replace(A100, gpus_per_node=8), 8)])
+def test_a_model_that_is_here_is_sized_by_its_files(tmp_path: Path, site: Site, gpus: int) -> None:
+    """Its name says nothing; weights and the keys and values of a batch say how many GPUs."""
+    guide_case(tmp_path, "70B")
+    assert Sizing(EngineConfig(), site).gpus(Model(name=str(tmp_path))) == gpus
+    with pytest.raises(ClusterError, match="does not fit on the 4 GPUs"):
+        Sizing(EngineConfig(), A100).gpus(Model(name=str(tmp_path)))
 
 
 def test_between_the_guides_sizes_time_grows_with_size() -> None:

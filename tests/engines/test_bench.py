@@ -68,6 +68,27 @@ def test_one_of_model_and_random_weights_is_needed(given: dict[str, object]) -> 
         command(**given)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_prints_a_table_or_json(
+    random_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    monkeypatch.setenv("VENDOMINI_USE_VLLM", "0")
+    command(model=str(random_model), batch=2, prompt_tokens=8, new_tokens=8, as_json=as_json)
+    shown = capsys.readouterr().out
+    rows = json.loads(shown)["rows"] if as_json else shown
+    assert len(rows) == 5 if as_json else "| vLLM | – | not measured: VENDOMINI_USE_VLLM=0 forbids it | |" in rows
+
+
+def test_an_engine_that_fails_is_a_row_with_its_reason(random_model: Path) -> None:
+    (random_model / "model.safetensors").write_bytes(b"no tensors")
+    (random_model / "model.safetensors.index.json").write_text(
+        '{"metadata": {"total_size": 9}, "weight_map": {"a": "b"}}'
+    )
+    model = Model(name=str(random_model), context_length=512, max_tokens=64)
+    rows = wait(bench(model, Setting(2, 8, 8), machine(), [].append)).rows
+    assert "can't load" in rows[0].reason
+
+
 def test_a_wrong_dtype_is_a_usage_error(tiny: Path) -> None:
     with pytest.raises(UsageError, match="--dtype"):
         command(model=str(tiny), dtype="int4")

@@ -131,6 +131,27 @@ def test_a_build_for_another_torch_is_found_without_importing_it(
     assert (package.works, package.reason) == (False, "was built for torch 2.8.0, but torch 2.9.0 is installed")
 
 
+@pytest.mark.parametrize(
+    ("line", "platform"),
+    [("cuda: Optional[str] = '12.8'", "cuda 12.8"), ("hip: Optional[str] = '6.4'", "hip 6.4"), ("cuda = None", "cpu")],
+)
+def test_torch_says_itself_what_it_was_built_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, platform: str
+) -> None:
+    distribution(tmp_path, "torch", "2.9.0", "raise SystemExit")
+    (tmp_path / "version.py").write_text(f"__version__ = '2.9.0'\n{line}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert find_package("torch").platform == platform
+
+
+def test_what_can_not_be_run_is_a_reason(tmp_path: Path) -> None:
+    environ = program(tmp_path, "sinfo", "")
+    (tmp_path / "sinfo").chmod(0o755)
+    (tmp_path / "sinfo").write_bytes(b"\x7fELF, for another machine")
+    assert ask([str(tmp_path / "sinfo")], environ) == (None, f"{tmp_path}/sinfo can't be run: Exec format error")
+
+
 def test_slurm_tells_its_partitions_and_limits(tmp_path: Path) -> None:
     program(tmp_path, "sbatch", "echo slurm 24.11.3")
     program(tmp_path, "sinfo", "echo 'gpu*|2-00:00:00|12|gpu:a100:4|up'; echo 'cpu|1:00|3|(null)|down'")

@@ -89,6 +89,7 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
     """
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging as transformers_logging
     except ImportError as exc:
@@ -108,7 +109,7 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
             )
         except (ImportError, ValueError) as exc:
             failures.append(f"{attention}: {first_line(exc)}")
-        except (OSError, RuntimeError) as exc:
+        except (OSError, RuntimeError, SafetensorError) as exc:
             raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {first_line(exc)}") from exc
         else:
             loaded.eval()
