@@ -204,6 +204,24 @@ def test_of_episodes_that_begin_together_one_computes_the_system_prompt(tiny: Pa
     assert [answer.text for answer in answers] == [reference(tiny, prompt, 24) for prompt in prompts]
 
 
+@pytest.mark.parametrize("count", [8, 40])
+def test_seating_a_conversation_costs_the_same_however_many_there_are(
+    tiny: Path, hugging_face: MakeEngine, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    compared = 0
+
+    def counted(left: list[int], right: list[int]) -> int:
+        nonlocal compared
+        compared += 1
+        return common_prefix(left, right)
+
+    monkeypatch.setattr("vendomini.engines.hf_batch.common_prefix", counted)
+    prompts = [ids(600) + ids(20, n) for n in range(count)]
+    answers = completions(hugging_face(tiny, max_num_seqs=count), prompts, SamplingParams(max_tokens=2, temperature=0))
+    assert sum(answer.cached_tokens == 0 for answer in answers) == 1
+    assert compared <= 3 * count
+
+
 def test_more_conversations_than_slots_take_turns(tiny: Path, hugging_face: MakeEngine) -> None:
     prompts = [ids(30 + n, n) for n in range(9)]
     engine = hugging_face(tiny, max_num_seqs=2)

@@ -112,6 +112,8 @@ class Batcher:
         chosen: list[tuple[Request, int]] = []
         width = 0
         for request in self._active:
+            if width * (len(chosen) + 1) > PREFILL_TOKENS:
+                break
             if request.missing <= 1 or any(request.waits_for(other) for other, _ in chosen):
                 continue
             self._copy_prefix(request)
@@ -212,9 +214,13 @@ class Batcher:
         assert request.slot is not None
         if request.computed > request.cached:
             return
-        best = max(self._slots, key=lambda other: common_prefix(other.tokens, request.prompt))
-        length = min(common_prefix(best.tokens, request.prompt), len(request.prompt) - 1)
-        if length > request.computed:
+        prompt, best, length = request.prompt, None, request.computed
+        for other in self._slots:  # one whose next token differs has no more of it, and needs no comparison
+            if len(other.tokens) > length < len(prompt) - 1 and other.tokens[length] == prompt[length]:
+                shared = min(common_prefix(other.tokens, prompt), len(prompt) - 1)
+                if shared > length:
+                    best, length = other, shared
+        if best is not None:
             self._cache.copy_prefix(best, request.slot, length)
             request.cached = request.computed = length
 

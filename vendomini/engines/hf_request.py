@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vendomini.engines.base import SamplingParams
-from vendomini.engines.hf_cache import Slot, common_prefix
+from vendomini.engines.hf_cache import Slot
 
 SHARED_TOKENS = 64
 """Of a common beginning, from which waiting for another prompt pays."""
@@ -53,5 +53,7 @@ class Request:
 
     def waits_for(self, other: Request) -> bool:
         """Whether ``other`` is about to compute a beginning that this one, not yet begun, could copy."""
-        shared = min(common_prefix(self.prompt, other.prompt), len(self.prompt) - 1)
-        return self.computed == self.cached and shared - self.computed >= SHARED_TOKENS
+        begin, end = self.computed, self.computed + SHARED_TOKENS
+        if begin != self.cached or len(self.prompt) <= end or self.prompt[begin:end] != other.prompt[begin:end]:
+            return False
+        return self.prompt[:begin] == other.prompt[:begin]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import os
 import resource
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,9 @@ from vendomini.runner.progress import Counters, Progress
 from vendomini.runner.stop import Stop
 
 StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
+
+SPARE_FILES = 64
+"""Open at once beside the logs of the episodes and what the engine holds open when they begin."""
 
 
 @dataclass(slots=True)
@@ -92,7 +96,6 @@ async def run_all(
     results.create()
     counters.runs_total = len(todo)
     counters.steps_total = sum(spec.parameters["simulation"]["max_steps"] for spec in todo)
-    _raise_file_limit(len(todo))
     with _rare_collections():
         for specs in _by_model(todo):
             if stop.reason is not None:
@@ -126,7 +129,12 @@ async def _run_on(
                 continue
             await _run_one(spec, started, tally, results, stop, progress, counters)
 
-    width = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
+    wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
+    width = _room_for(wished)
+    if width < wished:
+        progress.say(
+            f"[WARNING] {width} episodes at once and not {wished:,}: raise the limit of open files (ulimit -Hn)"
+        )
     workers = [asyncio.create_task(work()) for _ in range(width)]
     try:
         await asyncio.gather(*workers)
@@ -201,12 +209,16 @@ def _rare_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _raise_file_limit(files: int) -> None:
-    """Every episode in flight holds its log open; the soft limit is often 1,024."""
+def _room_for(episodes: int) -> int:
+    """How many of these can be in flight: each holds its log open. The soft limit, often 1,024, is raised for them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(files + 512, hard) if hard != resource.RLIM_INFINITY else files + 512
-    if soft != resource.RLIM_INFINITY and wanted > soft:
+    if soft == resource.RLIM_INFINITY:
+        return episodes
+    others = len(os.listdir("/dev/fd")) + SPARE_FILES
+    wanted = episodes + others if hard == resource.RLIM_INFINITY else min(episodes + others, hard)
+    if wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(min(episodes, max(wanted, soft) - others), 1)
 
 
 def save_plan(phase: Phase, results: Results) -> None:
