@@ -54,7 +54,7 @@ def vulnerabilities(arguments: list[str]) -> list[str]:
         print(f"audit: no vulnerability service could be asked ({reason:.160}): no pin was audited")
         return []
     audited = [package for package in packages if "vulns" in package]
-    print(f"audit: the vulnerability service knows {len(audited)} of {len(packages)} pins")
+    print(f"audit: the vulnerability service knows {len(audited)} of {len(packages)} pins; the others were not audited")
     return [
         f"{package['name']} {package['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'none'}"
         for package in audited

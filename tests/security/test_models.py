@@ -12,6 +12,7 @@ import pytest
 
 from tests.security.traps import Bomb
 from tests.tiny_model import make_tiny_model
+from vendomini.cluster.prefetch import missing
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf_model import load, load_tokenizer
 from vendomini.engines.vllm_settings import Settings
@@ -106,3 +107,12 @@ def test_a_model_is_measured_within_bounds(repository: Path, tmp_path: Path, fil
     (model / file).write_bytes(content)
     with pytest.raises(EngineUnavailable, match=r"set engine\.gpus"):
         model_facts(str(model), None, Capabilities())
+
+
+@pytest.mark.parametrize(
+    "index", [b"[]", b"{}", b'{"weight_map": 3}', b'{"weight_map": {"a": 3}}', b"\xff", b"[" * 100_000]
+)
+def test_a_model_is_checked_whatever_its_index_is(repository: Path, tmp_path: Path, index: bytes) -> None:
+    model = copy(repository, tmp_path)
+    (model / "model.safetensors.index.json").write_bytes(index)
+    assert "does not say which files hold the weights" in str(missing(Model(name=str(model))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from vendomini.config import expand, load_config
 from vendomini.config.schema import SCRIPTED_PREFIX, Model
@@ -68,6 +69,7 @@ def missing(model: Model) -> str | None:
     """
     try:
         folder = _folder(model)
+        needed = _needed(folder) if folder is not None else []
     except EngineUnavailable as exc:
         return str(exc)
     if folder is None:
@@ -75,7 +77,7 @@ def missing(model: Model) -> str | None:
             f"{model.name} is not in the Hugging Face cache ({hf_cache_folder(os.environ)}): "
             f"vendomini prefetch {model.name}"
         )
-    lacks = [name for name in _needed(folder) if not (folder / name).is_file()]
+    lacks = [name for name in needed if not (folder / name).is_file()]
     if not lacks:
         return None
     again = "" if Path(model.name).exists() else f": vendomini prefetch {model.name}"
@@ -139,9 +141,21 @@ def _needed(folder: Path) -> list[str]:
     names = ["config.json"]
     index = next(iter(folder.glob("*.index.json")), None)
     if index is not None:
-        names += sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names += _indexed(index)
     elif not any(folder.glob(pattern) for pattern in WEIGHTS):
         names.append("model.safetensors")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         names.append("tokenizer.json")
     return names
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str]
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files of the weights. A repository may hold anything under this name."""
+    try:
+        return sorted(set(msgspec.json.decode(index.read_bytes(), type=_Index).weight_map.values()))
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
+        raise EngineUnavailable(f"{index} does not say which files hold the weights ({exc})") from exc
