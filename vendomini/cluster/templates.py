@@ -134,7 +134,7 @@ def _split(path: Path, lines: list[str]) -> tuple[dict[int, tuple[str, str | Non
             directives[number] = _directive(f"{path} line {number}", line)
         elif setup or (line.strip() and not line.startswith("#")):
             setup.append(line)
-    return directives, tuple("\n".join(setup).rstrip().split("\n") if setup else ())
+    return directives, tuple("\n".join(setup).rstrip("\n").split("\n") if setup else ())
 
 
 def _directive(place: str, line: str) -> tuple[str, str | None]:
