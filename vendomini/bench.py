@@ -194,7 +194,7 @@ def copy_bandwidth() -> float:
     for _ in range(COPIES):
         began = time.perf_counter()
         target.copy_(source)
-        if device == "cuda":
+        if device == "cuda":  # GPU only: there a copy has only been asked for until now
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
     return float(2 * source.numel() / best)

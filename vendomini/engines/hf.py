@@ -148,5 +148,5 @@ def _free_memory() -> None:
     import torch
 
     gc.collect()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # GPU only: there is nothing to give back elsewhere
         torch.cuda.empty_cache()
