@@ -56,7 +56,19 @@ _OTHERS = {"run": _RESULTS.run(_OTHER).info.read_bytes(), "summary": _RESULTS.ru
 _FOREIGN = {"records", "resume"}
 
 TOKENS = [
-    *("steps ", "run ", "summary ", "plan ", "sealed ", "records\n", "tables\n", "traces\n", "export\n", "resume\n"),
+    *(
+        "steps ",
+        "run ",
+        "summary ",
+        "plan ",
+        "sealed ",
+        "records\n",
+        "tables\n",
+        "traces\n",
+        "export\n",
+        "resume\n",
+        "running\n",
+    ),
     *("null", "[]", "{}", '"x"', "1e999", "-1", "9" * 20, "true", '"\\ud800"', ',"crc":"', '"schema":2', '"step":1,'),
     *(f'"{name}":' for name in (*RunSummary.__struct_fields__, *RunInfo.__struct_fields__)),
     *(f'"{name}":' for name in ("type", "pe", "on", "ok", "error", "all", "agent", "model", "name", "p_shock")),
@@ -117,18 +129,19 @@ def _records(name: str, content: bytes, foreign: bool) -> None:
         assert foreign or _KINDS[name]() == _RECORDS[name]
 
 
-def _tables(_name: str, _content: bytes, foreign: bool) -> None:
+def _tables(name: str, content: bytes, foreign: bool) -> None:
     """The run is in the tables as it was, or as damaged; the other run is there in either case."""
     found = _tabled()
     assert found[_OTHER] == _TABLED[_OTHER]
     row, _ = found[_ID]
     assert foreign or found[_ID] == _TABLED[_ID] or (row["status"] == "damaged" and row["reason"])
+    assert found["study"] in (_TABLED["study"], None)  # None: a note says what is wrong
     status(_RESULTS).as_json()
     summarise_cells(_SPECS, ["pe_induction.p_shock"], _RESULTS)
 
 
 def _tabled() -> dict[str, Any]:
-    """Run → its row with the number of its steps, and the study's notes with the other run."""
+    """Run → its row and the number of its steps in the tables; and what the study says where it has no notes."""
     out = _FOLDER / "report"
     shutil.rmtree(out, ignore_errors=True)
     tables = aggregate([_RESULTS.root], out, workers=1)
@@ -140,11 +153,20 @@ def _tabled() -> dict[str, Any]:
     return {run_id: [_present(row), counted.count(run_id)] for run_id, row in rows.items()} | {"study": shown}
 
 
+def _running(name: str, content: bytes, foreign: bool) -> None:
+    """A run in progress has as many steps as its log has lines, or is damaged."""
+    _PATHS.summary.unlink()
+    row, _ = _tabled()[_ID]
+    if row["status"] != "damaged":
+        assert row["steps"] == _PATHS.steps.read_bytes().count(b"\n")
+    status(_RESULTS).as_json()
+
+
 def _present(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None and value == value}
 
 
-def _traces(_name: str, _content: bytes, foreign: bool) -> None:
+def _traces(name: str, content: bytes, foreign: bool) -> None:
     """The reader shows every step, or says why not."""
     library = Library([_RESULTS.root])
     assert {entry["run_id"] for entry in library.runs()} == {_ID, _OTHER}
@@ -158,9 +180,9 @@ def _shown(library: Library) -> dict[str, Any]:
     return {**episode, "shown": library.steps(0, _ID, 1, 200)}
 
 
-def _export(_name: str, _content: bytes, foreign: bool) -> None:
+def _export(name: str, content: bytes, foreign: bool) -> None:
     """An export is whole, or there is none."""
-    assert foreign or _exported() == _EXPORTED or _name == "run"  # the system prompt
+    assert foreign or _exported() == _EXPORTED or name == "run"  # the system prompt
 
 
 def _exported() -> list[bytes]:
@@ -170,7 +192,7 @@ def _exported() -> list[bytes]:
     return [written[0].read_bytes(), *(str(path.name).encode() for path in written[1:])]
 
 
-def _resume(name: str, _content: bytes, foreign: bool) -> None:
+def _resume(name: str, content: bytes, foreign: bool) -> None:
     """A run is resumed to the very log that it had, or left alone by name."""
     if name != "summary":
         _PATHS.summary.unlink()
@@ -188,6 +210,7 @@ def _resume(name: str, _content: bytes, foreign: bool) -> None:
 
 _READERS: dict[str, Callable[[str, bytes, bool], None]] = {
     "records": _records, "tables": _tables, "traces": _traces, "export": _export, "resume": _resume,
+    "running": _running,
 }  # fmt: skip
 _STEPS = list(read_steps(_PATHS.steps))
 _RECORDS = {name: read() for name, read in _KINDS.items()}

@@ -12,7 +12,8 @@ from typing import Any
 from tests.fuzz import scratch
 from tests.tiny_model import make_tokenizer
 from vendomini.agent import History
-from vendomini.cluster.launch import launch, options, results_of
+from vendomini.cluster.folders import results_of
+from vendomini.cluster.launch import launch, options
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.submit import Request, Submission, prepare, scripts

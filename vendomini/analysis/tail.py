@@ -17,15 +17,19 @@ def last_steps(path: Path, count: int) -> list[StepRecord]:
     """The last complete steps of a log, at most ``count``, in order; a torn last line is left out.
 
     Raises:
-        CorruptRecordError: one of these lines is damaged.
+        CorruptRecordError: one of these lines is damaged, missing or repeated.
     """
     try:
-        lines = _last_lines(path, count)
-        return [msgspec.json.decode(unseal(line), type=StepRecord) for line in lines]
+        steps = [msgspec.json.decode(unseal(line), type=StepRecord) for line in _last_lines(path, count)]
     except FileNotFoundError:
         return []
     except (ValueError, msgspec.MsgspecError) as exc:
         raise CorruptRecordError(f"one of the last lines of {path} is damaged ({exc})") from exc
+    numbers = [step.step for step in steps]
+    first = numbers[0] if len(numbers) == count else 1  # fewer are the whole log
+    if numbers != list(range(first, first + len(numbers))):
+        raise CorruptRecordError(f"the last lines of {path} are not steps that follow each other")
+    return steps
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
