@@ -180,13 +180,16 @@ def test_python_in_the_pages_runs(folder: Path, environ: dict[str, str]) -> None
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_names_exists(page: Path) -> None:
-    """Links, templates and programs; subcommands and options of ``vendomini`` wherever they are mentioned; extras."""
+    """Links, templates, programs and tests; subcommands and options of ``vendomini`` wherever they are mentioned; extras."""
     text = page.read_text(encoding="utf-8")
     paths = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
     paths += [
         REPOSITORY / name for name in re.findall(r"\b(?:slurm|configs|benchmarks|tests|vendomini)/[\w/]+\.\w+", text)
     ]
     assert [str(path) for path in paths if not path.exists()] == []
+    for where, name in re.findall(r"`([\w/.]+)::(\w+)[^`]*`", text):
+        file = REPOSITORY / (where if where.endswith(".py") else f"tests/security/test_{where}.py")
+        assert where == "file" or f"def test_{name.removeprefix('test_')}" in file.read_text(encoding="utf-8"), name
     for name, rest in re.findall(r"\bvendomini ([a-z]+)\b([^`\n|]*)", "\n".join(_code(text))):
         assert name in COMMANDS, name
         options = {option for command in _parsers(name) for parameter in command.params for option in parameter.opts}
