@@ -218,7 +218,8 @@ def write_random_model(config: Path, folder: Path) -> Path:
         architecture = AutoConfig.for_model(settings.pop("model_type"), **settings)
     except (OSError, ValueError, KeyError) as exc:
         raise UsageError(f"--random-weights needs the config.json of a model that Transformers knows: {exc}") from exc
-    AutoModelForCausalLM.from_config(architecture, dtype=architecture.dtype or "bfloat16").save_pretrained(folder)
+    dtype = architecture.dtype or "bfloat16"
+    AutoModelForCausalLM.from_config(architecture, dtype=dtype, trust_remote_code=False).save_pretrained(folder)
     size = architecture.get_text_config().vocab_size
     words = Tokenizer(models.WordLevel({f"t{n}": n for n in range(size)}, unk_token="t0"))
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.security.traps import Bomb
 from tests.tiny_model import make_tiny_model
+from vendomini.bench import write_random_model
 from vendomini.cluster.prefetch import missing
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf_model import load, load_tokenizer
@@ -70,6 +71,15 @@ def test_code_of_a_model_runs_only_if_the_config_says_so(
     with suppress(EngineUnavailable):
         load(allowed, EngineConfig(), Capabilities())
     assert mark.exists(), "the attack works where it is let"
+
+
+def test_an_architecture_to_be_measured_brings_no_code(repository: Path, tmp_path: Path, mark: Path) -> None:
+    model = copy(repository, tmp_path)
+    (model / "evil.py").write_text(EVIL.format(mark=str(mark)))
+    code = {name: f"{model}--{path}" for name, path in HOSTILE["config.json"]["auto_map"].items()}
+    (model / "config.json").write_text(json.dumps(json.loads((model / "config.json").read_text()) | {"auto_map": code}))
+    write_random_model(model / "config.json", tmp_path / "random")
+    assert not mark.exists()
 
 
 def test_pickled_weights_and_a_hostile_template_run_nothing(repository: Path, tmp_path: Path, mark: Path) -> None:
