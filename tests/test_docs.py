@@ -180,7 +180,7 @@ def test_python_in_the_pages_runs(folder: Path, environ: dict[str, str]) -> None
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_names_exists(page: Path) -> None:
-    """Links, templates, programs and tests; subcommands and options of ``vendomini`` wherever they are mentioned; extras."""
+    """Links, templates, programs, tests, extras, and subcommands and options of ``vendomini``."""
     text = page.read_text(encoding="utf-8")
     paths = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
     paths += [
