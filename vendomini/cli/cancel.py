@@ -25,7 +25,7 @@ def cancel(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.cancel import cancel_all
-    from vendomini.cluster.launch import folders_of
+    from vendomini.cluster.folders import folders_of
     from vendomini.errors import UsageError
 
     if not phases and results is None:

@@ -38,8 +38,8 @@ def estimate(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.estimate import estimate as rows_of
+    from vendomini.cluster.folders import load_phases, results_of
     from vendomini.cluster.history import throughput
-    from vendomini.cluster.launch import load_phases, results_of
     from vendomini.cluster.site import site_or_assumed
 
     loaded = load_phases(phases, override or (), results)

@@ -25,7 +25,7 @@ def logs(
 
       vendomini logs 4711_3 -n 20
     """
-    from vendomini.cluster.launch import folders_of
+    from vendomini.cluster.folders import folders_of
     from vendomini.cluster.logs import find_log, follow_log
     from vendomini.cluster.status import tail
     from vendomini.errors import harmless

@@ -37,7 +37,7 @@ def status(
     import time
 
     from vendomini.cli.output import console, print_json
-    from vendomini.cluster.launch import folders_of
+    from vendomini.cluster.folders import folders_of
     from vendomini.cluster.status import status as look
 
     while True:

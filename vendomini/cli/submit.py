@@ -59,7 +59,8 @@ def submit(
       vendomini submit phase2 --after phase1
     """
     from vendomini.cli.output import console, print_json
-    from vendomini.cluster.launch import jobs_to_wait_for, launch, load_phases, options, results_of
+    from vendomini.cluster.folders import load_phases, results_of
+    from vendomini.cluster.launch import jobs_to_wait_for, launch, options
     from vendomini.cluster.submit import Request
     from vendomini.errors import UsageError
 
