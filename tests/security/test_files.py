@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -62,18 +63,27 @@ def test_an_override_makes_nothing_but_values(override: str) -> None:
 # ---------------------------------------------------------------------------------- paths, links and pipes
 
 
+TRAPS = {
+    "private": lambda file: file.symlink_to(file.parents[3] / "private"),
+    "endless": lambda file: file.symlink_to("/dev/zero"),
+    "pipe": os.mkfifo,
+    "socket": lambda file: socket.socket(socket.AF_UNIX).bind(os.path.relpath(file)),
+    "folder": os.mkdir,
+}
+
+
 @pytest.fixture
-def foreign(tmp_path: Path) -> Results:
-    """A results folder from a colleague: every second file is not what it seems."""
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
+    """A results folder from a colleague: some files are not what they seem."""
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     results = Results(tmp_path / "foreign")
     ids = write_results(results.root, config(replications=1, max_steps=8))
-    private = tmp_path / "private"
-    private.write_bytes(results.run(ids[0]).summary.read_bytes())
-    for run_id, trap in zip(ids, (private, "/dev/zero", "pipe", results.run(ids[8]).summary), strict=False):
+    (tmp_path / "private").write_bytes(results.run(ids[-1]).summary.read_bytes())
+    for run_id, trap in zip(ids, TRAPS.values(), strict=False):
         paths = results.run(run_id)
         for file in (paths.summary, paths.info, paths.steps):
             file.unlink()
-            os.mkfifo(file) if trap == "pipe" else file.symlink_to(trap)
+            trap(file)
     return results
 
 
@@ -82,8 +92,8 @@ def test_what_is_no_plain_file_is_not_read(foreign: Results, tmp_path: Path) -> 
     rows = tables.runs().set_index("run_id")
     ids = list(rows.index)
     damaged = [run_id for run_id in ids if rows["status"][run_id] == "damaged"]
-    assert len(damaged) == 4
-    assert rows["reason"][damaged].str.contains("is a link or a device").all()
+    assert len(damaged) == len(TRAPS)
+    assert rows["reason"][damaged].str.contains("is a link, a folder or a device").all()
     library = Library([foreign.root])
     for run_id in damaged:
         assert library.runs()[ids.index(run_id)]["ending"] == "damaged"
@@ -91,7 +101,7 @@ def test_what_is_no_plain_file_is_not_read(foreign: Results, tmp_path: Path) -> 
             export_jsonl([(foreign, run_id)], tmp_path / "steps.jsonl")
         with pytest.raises(ResultsError):
             export_inspect([(foreign, run_id)], tmp_path / "logs")
-        with pytest.raises(ResultsError, match="link or a device"):
+        with pytest.raises(ResultsError, match="link, a folder or a device"):
             library.episode(0, run_id)
 
 

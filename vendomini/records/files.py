@@ -37,23 +37,26 @@ def unseal(line: bytes) -> bytes:
     return body
 
 
-def open_record(path: Path | str) -> BinaryIO:
+def open_record(path: Path | str, buffering: int = -1) -> BinaryIO:
     """A file of a results folder, for reading. The folder may be anybody's: a link could lead to any file of the
     reader's own, and a pipe or a device would never end.
+
+    Args:
+        buffering: as for ``open``; 0 for whoever reads all at once.
 
     Raises:
         OSError: it can't be opened.
         CorruptRecordError: it is no plain file.
     """
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering)
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file
         file.close()
     except OSError as exc:
-        if exc.errno != errno.ELOOP:
+        if exc.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise
-    raise CorruptRecordError(f"{path} is a link or a device, which no record is: it is not read")
+    raise CorruptRecordError(f"{path} is a link, a folder or a device, which no record is: it is not read")
 
 
 def read_record(path: Path | str, kind: type[Record]) -> Record:
@@ -65,7 +68,7 @@ def read_record(path: Path | str, kind: type[Record]) -> Record:
         ResultsError: it can't be read.
     """
     try:
-        with open_record(path) as file:
+        with open_record(path, buffering=0) as file:
             data = file.read()
     except FileNotFoundError:
         raise
