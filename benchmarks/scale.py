@@ -107,7 +107,7 @@ def _apart(*command: str) -> tuple[float, float]:
     assert process.stderr is not None
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) not in {0, 1}:  # 1: the dry run found that a model is not in the cache
+    if os.waitstatus_to_exitcode(status):
         raise SystemExit(said.decode())
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
@@ -149,8 +149,12 @@ def child_plan(runs: str, few_cells: str) -> None:
     size = int(runs)
     chosen = overrides(size, 500)
     if few_cells == "0":
-        horizons = list(range(100, 100 + max(size // CELLS, 1)))
-        chosen = [*overrides(1, 500), f"grid.simulation.max_steps={horizons}"]
+        horizons = min(size // CELLS, 1000)
+        chosen = [
+            *overrides(1, 500),
+            f"grid.simulation.max_steps={list(range(100, 100 + max(horizons, 1)))}",
+            f"grid.agent.model.temperature={[n / 100 for n in range(max(size // CELLS // max(horizons, 1), 1))]}",
+        ]
     phase = load_config(CONFIG, chosen)
     sizing = Sizing(phase.config.engine, ASSUMED)
     groups = group_runs(expand(phase), sizing.gpus, sizing.pace)

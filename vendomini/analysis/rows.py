@@ -11,7 +11,7 @@ from vendomini.records import RunInfo, RunSummary, StepRecord
 Row = dict[str, Any]
 Columns = dict[str, list[Any]]
 
-_TREES = ("detectors", "pe", "shocks", "parse", "engine", "versions")
+_TREES = ("detectors", "pe", "shocks", "parse", "engine", "versions", "owner")
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

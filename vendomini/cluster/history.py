@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from vendomini.cluster.pace import Measurement, Throughput
 from vendomini.errors import CorruptRecordError
-from vendomini.records import Results, RunInfo, RunSummary, read_record
+from vendomini.records import Results, RunSummary
+from vendomini.records.kinds import JsonObject
 
 
 def throughput(results: Results) -> dict[tuple[str, str], Throughput]:
@@ -16,13 +17,12 @@ def throughput(results: Results) -> dict[tuple[str, str], Throughput]:
     for run_id in results.run_ids():
         try:
             summary = results.summary(run_id)
-            if summary is None or not summary.finished:
-                continue
-            info = read_record(results.run(run_id).info, RunInfo)
-        except (CorruptRecordError, FileNotFoundError):
+        except CorruptRecordError:
+            continue
+        if summary is None or not summary.finished or not summary.owner:
             continue
         key = (summary.parameters["agent"]["model"]["name"], _engine(summary))
-        measured.setdefault(key, Measurement()).add(_job(info), summary)
+        measured.setdefault(key, Measurement()).add(_job(summary.owner), summary)
     found = {key: measurement.throughput() for key, measurement in measured.items()}
     return {key: rate for key, rate in found.items() if rate is not None}
 
@@ -34,7 +34,6 @@ def _engine(summary: RunSummary) -> str:
     return "flash" if "flash" in str(summary.engine.get("attention")) else "standard"
 
 
-def _job(info: RunInfo) -> str:
+def _job(owner: JsonObject) -> str:
     """One start of one process."""
-    owner = info.owner
     return f"{owner.get('host')}/{owner.get('pid')}/{owner.get('job_id')}"

@@ -90,7 +90,7 @@ class RunSummary(RunOutcome, kw_only=True):
 
     ``time_to_crash`` is in steps: the onset of the first crash, or the step of bankruptcy or of the last customer;
     without such an event it is ``max_steps`` and ``event_observed`` is false (right-censored). A ``failed`` run has
-    neither: it says nothing about the agent, and is to be rerun.
+    neither: it says nothing about the agent, and is to be rerun. ``owner`` is as in ``run.json``.
     """
 
     parameters: JsonObject
@@ -114,6 +114,7 @@ class RunSummary(RunOutcome, kw_only=True):
     cached_tokens: int | None = None
     engine: JsonObject = {}
     versions: JsonObject = {}
+    owner: JsonObject = {}
     ended_at: str = ""
 
 

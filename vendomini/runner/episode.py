@@ -188,6 +188,7 @@ class Episode:
                 **info.details,
             },
             versions=versions(),
+            owner=owner(),
             ended_at=_now(),
         )
         write_record(self.paths.summary, summary)
