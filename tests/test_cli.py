@@ -210,15 +210,20 @@ class TestMistakes:
 
     def test_work_goes_on_without_a_reader(self, tmp_path):
         """And stops when it is told to, though nobody hears it say so."""
-        command = [sys.executable, "-m", "vendomini", "run", "-c", "configs/demo.yaml", "-r", str(tmp_path)]
+        long = ("-c", "configs/demo.yaml", "-o", "simulation.max_steps=100000", "-r", str(tmp_path))
+        command = [sys.executable, "-m", "vendomini", "run", *long]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
             assert "240 to do" in running.stdout.readline()
             running.stdout.close()
-            while len(list(tmp_path.glob("runs/*/summary.json"))) < 2:
+            while not any(log.stat().st_size for log in tmp_path.glob("runs/*/steps.jsonl")):
                 assert running.poll() is None
                 time.sleep(0.05)
+            (seen,) = json.loads(vendomini("status", "--results", tmp_path, "--json").stdout)
+            assert seen["running"] == 1
             running.send_signal(signal.SIGINT)
             assert (running.wait(60), running.stderr.read()) == (130, "")
+        (seen,) = json.loads(vendomini("status", "--results", tmp_path, "--json").stdout)
+        assert (seen["running"], seen["interrupted"]) == (0, 1)
 
     def test_a_bug_leaves_a_log_and_code_3(self, tmp_path):
         code = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from vendomini.cluster.ledger import Job, job_ids, jobs_of
 from vendomini.cluster.slurm import ended, queue
 from vendomini.errors import ClusterError, CorruptRecordError, ResultsError
-from vendomini.records import Results, RunOutcome
+from vendomini.records import Results, RunInfo, RunOutcome, RunPaths, read_record
 
 FRESH_S = 900.0
 """A log that no submission knows of and that was written to within this time belongs to a run in progress."""
@@ -105,12 +106,11 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             cost.add(outcome)
             continue
         unfinished.append(run_id)
-        state = _state(results.run(run_id).steps if run_id in begun else None, owner.get(run_id))
+        state = _state(results.run(run_id) if run_id in begun else None, owner.get(run_id))
         if outcome is not None and state == "interrupted":
             found.failed[run_id] = outcome.reason or "unknown"
         else:
-            field_name = state.split()[0]
-            setattr(found, field_name, getattr(found, field_name) + 1)
+            setattr(found, state, getattr(found, state) + 1)
     if found.running and cost.seconds > 0:
         found.tokens_s = found.running * cost.tokens / cost.seconds
         found.eta_s = (found.running + found.waiting) * cost.seconds / cost.runs / found.running
@@ -132,17 +132,17 @@ class _Cost:
             self.tokens += outcome.completion_tokens
 
 
-def _state(log: Path | None, job: Job | None) -> str:
+def _state(run: RunPaths | None, job: Job | None) -> str:
     """Of a run that is not done.
 
     Args:
-        log: None if it was never begun.
+        run: None if it was never begun.
     """
     if job is not None and job.task is not None:
-        return "running" if job.task.state == "RUNNING" and log is not None else "waiting"
-    if log is None:
+        return "running" if job.task.state == "RUNNING" and run is not None else "waiting"
+    if run is None:
         return "open"
-    return "running here" if job is None and _is_fresh(log) else "interrupted"
+    return "running" if job is None and _is_live(run) else "interrupted"
 
 
 def _list_jobs(found: Status, jobs: list[Job], owners: list[Job]) -> None:
@@ -184,11 +184,15 @@ def _slurm_names(job: Job) -> list[str]:
     return [f"{i}_{job.index}" for i in ids] + ids
 
 
-def _is_fresh(log: Path) -> bool:
+def _is_live(run: RunPaths) -> bool:
+    """Whether it was written to lately, and its process is on another machine or still there."""
     try:
-        return time.time() - log.stat().st_mtime < FRESH_S
-    except OSError:
+        if time.time() - run.steps.stat().st_mtime > FRESH_S:
+            return False
+        owner = read_record(run.info, RunInfo).owner
+    except (OSError, ResultsError):
         return False
+    return owner.get("host") != platform.node() or Path(f"/proc/{owner.get('pid')}").exists()
 
 
 def tail(log: Path | None, lines: int) -> list[str]:
