@@ -9,12 +9,12 @@ from typing import Any
 
 from vendomini.cluster.folders import folders_of
 from vendomini.cluster.history import throughput
-from vendomini.cluster.ledger import live_runs
-from vendomini.cluster.preflight import find_problems
+from vendomini.cluster.ledger import exclusively, live_runs
+from vendomini.cluster.preflight import check, find_problems
 from vendomini.cluster.site import Site, find_site
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.slurm import minutes
-from vendomini.cluster.submit import Request, Submission, prepare, scripts, submit
+from vendomini.cluster.submit import Request, Submission, prepare, scripts, send
 from vendomini.config import Phase, expand, select
 from vendomini.errors import UsageError
 from vendomini.records import Results
@@ -75,7 +75,7 @@ def launch(
     limit: int | None = None,
     dry_run: bool = False,
 ) -> Outcome:
-    """Sends a phase, or shows what would be sent.
+    """Sends a phase, alone in its results folder, or shows what would be sent.
 
     Raises:
         ClusterError: something would not work; nothing was queued.
@@ -89,8 +89,15 @@ def launch(
     if dry_run:
         submission = prepare(phase, specs, results, request, site, sizing)
         return Outcome(submission, [], list(find_problems(submission, site)))
-    submission, job_ids = submit(phase, specs, results, request, site, sizing)
-    return Outcome(submission, job_ids, [])
+    from vendomini.runner import save_plan
+
+    with exclusively(results):
+        submission = prepare(phase, specs, results, request, site, sizing)
+        if not submission.jobs:
+            return Outcome(submission, [], [])
+        check(submission, site)
+        save_plan(phase, results)
+        return Outcome(submission, send(submission), [])
 
 
 def options(

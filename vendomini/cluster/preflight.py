@@ -6,17 +6,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from vendomini.cluster.site import Site
+from vendomini.cluster.submit import Submission, scripts
 from vendomini.config.schema import SCRIPTED_PREFIX, EngineConfig
 from vendomini.errors import ClusterError, VendoMiniError
 from vendomini.probe.commands import ask
 from vendomini.probe.packages import find_package
 from vendomini.probe.storage import find_disk
-
-if TYPE_CHECKING:
-    from vendomini.cluster.submit import Submission
 
 BYTES_PER_STEP = 3000
 """Of a step in the log, roughly."""
@@ -110,8 +107,6 @@ def _room(submission: Submission) -> Iterator[str]:
 
 def _ask_slurm(submission: Submission) -> Iterator[str]:
     """SLURM's own opinion of each kind of script: account, memory, cores, options."""
-    from vendomini.cluster.submit import scripts
-
     seen = set()
     for array, text in zip(submission.manifest.arrays, scripts(submission), strict=True):
         if array.gpus in seen:

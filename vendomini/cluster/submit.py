@@ -1,4 +1,4 @@
-"""Sends a phase to the cluster: plan what is neither finished nor live, check, write it down, hand it to submitit."""
+"""A phase on its way to the cluster: what is neither finished nor live is planned, written down, handed to submitit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vendomini.cluster.ledger import array_folder, exclusively, live_runs
+from vendomini.cluster.ledger import array_folder, live_runs
 from vendomini.cluster.plan import Limits, arrays, cut, group_runs
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
@@ -83,29 +83,6 @@ class Submission:
 
     def folder(self, array: int) -> Path:
         return array_folder(self.results, self.manifest.id, array)
-
-
-def submit(
-    phase: Phase, specs: Sequence[RunSpec], results: Results, request: Request, site: Site, sizing: Sizing
-) -> tuple[Submission, list[str]]:
-    """Plans, checks and sends, alone in this results folder.
-
-    Returns:
-        The submission, and its SLURM job ids; none if there was nothing to send.
-
-    Raises:
-        ClusterError: something would not work; nothing was queued.
-    """
-    from vendomini.cluster.preflight import check
-    from vendomini.runner import save_plan
-
-    with exclusively(results):
-        submission = prepare(phase, specs, results, request, site, sizing)
-        if not submission.jobs:
-            return submission, []
-        check(submission, site)
-        save_plan(phase, results)
-        return submission, send(submission)
 
 
 def prepare(
