@@ -59,6 +59,8 @@ HERE = {
     "make test": Expect(says="pytest"),
     "make check": Expect(says="mypy"),
     "make coverage": Expect(says="coverage report"),
+    "make fuzz": Expect(says="-m tests.fuzz"),
+    "make fuzz FUZZ_SECONDS=600": Expect(says="600"),
     "make bench": Expect(says="benchmarks/loop.py"),
 }
 """Run in a temporary folder, in this order; targets of make as far as ``--dry-run`` goes: this suite is the rest."""
@@ -94,6 +96,7 @@ NOT_RUN = {
     'pip install -e ".[hf,report]"': "make does the same for every test run",
     'pip install -e ".[vllm,report]"': "needs a GPU: gigabytes of CUDA; the extra is checked",
     'pip install "vendomini[vllm]"': "the same",
+    "pytest tests/test_fuzz.py": "a part of this suite",
     "pip install flash-attn --no-build-isolation": "needs nvcc",
 }
 """Command → why it is not typed."""
