@@ -54,10 +54,12 @@ def cumulative_incidence(frame: pandas.DataFrame, ending: str = "ending") -> lis
         raise CannotFit(f"None of the {len(frame)} runs has had an event yet, so there is no ending to compare.")
     durations = frame["durations"].to_numpy(float)
     times = numpy.unique(durations[events])
-    at_risk = (durations[:, None] >= times).sum(axis=0)
+    at_risk = len(durations) - numpy.searchsorted(numpy.sort(durations), times)
     counts = frame.loc[events, ending].value_counts()
     by_ending = {
-        name: ((durations[:, None] == times) & (events & (frame[ending] == name)).to_numpy()[:, None]).sum(axis=0)
+        name: numpy.bincount(
+            numpy.searchsorted(times, durations[(events & (frame[ending] == name)).to_numpy()]), minlength=len(times)
+        )
         for name in counts.index
     }
     total = numpy.sum(list(by_ending.values()), axis=0)

@@ -5,8 +5,10 @@ One rename commits a part. A part of which a run was redone or removed is droppe
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ PART_BYTES = 192 * 2**20
 PART_RUNS = 2000
 """Runs of a part, at most: rows of short runs bound the memory, too. Fewer would be a process start for little work."""
 
-_FORMAT = "1"
+_FORMAT = "2"
 _META = b"vendomini.runs"
 
 
@@ -78,7 +80,10 @@ def _part_runs(part: Path) -> list[dict[str, Any]]:
         metadata = pyarrow.parquet.read_schema(part).metadata or {}
     except (OSError, pyarrow.ArrowException):
         return []
-    content: dict[str, Any] = json.loads(metadata.get(_META, b"{}"))
+    try:
+        content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(metadata[_META])))
+    except (KeyError, ValueError, zlib.error):  # of another version
+        return []
     return list(content.get("runs", [])) if content.get("format") == _FORMAT else []
 
 
@@ -166,7 +171,8 @@ def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables:
     import pyarrow.parquet
 
     runs = [{"stamp": stamp, "row": row} for stamp, row in zip(stamps, rows, strict=True)]
-    meta = {_META: json.dumps({"format": _FORMAT, "runs": runs})}
+    rows_as_json = json.dumps({"format": _FORMAT, "runs": runs}).encode()
+    meta = {_META: base64.b64encode(zlib.compress(rows_as_json))}  # who scans the parts holds the metadata of all
     table = pyarrow.concat_tables(tables, promote_options="default").replace_schema_metadata(meta)
     name = hashlib.sha256("\n".join(row["run_id"] for row in rows).encode()).hexdigest()[:16]
     with replacing(folder / f"{name}.parquet") as file:
