@@ -9,7 +9,7 @@
 
 Runs are real ones, made by the runner with scripted agents. Each measurement is a process of its own; times are CPU
 seconds, its children included, since a busy machine stretches the others. Growth is cost per run at the largest size
-over cost per run at the smallest: 1 where a cost grows with the work.
+over cost per run at the smallest whose cost stands out from that of nothing: 1 where a cost grows with the work.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def table(name: str, sizes: Sequence[int], measured: Sequence[tuple[float, float
     """
     cells = " | ".join(f"{cpu:.2f} s, {mebibytes:.0f} MiB" for cpu, mebibytes in measured)
     each = [(cpu - idle[0]) / size for size, (cpu, _) in zip(sizes, measured, strict=True)]
-    growth = f"{each[-1] / each[0]:.2f}" if each[0] > 0 else "–"
+    base = next((cost for cost, (cpu, _) in zip(each, measured, strict=True) if cpu > 1.2 * idle[0]), each[-1])
+    growth = f"{each[-1] / base:.2f}"
     print(f"| {name} | {idle[0]:.2f} s, {idle[1]:.0f} MiB | {cells} | {each[-1] * 1e6:.1f} µs | {growth} |", flush=True)
 
 
