@@ -154,7 +154,7 @@ class Experiment:
         for run, reference in self.reference.items():
             if (short := len(reference) - self._seen.get(run, 0)) or not self.summary(run).exists():
                 self.books.blame(self.books.lost, kind, f"{run}: {short} steps short, or no summary", max(short, 1))
-        if left := [file.name for file in self.results.glob("runs/*/*") if file.name not in KNOWN]:
+        if left := {file.name for file in self.results.glob("runs/*/*") if file.suffix != ".tmp"} - KNOWN:
             self.books.blame(self.books.rude, kind, f"left behind: {left}")
 
     def summary(self, run: str) -> Path:
