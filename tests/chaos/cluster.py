@@ -107,6 +107,19 @@ def controller(jobs: Jobs, slurm: Slurm, generator: random.Random) -> bool:
     return True
 
 
+def administer(slurm: Slurm) -> None:
+    """What an administrator does after a controller was killed. What it had not saved yet is forgotten, and its nodes,
+    which remember, are drained as ones that run jobs twice, and those jobs are held."""
+    slurm.hurry()
+    nodes = slurm.call("sinfo", "-h", "-N", "-p", "gpu", "-o", "%N %t")
+    for node, state in (line.split() for line in nodes.splitlines()):
+        if state.startswith(("drain", "drng", "down")):
+            slurm.call("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+    for job, reason in (line.split("|") for line in slurm.call("squeue", "-r", "-h", "-o", "%i|%r").splitlines()):
+        if "held" in reason.lower():
+            slurm.call("scontrol", "release", job, check=False)
+
+
 def submitted_again(jobs: Jobs, slurm: Slurm, generator: random.Random) -> bool:
     jobs.submit()
     return True
@@ -144,12 +157,12 @@ def _strike(bench: Bench, slurm: Slurm, books: Books, generator: random.Random, 
     for number in count():
         jobs = Jobs(bench, f"chaos{number}", number)
         while faults and not jobs.done:
-            slurm.hurry()
+            administer(slurm)
             if not slurm.jobs():
                 jobs.submit()
             end = time.monotonic() + CALM_S
             while not jobs.pids() and not jobs.done and time.monotonic() < end:
-                slurm.hurry()
+                administer(slurm)
                 time.sleep(0.1)
             time.sleep(generator.uniform(0, 1.5))
             deck = deck or generator.sample(list(KINDS), len(KINDS))
@@ -165,12 +178,20 @@ def _strike(bench: Bench, slurm: Slurm, books: Books, generator: random.Random, 
 
 def _conclude(jobs: Jobs, slurm: Slurm, books: Books) -> None:
     kind = "finished in peace"
-    slurm.wait_for_jobs(300)
+    _wait(slurm)
     while not jobs.done:
         jobs.submit()
-        slurm.wait_for_jobs(300)
+        _wait(slurm)
     jobs.audit(kind, books)
     if jobs.bench.logs(jobs.bench.results(jobs.name)) != jobs.reference:
         books.blame(books.lost, kind, f"{jobs.name}: not what it is undisturbed")
     if "Traceback" in (said := jobs.bench.job_logs(jobs.name)):
         books.blame(books.rude, kind, said[said.index("Traceback") - 500 :][:3000])
+
+
+def _wait(slurm: Slurm) -> None:
+    def empty() -> bool:
+        administer(slurm)
+        return not slurm.jobs()
+
+    slurm.until("the queue is empty", empty, 300)
