@@ -59,6 +59,7 @@ HERE = {
     "make test": Expect(says="pytest"),
     "make check": Expect(says="mypy"),
     "make coverage": Expect(says="coverage report"),
+    "make chaos": Expect(says="-m tests.chaos"),
     "make fuzz": Expect(says="-m tests.fuzz"),
     "make fuzz FUZZ_SECONDS=600": Expect(says="600"),
     "make bench": Expect(says="benchmarks/loop.py"),
