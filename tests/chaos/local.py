@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count, repeat
 from pathlib import Path
-from typing import Any
 
+from tests import http_server
 from tests.chaos.experiment import Books, Experiment, Fault, campaign, phase
 from vendomini.analysis.tables import aggregate
 from vendomini.analysis.traces import Library
@@ -199,47 +196,30 @@ def clock(experiment: Experiment, generator: random.Random, kind: str) -> bool:
 # --------------------------------------------------------------------------------------------------- engines
 
 
-class Server(ThreadingHTTPServer):
+class Handler(http_server.Handler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.reply(200, {"data": [{"id": "served", "max_model_len": 100_000}]})
+
+    def do_POST(self) -> None:
+        self.asked()
+        while self.server.mood == "hang":
+            time.sleep(0.01)
+        if self.server.mood == "answer":
+            message = {"content": '{"thought": "", "tool": "tool_end_day", "arguments": {}}'}
+            self.reply(200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {}})
+
+
+class Server(http_server.Server):
     """Speaks OpenAI's API, always gives the same answer, and hangs or breaks off when told to.
 
     Attributes:
         mood: answer, hang, or break.
     """
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.mood = "answer"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self._reply({"data": [{"id": "served", "max_model_len": 100_000}]})
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        while self.server.mood == "hang":
-            time.sleep(0.01)
-        if self.server.mood == "answer":
-            message = {"content": '{"thought": "", "tool": "tool_end_day", "arguments": {}}'}
-            self._reply({"choices": [{"message": message, "finish_reason": "stop"}], "usage": {}})
-
-    def _reply(self, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        try:
-            self.wfile.write(data)
-        except OSError:
-            pass  # who asked has been killed
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    handler = Handler
+    mood = "answer"
 
 
 def hung(server: Server) -> Fault:
@@ -297,15 +277,13 @@ def strike_scripted(folder: Path, books: Books, generator: random.Random, faults
 
 def strike_served(folder: Path, books: Books, generator: random.Random, faults: int) -> None:
     """Four runs of 120 steps at a time, on a server that may hang."""
-    server = Server()
-    base_url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    config = phase(
-        {"pe_induction.p_shock": [0.0, 0.3]},
-        experiment={"name": "served", "replications": 2},
-        agent={"model": {"name": "served", "max_tokens": 64}},
-        engine={"backend": "openai", "base_url": base_url, "request_timeout": 1},
-        simulation={"max_steps": 120},
-    )
-    volatile = frozenset({"latency_s"})
-    campaign(folder, repeat(config), {"the engine hangs": hung(server)}, books, generator, faults, volatile)
-    server.shutdown()
+    with Server() as server:
+        config = phase(
+            {"pe_induction.p_shock": [0.0, 0.3]},
+            experiment={"name": "served", "replications": 2},
+            agent={"model": {"name": "served", "max_tokens": 64}},
+            engine={"backend": "openai", "base_url": f"{server.url}/v1", "request_timeout": 1},
+            simulation={"max_steps": 120},
+        )
+        volatile = frozenset({"latency_s"})
+        campaign(folder, repeat(config), {"the engine hangs": hung(server)}, books, generator, faults, volatile)

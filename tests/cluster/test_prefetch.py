@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.hub import serve
+from tests.cluster.hub import Hub
 
 pytest.importorskip("huggingface_hub")
 
@@ -32,11 +32,11 @@ def _prefetch(cache: Path, endpoint: str, *arguments: str) -> subprocess.Complet
 
 
 def test_downloads_what_a_compute_node_needs_and_no_more(tmp_path: Path) -> None:
-    with serve({"lab/whole": WHOLE}) as endpoint:
-        before = _prefetch(tmp_path, endpoint, "lab/whole", "--check")
+    with Hub({"lab/whole": WHOLE}) as hub:
+        before = _prefetch(tmp_path, hub.url, "lab/whole", "--check")
         assert before.returncode == 1
         assert "lab/whole is not in the Hugging Face cache" in before.stdout
-        done = _prefetch(tmp_path, endpoint, "lab/whole", "--json")
+        done = _prefetch(tmp_path, hub.url, "lab/whole", "--json")
         assert done.returncode == 0, done.stderr
     (outcome,) = json.loads(done.stdout)
     assert sorted(file.name for file in Path(outcome["folder"]).iterdir()) == sorted(set(WHOLE) - {"pytorch_model.bin"})
@@ -48,8 +48,8 @@ def test_downloads_what_a_compute_node_needs_and_no_more(tmp_path: Path) -> None
 
 
 def test_one_model_that_can_not_be_had_does_not_keep_the_others(tmp_path: Path) -> None:
-    with serve({"lab/whole": WHOLE}, gated="lab/gated") as endpoint:
-        done = _prefetch(tmp_path, endpoint, "lab/none", "lab/gated", "lab/whole")
+    with Hub({"lab/whole": WHOLE}, gated="lab/gated") as hub:
+        done = _prefetch(tmp_path, hub.url, "lab/none", "lab/gated", "lab/whole")
     assert done.returncode == 1
     assert "there is no model lab/none on the Hub" in done.stdout
     assert "lab/gated is gated or private: accept its licence" in done.stdout

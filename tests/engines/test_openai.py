@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from tests import http_server
 from tests.engines.conftest import Conversation, wait
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, SamplingParams, openai_compatible
@@ -22,53 +20,37 @@ ANSWER = {
 }
 
 
-class Server(ThreadingHTTPServer):
-    """Answers from ``script`` first (status, body), then with ``ANSWER``; keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[tuple[int, Any]] = []
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_server.Handler):
     server: Server
 
     def do_GET(self) -> None:
         self.reply(200, {"data": [{"id": "served/model", "max_model_len": 4096}]})
 
     def do_POST(self) -> None:
-        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.requests.append(self.asked())
         self.server.keys.append(self.headers["Authorization"])
         self.reply(*(self.server.script.pop(0) if self.server.script else (200, ANSWER)))
 
-    def reply(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode() if not isinstance(body, bytes) else body
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
-    def log_message(self, *_: Any) -> None:
-        pass
+class Server(http_server.Server):
+    """Answers from ``script`` first (status, body), then with ``ANSWER``; keeps what it was asked."""
+
+    handler = Handler
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url += "/v1"
+        self.script: list[tuple[int, Any]] = []
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(openai_compatible, "FIRST_PAUSE", 0.001)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    running = Server()
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    yield running
-    running.shutdown()
-    thread.join()
-    running.server_close()
+    with Server() as running:
+        yield running
 
 
 def ask(server: Server, model: str = "served/model", params: SamplingParams | None = None, **extra: Any) -> Completion:
@@ -90,7 +72,7 @@ def test_a_completion_carries_text_and_counts(server: Server) -> None:
 
 def test_the_request_says_how_to_sample(server: Server) -> None:
     ask(server, chat_template_kwargs={"enable_thinking": False})
-    assert server.asked == [
+    assert server.requests == [
         {
             "model": "served/model",
             "messages": [{"role": "user", "content": "hi"}],
@@ -106,7 +88,7 @@ def test_the_request_says_how_to_sample(server: Server) -> None:
 
 def test_a_schema_travels_as_a_response_format(server: Server) -> None:
     ask(server, params=SamplingParams(16, json_schema={"type": "object"}))
-    assert server.asked[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert server.requests[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
 def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +100,7 @@ def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.
 def test_a_busy_server_is_asked_again(server: Server) -> None:
     server.script = [(503, {}), (429, {}), (200, b"not json")]
     assert ask(server).text == "hello"
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
 def test_a_server_that_stays_busy_is_given_up(server: Server) -> None:
@@ -132,7 +114,7 @@ def test_a_refusal_is_not_repeated_and_shows_no_key(server: Server, monkeypatch:
     server.script = [(401, {"error": "wrong key"})]
     with pytest.raises(EngineError, match=r"answered 401 .*wrong key") as caught:
         ask(server)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert "a-secret" not in str(caught.value)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+from tests import http_server
 from tests.security.traps import python
 
 AUDIT = Path("requirements/audit.py").absolute()
@@ -18,26 +15,19 @@ FOUND = {"id": "TEST-2026-1", "affected": [{
 }]}  # fmt: skip
 
 
-class Service(BaseHTTPRequestHandler):
+class Handler(http_server.Handler):
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        body = json.dumps({"vulns": [FOUND]} if asked["package"]["name"] == "jinja2" else {}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.reply(200, {"vulns": [FOUND]} if self.asked()["package"]["name"] == "jinja2" else {})
 
-    def log_message(self, *_: Any) -> None:
-        pass
+
+class Service(http_server.Server):
+    handler = Handler
 
 
 def test_a_known_vulnerability_fails_the_check_and_silence_does_not(tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/v1/query"
-        arguments = (AUDIT, "--vulnerability-service", "osv", "--osv-url", url)
+    with Service() as service:
+        arguments = (AUDIT, "--vulnerability-service", "osv", "--osv-url", f"{service.url}/v1/query")
         done = python(*arguments, cwd=tmp_path)
-        server.shutdown()
     assert (done.returncode, "audit: jinja2 3.1.6: TEST-2026-1, fixed in 99.0" in done.stdout) == (1, True), done.stdout
     alone = python(*arguments, cwd=tmp_path)
     assert "no vulnerability service could be asked" in alone.stdout

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests import http_server
 from tests.security.traps import python
 from vendomini.config import load_config
 from vendomini.engines.vllm_process import HostProcess
@@ -28,50 +26,35 @@ CRASH = (
 PROBE = "from vendomini.probe import probe; print(probe().as_json())"  # of doctor, but for imports that take long
 
 
-class Server(ThreadingHTTPServer):
-    """Knows a model, refuses to run it, and repeats the key when it does; sends ``/away/`` to another server."""
-
-    def __init__(self, away: str = "") -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.away = away
-        self.keys: list[str | None] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_server.Handler):
     server: Server
 
     def do_GET(self) -> None:
         self.server.keys.append(self.headers["Authorization"])
         if self.path.startswith("/away/"):
-            self.send_response(302)
-            self.send_header("Location", f"{self.server.away}/models")
-            self.end_headers()
-            return
-        self._reply(200, {"data": [{"id": "served/model"}]})
+            self.reply(302, b"", {"Location": f"{self.server.away}/models"})
+        else:
+            self.reply(200, {"data": [{"id": "served/model"}]})
 
     def do_POST(self) -> None:
-        self._reply(401, {"error": f"no such key: {self.headers['Authorization']}"})
+        self.reply(401, {"error": f"no such key: {self.headers['Authorization']}"})
 
-    def _reply(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
-    def log_message(self, *_: Any) -> None:
-        pass
+class Server(http_server.Server):
+    """Knows a model, refuses to run it, and repeats the key when it does; sends ``/away/`` to another server."""
+
+    handler = Handler
+
+    def __init__(self, away: str = "") -> None:
+        super().__init__()
+        self.away = away
+        self.keys: list[str | None] = []
 
 
 @pytest.fixture
 def servers() -> Iterator[tuple[Server, Server]]:
-    away = Server()
-    with away, Server(away.url) as server:
+    with Server() as away, Server(away.url) as server:
         yield server, away
-        server.shutdown()
-        away.shutdown()
 
 
 def test_no_key_is_printed_or_left_behind(servers: tuple[Server, Server], tmp_path: Path) -> None:
