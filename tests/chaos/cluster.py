@@ -173,10 +173,12 @@ def _strike(bench: Bench, slurm: Slurm, books: Books, generator: random.Random, 
             time.sleep(generator.uniform(0, 1.5))
             deck = deck or generator.sample(list(KINDS), len(KINDS))
             kind = deck.pop()
-            struck = KINDS[kind](jobs, slurm, generator)
+            if KINDS[kind](jobs, slurm, generator):
+                books.struck[kind] += 1
+                faults -= 1
+            else:
+                deck.insert(0, kind)
             jobs.audit(kind, books)
-            books.struck[kind] += struck
-            faults -= struck
         _conclude(jobs, slurm, books)
         if not faults:
             return

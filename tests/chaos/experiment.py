@@ -47,6 +47,28 @@ class Books:
         self.details.append(f"{kind}: {detail}")
 
 
+class Runner(subprocess.Popen[str]):
+    """``vendomini run``, in a session of its own; what it says goes to a file."""
+
+    def __init__(self, config: Path, results: Path, environ: Mapping[str, str]) -> None:
+        self._said = config.with_name(f"said-{time.monotonic_ns()}")
+        command = [sys.executable, "-m", "vendomini", "run", "-c", str(config), "-r", str(results)]
+        with self._said.open("w") as said:
+            super().__init__(
+                # A shell in the background leaves Ctrl-C switched off, for its children, too.
+                ["env", "--default-signal=INT", *command],
+                stdout=said,
+                stderr=said,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | environ,
+                cwd=config.parent,
+                text=True,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+
 class Experiment:
     """A config, the results that faults strike, and the logs of the same runs undisturbed.
 
@@ -62,8 +84,8 @@ class Experiment:
         self.config, self.results = folder / "phase.yaml", folder / "results"
         self.config.write_text(json.dumps(phase))
         undisturbed = folder / "undisturbed"
-        said = self.start(undisturbed)
-        assert said.wait(PATIENCE_S) == 0, self.output(said)
+        process = Runner(self.config, undisturbed, {})
+        assert process.wait(PATIENCE_S) == 0, process.said()
         self.reference = {run: self._lines(undisturbed, run) for run in os.listdir(undisturbed / "runs")}
         self._size = sum(len(line) for lines in self.reference.values() for line in lines)
         self._seen: dict[str, int] = {}
@@ -71,46 +93,27 @@ class Experiment:
 
     # --------------------------------------------------------------------------------------------- processes
 
-    def start(self, results: Path | None = None, **environ: str) -> subprocess.Popen[str]:
-        """``vendomini run``, in a session of its own; what it says goes to a file."""
-        name = self.folder / f"said-{time.monotonic_ns()}"
-        command = [sys.executable, "-m", "vendomini", "run", "-c", str(self.config), "-r", str(results or self.results)]
-        with name.open("w") as said:
-            process = subprocess.Popen(
-                # A shell in the background leaves Ctrl-C switched off, for its children, too.
-                ["env", "--default-signal=INT", *command],
-                stdout=said,
-                stderr=said,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | environ,
-                cwd=self.folder,
-                text=True,
-                start_new_session=True,
-            )
-        process.said = name  # type: ignore[attr-defined]
-        return process
+    def start(self, **environ: str) -> Runner:
+        return Runner(self.config, self.results, environ)
 
-    def output(self, process: subprocess.Popen[str]) -> str:
-        return str(process.said.read_text())  # type: ignore[attr-defined]
-
-    def end(self, process: subprocess.Popen[str], kind: str, *codes: int) -> str:
+    def end(self, process: Runner, kind: str, *codes: int) -> str:
         """Waits for it; returns what it said. A traceback, or a code that is not among these, is rude."""
         try:
             code = process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
-            self.books.blame(self.books.rude, kind, f"did not end within {PATIENCE_S:g} s\n{self.output(process)}")
-        said = self.output(process)
+            self.books.blame(self.books.rude, kind, f"did not end within {PATIENCE_S:g} s\n{process.said()}")
+        said = process.said()
         if code not in codes or "Traceback" in said:
             self.books.blame(self.books.rude, kind, f"exit code {code}, not {codes}\n{said}")
-        process.said.unlink()  # type: ignore[attr-defined]
         return said
 
     def written(self) -> int:
         """Bytes in all step logs."""
         return sum(log.stat().st_size for log in self.results.glob("runs/*/steps.jsonl"))
 
-    def wait_for(self, process: subprocess.Popen[str], more: int) -> None:
+    def wait_for(self, process: Runner, more: int) -> None:
         """Until the logs have grown by so many bytes, or the process has ended."""
         goal, end = self.written() + more, time.monotonic() + PATIENCE_S
         while self.written() < goal and process.poll() is None and time.monotonic() < end:
@@ -204,10 +207,12 @@ def campaign(
             while faults and not experiment.finished:
                 deck = deck or generator.sample(list(kinds), len(kinds))
                 kind = deck.pop()
-                struck = kinds[kind](experiment, generator, kind)
+                if kinds[kind](experiment, generator, kind):
+                    books.struck[kind] += 1
+                    faults -= 1
+                else:
+                    deck.insert(0, kind)
                 experiment.audit(kind)
-                books.struck[kind] += struck
-                faults -= struck
             experiment.conclude("finished in peace")
         if not faults:
             return
