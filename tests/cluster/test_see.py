@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from tests import http_server
 from tests.cluster.bench import Bench
 from vendomini.cluster.probe_job import probe_job
+from vendomini.cluster.status import status
+from vendomini.config import load_config
 from vendomini.errors import ClusterError
+from vendomini.records import Results
+from vendomini.runner import save_plan
 
 
 def test_status_and_logs_while_jobs_run(bench: Bench) -> None:
@@ -47,33 +50,25 @@ def test_status_and_logs_while_jobs_run(bench: Bench) -> None:
     assert bench.vendomini("logs", running["job"], "-n", "1").strip() == "2 ended"
 
 
-@pytest.fixture
-def refusing_server() -> Iterator[str]:
+class Refusing(http_server.Handler):
     """Serves a model, and answers every conversation with an error that trying again will not mend."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._send(200, {"data": [{"id": "mute"}]})
+    def do_GET(self) -> None:
+        self.reply(200, {"data": [{"id": "mute"}]})
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(400, {"error": "no GPU left"})
+    def do_POST(self) -> None:
+        self.asked()
+        self.reply(400, {"error": "no GPU left"})
 
-        def _send(self, code: int, answer: object) -> None:
-            body = json.dumps(answer).encode()
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
+class RefusingServer(http_server.Server):
+    handler = Refusing
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    server.shutdown()
-    server.server_close()
+
+@pytest.fixture
+def refusing_server() -> Iterator[str]:
+    with RefusingServer() as server:
+        yield f"{server.url}/v1"
 
 
 def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_server: str) -> None:
@@ -96,7 +91,7 @@ def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_serv
     assert "0 ended, 4 failed" in lost["last_lines"]
     said = bench.vendomini("status", str(config))
     assert "4 failed" in said
-    assert "the same vendomini submit sends what is missing" in said
+    assert "the same command again does what is missing" in said
     assert bench.submit(config)["runs"] == sent["runs"], "the next submit tries them anew"
 
 
@@ -123,3 +118,25 @@ def test_the_probe_runs_on_a_compute_node(bench: Bench, monkeypatch: pytest.Monk
     bench.add_to_template("gpu1.sbatch", "module load cuda/99 || exit 7")
     with pytest.raises(ClusterError, match="did not run on a node of partition gpu"):
         probe_job(None, bench.templates)
+
+
+def test_runs_that_nobody_began_count_once_however_many_plans_ask_for_them(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+
+    def ask_for(*overrides: str) -> None:
+        save_plan(load_config("configs/demo.yaml", overrides), results)
+
+    def open_runs() -> int:
+        return status(results).open
+
+    ask_for("experiment.replications=2")
+    assert open_runs() == 24
+    ask_for("experiment.replications=3")
+    assert open_runs() == 36, "the first two of each are the same runs"
+    ask_for("experiment.replications=1", "experiment.seed=9")
+    assert open_runs() == 48
+    for plan in results.plans.glob("*.json"):
+        plan.write_bytes(plan.read_bytes()[:-9])
+    broken = status(results)
+    assert (broken.open, len(broken.plan_problems)) == (0, 3)
+    assert "plans/" in broken.plan_problems[0]

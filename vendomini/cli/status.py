@@ -83,10 +83,12 @@ def _print(one: Status, out: Console) -> None:
         )
         for line in job["last_lines"]:
             out.print(f"      {line}", markup=False)
+    for problem in one.plan_problems:
+        out.print(f"  [WARNING] {problem}", markup=False)
     if one.queue_problem:
         out.print(f"  (the queue was not asked: {one.queue_problem})", markup=False)
     elif one.done < one.runs and not one.running + one.waiting:
-        out.print("  Nothing is live: the same vendomini submit sends what is missing.", markup=False)
+        out.print("  Nothing is live: the same command again does what is missing.", markup=False)
 
 
 def _job_lines(one: Status) -> list[str]:

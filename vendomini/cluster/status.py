@@ -11,8 +11,8 @@ from typing import Any
 
 from vendomini.cluster.ledger import Job, job_ids, jobs_of
 from vendomini.cluster.slurm import ended, queue
-from vendomini.errors import ClusterError, CorruptRecordError, ResultsError
-from vendomini.records import Results, RunInfo, RunOutcome, RunPaths, read_record
+from vendomini.errors import ClusterError, ConfigError, CorruptRecordError, ResultsError
+from vendomini.records import Plan, Results, RunInfo, RunOutcome, RunPaths, read_record
 
 FRESH_S = 900.0
 """A log that no submission knows of and that was written to within this time belongs to a run in progress."""
@@ -31,12 +31,13 @@ class Status:
         damaged: run id → what is wrong with its files.
         running, waiting: unfinished runs of live jobs, and runs in progress here.
         interrupted: begun, unfinished, and nobody has them.
-        open: never begun, and nobody has them.
+        open: asked for, never begun, and nobody has them.
         tokens_s: completion tokens per second, of the runs now in progress.
         eta_s: seconds until the live runs have ended.
         jobs: live jobs.
         lost: jobs that ended and left runs unfinished, with the reason where accounting tells.
         queue_problem: why the queue could not be asked.
+        plan_problems: plans that can't be read, whose open runs are not counted.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Status:
     jobs: list[dict[str, Any]] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
     queue_problem: str = ""
+    plan_problems: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -85,7 +87,9 @@ def status(results: Results) -> Status:
     jobs = jobs_of(results, manifests, tasks)
     owner = {run_id: job for job in jobs for run_id in job.shard.run_ids}  # the newest submission wins
     owner |= {run_id: job for job in jobs if job.task for run_id in job.shard.run_ids}
-    unfinished = _count(found, results, owner, set(results.run_ids()))
+    begun = set(results.run_ids())
+    unfinished = _count(found, results, owner, begun)
+    found.open += _not_begun(found, results, begun.union(owner))
     _list_jobs(found, jobs, [owner[run_id] for run_id in unfinished if run_id in owner])
     return found
 
@@ -115,6 +119,27 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
         found.tokens_s = found.running * cost.tokens / cost.seconds
         found.eta_s = (found.running + found.waiting) * cost.seconds / cost.runs / found.running
     return unfinished
+
+
+def _not_begun(found: Status, results: Results, known: set[str]) -> int:
+    """How many runs of the plans are not among the known ones."""
+    plans = []
+    for path in sorted(results.plans.glob("*.json")):
+        try:
+            plans.append(read_record(path, Plan))
+        except CorruptRecordError as exc:
+            found.plan_problems.append(str(exc))
+    if len(plans) == 1:  # as a rule: no grid needs to be expanded, and the config's machinery stays unloaded
+        return max(plans[0].runs - len(known), 0)
+    asked: set[str] = set()
+    for plan in plans:  # they may share runs
+        from vendomini.config import build_phase, expand
+
+        try:
+            asked.update(spec.run_id for spec in expand(build_phase(plan.config)))
+        except ConfigError as exc:
+            found.plan_problems.append(f"the plan of {plan.name} can't be expanded: {exc}")
+    return len(asked - known)
 
 
 @dataclass(slots=True)
