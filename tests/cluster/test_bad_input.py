@@ -109,3 +109,7 @@ def test_no_slurm_here(tmp_path: Path) -> None:
     assert vendomini("estimate", "phase1", "--describe", "cluster.json").returncode == 0
     broken = vendomini("estimate", "phase1", "--describe", "slurm.conf")
     assert (broken.returncode, "slurm.conf: No such file" in broken.stderr) == (2, True)
+    (tmp_path / "laptop.json").write_text(vendomini("doctor", "--json").stdout)
+    elsewhere = vendomini("estimate", "phase1", "--describe", "laptop.json")
+    assert elsewhere.returncode == 1
+    assert "laptop.json describes a machine without SLURM partitions (sbatch is not installed" in elsewhere.stderr

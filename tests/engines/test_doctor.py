@@ -87,6 +87,15 @@ def test_a_quota_that_is_nearly_full_is_a_warning() -> None:
     )
 
 
+def test_a_folder_that_can_not_hold_results_is_a_warning() -> None:
+    shared = Disk("/opt/vendomini", free=10 << 40, writable=False, reason="no quota command here")
+    assert verdict(replace(machine(), disks=(shared,)), "Disk") == (
+        "warn",
+        "/opt/vendomini: 10240.0 GiB free, no quota command here, not writable",
+        "cd <a folder of yours>: results go into it",
+    )
+
+
 def test_a_cache_that_can_not_be_written_says_how_to_move_it() -> None:
     found = replace(machine(), hf_cache=HFCache("/shared/hf", ("org/model",), True, False, "1 models"))
     assert verdict(found, "Hugging Face cache") == (

@@ -75,7 +75,12 @@ def find_site(partition: str | None, description: Path | None = None) -> Site:
             "--describe FILE, made there by `vendomini doctor --json > FILE`"
         )
     if not slurm.partitions:
-        raise ClusterError(f"SLURM names no partitions: {slurm.reason}")
+        if description is None:
+            raise ClusterError(f"SLURM names no partitions: {slurm.reason}")
+        raise ClusterError(
+            f"{description} describes a machine without SLURM partitions ({slurm.reason}): make it again, on the "
+            "cluster's login node, by `vendomini doctor --json > FILE`"
+        )
     rows = _rows(slurm.partitions, partition)
     types = [_gres(row.gres) for row in rows]
     kind, gpus = max(types, key=lambda one: one[1])

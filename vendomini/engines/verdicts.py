@@ -138,7 +138,10 @@ def _disk(disk: Disk) -> Verdict:
     if disk.quota_limit is not None and disk.quota_used is not None:
         room = min(room, disk.quota_limit - disk.quota_used)
         quota = f", quota {gib(disk.quota_used)} of {gib(disk.quota_limit)}"
-    return Verdict("Disk", "ok" if room > LITTLE_SPACE else "warn", f"{disk.path}: {gib(disk.free)} free{quota}")
+    reason = f"{disk.path}: {gib(disk.free)} free{quota}"
+    if not disk.writable:
+        return Verdict("Disk", "warn", f"{reason}, not writable", "cd <a folder of yours>: results go into it")
+    return Verdict("Disk", "ok" if room > LITTLE_SPACE else "warn", reason)
 
 
 # ------------------------------------------------------------------------------------- for a config

@@ -79,6 +79,7 @@ class Disk:
     free: int | None = None
     quota_used: int | None = None
     quota_limit: int | None = None
+    writable: bool = True
     reason: str = ""
 
 

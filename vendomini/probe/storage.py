@@ -46,7 +46,7 @@ def find_disk(path: Path, environ: Mapping[str, str]) -> Disk:
     except OSError as exc:
         return Disk(str(path), reason=f"can't be asked: {exc.strerror}")
     used, limit, reason = _quota(nearest, environ)
-    return Disk(str(path), free, used, limit, reason)
+    return Disk(str(path), free, used, limit, os.access(nearest, os.W_OK), reason)
 
 
 def _nearest(path: Path) -> Path:
