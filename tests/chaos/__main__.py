@@ -14,10 +14,10 @@ from tests.chaos import cluster, local, models
 from tests.chaos.experiment import Books
 
 CAMPAIGNS: dict[str, tuple[Callable[[Path, Books, random.Random, int], None], int]] = {
-    "scripted": (local.strike_scripted, 165),
+    "scripted": (local.strike_scripted, 163),
     "served": (local.strike_served, 20),
     "transformers": (models.strike_transformers, 6),
-    "cluster": (cluster.strike_cluster, 16),
+    "cluster": (cluster.strike_cluster, 12),
     "vllm": (models.strike_vllm, 3),
 }
 """Each with how many faults strike in it."""
