@@ -59,6 +59,7 @@ HERE = {
     "make test": Expect(says="pytest"),
     "make check": Expect(says="mypy"),
     "make coverage": Expect(says="coverage report"),
+    "make validity": Expect(says="-m benchmarks.validity"),
     "make chaos": Expect(says="-m tests.chaos"),
     "make fuzz": Expect(says="-m tests.fuzz"),
     "make fuzz FUZZ_SECONDS=600": Expect(says="600"),
