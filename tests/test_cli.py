@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,18 @@ class TestMistakes:
             assert (running.wait(60), running.stderr.read()) == (130, "")
         (seen,) = json.loads(vendomini("status", "--results", tmp_path, "--json").stdout)
         assert (seen["running"], seen["interrupted"]) == (0, 1)
+
+    def test_ctrl_c_while_python_itself_ends_is_no_traceback(self):
+        code = (
+            "import atexit, sys, time\n"
+            "atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
+            "sys.argv = ['vendomini', '--version']\nfrom vendomini.cli import main; main()"
+        )
+        command = ["env", "--default-signal=INT", sys.executable, "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ending:
+            assert "ending" in list(islice(ending.stdout, 2))[-1]
+            ending.send_signal(signal.SIGINT)
+            assert (ending.wait(10), ending.stderr.read()) == (-signal.SIGINT, "")
 
     def test_a_bug_leaves_a_log_and_code_3(self, tmp_path):
         code = (

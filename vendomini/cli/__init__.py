@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -98,6 +99,11 @@ def main() -> None:
     except Exception as exc:
         typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
         sys.exit(EXIT_BUG)
+    finally:
+        # Python's own end takes a while with an engine loaded, and nothing is left to save: one more Ctrl-C ends the
+        # process then, and is no traceback of whatever was being taken down.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _write_log(exc: Exception) -> str:
