@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,9 @@ class Books:
     def blame(self, column: Counter[str], kind: str, detail: str, number: int = 1) -> None:
         column[kind] += number
         self.details.append(f"{kind}: {detail}")
+
+    def __add__(self, other: Books) -> Books:
+        return Books(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 class Runner(subprocess.Popen[str]):
