@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -219,7 +220,9 @@ def write_random_model(config: Path, folder: Path) -> Path:
     except (OSError, ValueError, KeyError) as exc:
         raise UsageError(f"--random-weights needs the config.json of a model that Transformers knows: {exc}") from exc
     dtype = architecture.dtype or "bfloat16"
-    AutoModelForCausalLM.from_config(architecture, dtype=dtype, trust_remote_code=False).save_pretrained(folder)
+    with ThreadPoolExecutor(1) as passing:  # why it must end: HuggingFaceEngine.start
+        model = passing.submit(AutoModelForCausalLM.from_config, architecture, dtype=dtype, trust_remote_code=False)
+        passing.submit(lambda: model.result().save_pretrained(folder)).result()
     size = architecture.get_text_config().vocab_size
     words = Tokenizer(models.WordLevel({f"t{n}": n for n in range(size)}, unk_token="t0"))
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 
 from tests.engines.conftest import Conversation, wait
 from tests.tiny_model import make_tiny_model, make_tokenizer
-from vendomini.engines import Completion, SamplingParams
+from vendomini.engines import Completion, SamplingParams, hf, hf_model
 from vendomini.engines.hf import HuggingFaceEngine
 from vendomini.engines.hf_cache import common_prefix
+from vendomini.engines.hf_model import LoadedModel
 from vendomini.errors import EngineError, EngineUnavailable
 
 MakeEngine = Callable[..., HuggingFaceEngine]
@@ -374,6 +376,26 @@ def test_a_started_engine_is_entered_without_a_second_start(tiny: Path, hugging_
             return engine._batcher is batcher
 
     assert wait(run())
+
+
+def test_the_thread_that_loaded_the_model_ends(
+    tiny: Path, hugging_face: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it lives, OpenMP has more helpers than cores and lets all of them sleep between operations."""
+    loaders = []
+
+    def load(*arguments: Any) -> LoadedModel:
+        loaders.append(threading.current_thread())
+        return hf_model.load(*arguments)
+
+    monkeypatch.setattr(hf, "load", load)
+
+    async def run() -> bool:
+        async with hugging_face(tiny):
+            loaders[0].join(10)
+            return loaders[0].is_alive()
+
+    assert not wait(run())
 
 
 def test_info_says_what_is_loaded(tiny: Path, hugging_face: MakeEngine) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -47,11 +48,17 @@ class HuggingFaceEngine(Engine):
         if self._batcher is not None:
             return
         began = time.perf_counter()
-        loaded = await asyncio.to_thread(load, self._model, self._engine, self._capabilities)
+        # On a thread that ends: OpenMP keeps helpers for every living thread that ever computed, and once there are
+        # more of them than cores it puts them to sleep after each operation. On two cores that halved the speed.
+        loader = ThreadPoolExecutor(1)
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.to_thread(self._prepare, loaded)
+            loaded = await loop.run_in_executor(loader, load, self._model, self._engine, self._capabilities)
+            await loop.run_in_executor(loader, self._prepare, loaded)
         except RuntimeError as exc:
             raise EngineUnavailable(f"{self._model.name} does not run: {exc}") from exc
+        finally:
+            loader.shutdown(wait=False)
         self._say(attention_line(loaded.attention, self._capabilities))
         self._announce_offload(loaded)
         self.info = EngineInfo(
