@@ -31,7 +31,7 @@ def strike(name: str, folder: Path, seed: int, faults: int) -> Books:
     """One campaign, in a process of its own."""
     books, began = Books(), time.monotonic()
     CAMPAIGNS[name][0](folder / name, books, random.Random(seed), faults)
-    print(f"{name}: {faults} faults in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{name}: {books.struck.total()} faults in {time.monotonic() - began:.0f} s", file=sys.stderr)
     return books
 
 

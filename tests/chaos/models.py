@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from importlib.util import find_spec
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ def strike_transformers(folder: Path, books: Books, generator: random.Random, fa
 
 
 def strike_vllm(folder: Path, books: Books, generator: random.Random, faults: int) -> None:
+    if find_spec("vllm") is None:
+        print("no faults on vLLM: it is not installed")
+        return
     kinds = {
         "kill -9 of vLLM's core": core_killed,
         "vLLM's core hangs": core_hangs,
