@@ -49,7 +49,7 @@ class HuggingFaceEngine(Engine):
             return
         began = time.perf_counter()
         # On a thread that ends: OpenMP keeps helpers for every living thread that ever computed, and once there are
-        # more of them than cores it puts them to sleep after each operation. That costs two cores a quarter of their speed.
+        # more of them than cores it puts them to sleep after each operation (docs/performance.md has the price).
         loader = ThreadPoolExecutor(1)
         loop = asyncio.get_running_loop()
         try:
