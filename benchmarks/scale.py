@@ -34,7 +34,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vendomini.analysis.tables import aggregate
+from vendomini.analysis.tables.tables import aggregate
 from vendomini.cluster.plan import Limits, cut, group_runs
 from vendomini.cluster.site import ASSUMED
 from vendomini.cluster.sizing import Sizing

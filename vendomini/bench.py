@@ -22,7 +22,7 @@ from typing import Any
 
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.base import Engine, Message, SamplingParams
-from vendomini.engines.hf_model import attention_choices
+from vendomini.engines.hf.model import attention_choices
 from vendomini.engines.resolve import vllm_refusal
 from vendomini.errors import UsageError, VendoMiniError
 from vendomini.model_info import model_facts
@@ -131,8 +131,8 @@ async def bench(
 
 def _engines(model: Model, setting: Setting, found: Capabilities) -> list[tuple[str, Callable[[], Engine] | str]]:
     """Name → how to make it, or why it can't be."""
-    from vendomini.engines.hf import HuggingFaceEngine
-    from vendomini.engines.vllm import VllmEngine
+    from vendomini.engines.hf.engine import HuggingFaceEngine
+    from vendomini.engines.vllm.engine import VllmEngine
 
     def hugging_face(attention: Any) -> Callable[[], Engine]:
         config = EngineConfig(attn_implementation=attention, max_num_seqs=setting.batch)

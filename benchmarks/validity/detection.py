@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.drive import Job, Outcome, run_many
-from vendomini.engines.controls import POSITIVE
-from vendomini.simulation.crash import DETECTORS, THRESHOLDS
+from vendomini.measures.detectors import DETECTORS, THRESHOLDS
+from vendomini.worlds.vending.controls import POSITIVE
 
 LEVELS = ("strict", "moderate", "lenient")
 CAUGHT = 0.95

@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 from benchmarks.validity.detection import SMALL_IS_BAD
 from benchmarks.validity.drive import Job, Outcome, run, run_many, summary
 from benchmarks.validity.shocks import MAGNITUDES, P_SHOCKS, dose_table
+from vendomini.measures.detectors import DETECTORS, THRESHOLDS
+from vendomini.measures.prediction import TYPES
 from vendomini.records import StepRecord
-from vendomini.simulation.crash import DETECTORS, THRESHOLDS
-from vendomini.simulation.prediction import TYPES
 
 matplotlib.use("Agg")
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.drive import Job, Outcome, parameters, run_many
 from vendomini.config import RunConfig
-from vendomini.simulation import Action, Environment
-from vendomini.simulation.prediction import TYPES
+from vendomini.measures.prediction import TYPES
+from vendomini.worlds.steps import Action
+from vendomini.worlds.vending.environment import Environment
 
 MAGNITUDES = ("low", "medium", "high")
 SHOWS_AS = {

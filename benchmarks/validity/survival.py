@@ -41,7 +41,7 @@ def _allowed(draws: int) -> tuple[float, float]:
 def _interval(draw: int) -> tuple[float, float, float]:
     import pandas
 
-    from vendomini.analysis.cox import Covariate, cox
+    from vendomini.analysis.statistics.cox import Covariate, cox
 
     generator = numpy.random.default_rng((2026, draw))
     base = -math.log(0.5) / HORIZON

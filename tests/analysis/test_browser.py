@@ -6,10 +6,10 @@ import pytest
 
 from tests.analysis.browser import CHROMIUM, Browser
 from tests.analysis.synthetic import config, summary, write_results, write_steps
-from vendomini.analysis.report import write_report
-from vendomini.analysis.serve import TraceServer
-from vendomini.analysis.static import write_static
-from vendomini.analysis.traces import Library
+from vendomini.analysis.report.report import write_report
+from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.server import TraceServer
+from vendomini.analysis.traces.static import write_static
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.records import Results, write_record

@@ -7,7 +7,7 @@ import pytest
 from inspect_ai.log import read_eval_log, read_eval_log_sample, read_eval_log_sample_summaries
 
 from tests.analysis.synthetic import PROMPT, config, summary, write_results, write_steps
-from vendomini.analysis.export import export_inspect, export_jsonl
+from vendomini.analysis.traces.export import export_inspect, export_jsonl
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import ResultsError

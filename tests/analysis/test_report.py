@@ -10,16 +10,26 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_steps
-from vendomini.analysis.content import Figure, Heatmap, Note, Series, Table, figures_of, interval, log_ticks, number
-from vendomini.analysis.fit import Estimate
-from vendomini.analysis.interactive import plotly_figure
-from vendomini.analysis.palette import CATEGORICAL, colours
-from vendomini.analysis.paper import draw
-from vendomini.analysis.report import build_sections, write_report
-from vendomini.analysis.sections_effects import headline
-from vendomini.analysis.sections_runs import completeness_notes
-from vendomini.analysis.study import open_study
-from vendomini.analysis.tables import aggregate
+from vendomini.analysis.report.content import (
+    Figure,
+    Heatmap,
+    Note,
+    Series,
+    Table,
+    figures_of,
+    interval,
+    log_ticks,
+    number,
+)
+from vendomini.analysis.report.figures import draw
+from vendomini.analysis.report.interactive import plotly_figure
+from vendomini.analysis.report.palette import CATEGORICAL, colours
+from vendomini.analysis.report.report import build_sections, write_report
+from vendomini.analysis.report.sections_effects import headline
+from vendomini.analysis.report.sections_runs import completeness_notes
+from vendomini.analysis.statistics.estimate import Estimate
+from vendomini.analysis.tables.study import open_study
+from vendomini.analysis.tables.tables import aggregate
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import ResultsError

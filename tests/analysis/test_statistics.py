@@ -10,8 +10,9 @@ from lifelines.datasets import load_leukemia, load_lung, load_rossi
 from lifelines.statistics import multivariate_logrank_test, pairwise_logrank_test, proportional_hazard_test
 from lifelines.utils import median_survival_times
 
-from vendomini.analysis import competing, cox, scaling, survival, varying
-from vendomini.analysis.fit import CannotFit, Estimate, holm
+from vendomini.analysis.statistics import competing, cox, scaling, survival
+from vendomini.analysis.statistics import time_varying_cox as varying
+from vendomini.analysis.statistics.estimate import CannotFit, Estimate, holm
 
 
 def framed(data: pd.DataFrame, durations: str, event: str) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.analysis.synthetic import PROMPT, config, write_results, write_steps
-from vendomini.analysis.serve import TraceServer
-from vendomini.analysis.static import write_static
-from vendomini.analysis.traces import Library, index_log, read_page
+from vendomini.analysis.traces.episodes import Library, index_log, read_page
+from vendomini.analysis.traces.server import TraceServer
+from vendomini.analysis.traces.static import write_static
 from vendomini.errors import ResultsError
 from vendomini.records import Results, read_steps
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests import http_server
 from tests.chaos.experiment import Books, Experiment, Fault, campaign, phase
-from vendomini.analysis.tables import aggregate
-from vendomini.analysis.traces import Library
+from vendomini.analysis.tables.tables import aggregate
+from vendomini.analysis.traces.episodes import Library
 from vendomini.errors import CorruptRecordError
 
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)

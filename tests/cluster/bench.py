@@ -115,7 +115,7 @@ class Bench:
         for file in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if "vendomini.cluster.share" in line and str(self.folder) in line:
+                if "vendomini.cluster.job" in line and str(self.folder) in line:
                     found.append(line)
         return found
 

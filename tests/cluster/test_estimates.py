@@ -9,9 +9,9 @@ import pytest
 
 from tests.engines.test_model_info import guide_case
 from vendomini.cluster.estimate import estimate
-from vendomini.cluster.pace import ENGINES, Measurement, Throughput, billions, published_step_s
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
+from vendomini.cluster.throughput import ENGINES, Measurement, Throughput, billions, published_step_s
 from vendomini.config import load_config
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.errors import ClusterError, ConfigError

@@ -10,7 +10,9 @@ from vendomini.config import RunConfig
 from vendomini.config.paths import assign
 from vendomini.engines.base import Completion, SamplingParams
 from vendomini.engines.scripted import ScriptedEngine
-from vendomini.simulation import Action, Environment, StepResult, sampling_seed
+from vendomini.worlds.randomness import sampling_seed
+from vendomini.worlds.steps import Action, StepResult
+from vendomini.worlds.vending.environment import Environment
 
 
 class Turn(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from tests.controls.conversation import config, talk
-from vendomini.engines.controls.fragile import RECOVERY
+from vendomini.worlds.vending.controls.fragile import RECOVERY
 
 
 def _derailed_steps(p_shock: float, seed: int) -> list[bool]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.controls.conversation import config, talk
 from vendomini.agent import parse_completion
-from vendomini.engines.controls.garbled import HOPELESS, REPAIRABLE, garble
+from vendomini.worlds.vending.controls.garbled import HOPELESS, REPAIRABLE, garble
 
 
 def _sound() -> list[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.controls.conversation import config, talk
-from vendomini.engines.controls.notebook import Terms, cheapest, from_text, news, to_text
+from vendomini.worlds.vending.controls.notebook import Terms, cheapest, from_text, news, to_text
 
 
 @pytest.mark.parametrize("level", range(5))

@@ -8,9 +8,9 @@ import pytest
 from tests.controls.conversation import complete, config, talk
 from vendomini.agent import History, parse_completion, reply_schema, system_prompt
 from vendomini.engines.base import SamplingParams
-from vendomini.engines.controls import CONTROLS, POSITIVE, fold
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.worlds.vending.controls import CONTROLS, POSITIVE, fold
 
 STORMY = {"pe_induction__p_shock": 0.5, "pe_induction__pe_mag": "high"}
 WELL_FORMED = sorted(set(CONTROLS) - {"garbled", "invalid"})

@@ -11,7 +11,7 @@ import pytest
 from tests.tiny_model import make_tiny_model
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Message
-from vendomini.engines.hf import HuggingFaceEngine
+from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.probe import Capabilities, Gpu, Gpus, HFCache, Package, probe
 
 CARDS = {

@@ -12,7 +12,7 @@ from tests.engines.conftest import BROKEN_FLASH, FLASH, VLLM, machine
 from tests.engines.test_model_info import guide_case
 from vendomini.cli.doctor import doctor
 from vendomini.config.schema import Model
-from vendomini.engines.verdicts import advise, next_command, verdicts
+from vendomini.engines.doctor import advise, next_command, verdicts
 from vendomini.probe import Capabilities, Disk, HFCache, Package, Partition, Slurm
 
 

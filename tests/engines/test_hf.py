@@ -14,10 +14,12 @@ import pytest
 
 from tests.engines.conftest import Conversation, wait
 from tests.tiny_model import make_tiny_model, make_tokenizer
-from vendomini.engines import Completion, SamplingParams, hf, hf_model
-from vendomini.engines.hf import HuggingFaceEngine
-from vendomini.engines.hf_cache import common_prefix
-from vendomini.engines.hf_model import LoadedModel
+from vendomini.engines import Completion, SamplingParams
+from vendomini.engines.hf import engine as hf
+from vendomini.engines.hf import model as hf_model
+from vendomini.engines.hf.cache import common_prefix
+from vendomini.engines.hf.engine import HuggingFaceEngine
+from vendomini.engines.hf.model import LoadedModel
 from vendomini.errors import EngineError, EngineUnavailable
 
 MakeEngine = Callable[..., HuggingFaceEngine]
@@ -217,7 +219,7 @@ def test_seating_a_conversation_costs_the_same_however_many_there_are(
         compared += 1
         return common_prefix(left, right)
 
-    monkeypatch.setattr("vendomini.engines.hf_batch.common_prefix", counted)
+    monkeypatch.setattr("vendomini.engines.hf.batch.common_prefix", counted)
     prompts = [ids(600) + ids(20, n) for n in range(count)]
     answers = completions(hugging_face(tiny, max_num_seqs=count), prompts, SamplingParams(max_tokens=2, temperature=0))
     assert sum(answer.cached_tokens == 0 for answer in answers) == 1

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.hf_cache import SlotCache
-from vendomini.engines.hf_forward import Forward
-from vendomini.engines.hf_model import load
+from vendomini.engines.hf.cache import SlotCache
+from vendomini.engines.hf.forward import Forward
+from vendomini.engines.hf.model import load
 from vendomini.probe import Capabilities
 
 

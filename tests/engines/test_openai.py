@@ -10,7 +10,8 @@ import pytest
 from tests import http_server
 from tests.engines.conftest import Conversation, wait
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines import Completion, SamplingParams, openai_compatible
+from vendomini.engines import Completion, SamplingParams
+from vendomini.engines.openai import engine as openai_compatible
 from vendomini.engines.resolve import start_engine
 from vendomini.errors import ConfigError, EngineError, EngineUnavailable
 

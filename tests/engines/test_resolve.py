@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines.conftest import BROKEN_FLASH, FLASH, VLLM, machine, wait
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.hf_model import attention_choices, attention_line
+from vendomini.engines.hf.model import attention_choices, attention_line
 from vendomini.engines.resolve import print_line, start_engine, too_large, vllm_refusal, wants_vllm
 from vendomini.errors import ConfigError, EngineUnavailable
 from vendomini.probe import Capabilities, Package

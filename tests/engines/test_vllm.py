@@ -22,8 +22,8 @@ from tests.tiny_model import make_tiny_model
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.resolve import start_engine
-from vendomini.engines.vllm import VllmEngine
-from vendomini.engines.vllm_settings import CPU_BLOCK
+from vendomini.engines.vllm.engine import VllmEngine
+from vendomini.engines.vllm.settings import CPU_BLOCK
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.probe import Capabilities
 
@@ -248,7 +248,7 @@ PARENT = """
 import asyncio, sys
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import SamplingParams
-from vendomini.engines.vllm import VllmEngine
+from vendomini.engines.vllm.engine import VllmEngine
 from vendomini.probe import probe
 
 class Conversation:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.engines.conftest import VLLM, machine
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.vllm_process import root_cause
-from vendomini.engines.vllm_settings import Settings, job_cache
+from vendomini.engines.vllm.process import root_cause
+from vendomini.engines.vllm.settings import Settings, job_cache
 from vendomini.probe import Capabilities
 
 

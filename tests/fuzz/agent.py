@@ -10,8 +10,10 @@ from typing import Any
 
 from vendomini.agent import parse_completion, user_turn
 from vendomini.config import RunConfig
-from vendomini.simulation import Action, Environment, StepResult, tool_specs
-from vendomini.simulation.cards import LARGEST, card_fields
+from vendomini.measures.cards import LARGEST, card_fields
+from vendomini.worlds.steps import Action, StepResult
+from vendomini.worlds.vending.environment import Environment
+from vendomini.worlds.vending.tools import tool_specs
 
 _EVERYTHING = {"memory_tools": "full", "recovery_tools": "all", "prediction_format": "rich"}
 _CONFIG = RunConfig.model_validate(

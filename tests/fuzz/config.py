@@ -15,7 +15,7 @@ from vendomini.config.paths import leaf_paths
 from vendomini.config.schema import PhaseConfig, RunConfig
 from vendomini.config.shipped import shipped
 from vendomini.errors import VendoMiniError
-from vendomini.simulation import Environment
+from vendomini.worlds.vending.environment import Environment
 
 _FOLDER = scratch()
 _FILE = _FOLDER / "fuzz.yaml"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from tests.analysis.synthetic import config, write_results, write_steps
 from tests.fuzz import scratch
-from vendomini.analysis.serve import TraceServer
-from vendomini.analysis.traces import Library
+from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.server import TraceServer
 
 _SECRET = b"vmOutsideOfTheRuns"
 _FOLDER = scratch()

@@ -11,12 +11,12 @@ import msgspec
 from rich.console import Console
 
 from tests.fuzz import scratch
-from vendomini.analysis.cells import summarise_cells
-from vendomini.analysis.export import export_inspect, export_jsonl
-from vendomini.analysis.static import write_static
-from vendomini.analysis.study import open_study
-from vendomini.analysis.tables import aggregate
-from vendomini.analysis.traces import Library
+from vendomini.analysis.tables.study import open_study
+from vendomini.analysis.tables.summary import summarise_cells
+from vendomini.analysis.tables.tables import aggregate
+from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.export import export_inspect, export_jsonl
+from vendomini.analysis.traces.static import write_static
 from vendomini.cluster.status import status
 from vendomini.config import expand, load_config
 from vendomini.errors import VendoMiniError

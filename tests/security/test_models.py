@@ -15,8 +15,8 @@ from tests.tiny_model import make_tiny_model
 from vendomini.bench import write_random_model
 from vendomini.cluster.prefetch import missing
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.hf_model import load, load_tokenizer
-from vendomini.engines.vllm_settings import Settings
+from vendomini.engines.hf.model import load, load_tokenizer
+from vendomini.engines.vllm.settings import Settings
 from vendomini.errors import EngineUnavailable, VendoMiniError
 from vendomini.model_info import model_facts
 from vendomini.probe import Capabilities

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tests.analysis.synthetic import config, write_results, write_steps
 from tests.security.traps import python, submission
-from vendomini.analysis.report import write_report
-from vendomini.analysis.static import write_static
-from vendomini.analysis.traces import Library
+from vendomini.analysis.report.report import write_report
+from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.static import write_static
 from vendomini.records import Results, write_record
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(1)><!--\u2028\u2029 ${data} $policy ]]> &lt; \" '"

@@ -13,7 +13,7 @@ import pytest
 from tests import http_server
 from tests.security.traps import python
 from vendomini.config import load_config
-from vendomini.engines.vllm_process import HostProcess
+from vendomini.engines.vllm.process import HostProcess
 from vendomini.errors import ConfigError
 
 NAMES = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VENDOMINI_KEY", "AWS_SECRET_ACCESS_KEY")

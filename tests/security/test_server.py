@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.synthetic import config, write_results
-from vendomini.analysis import serve
-from vendomini.analysis.serve import POLICY, TraceServer
-from vendomini.analysis.traces import Library
+from vendomini.analysis.traces import server as serve
+from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.server import POLICY, TraceServer
 
 HOST = b"Host: 127.0.0.1\r\n\r\n"
 ATTACKS = {

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from vendomini.simulation import Action
+from vendomini.worlds.steps import Action
 
 MAX_SCAN = 65_536
 """Characters of a malformed completion that are searched for an object."""

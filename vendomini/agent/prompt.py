@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from vendomini.config.schema import RunConfig
-from vendomini.simulation import card_schema, tool_specs
+from vendomini.measures.cards import card_schema
+from vendomini.worlds.vending.tools import tool_specs
 
 MAX_THOUGHT = 600
 """Characters of stated reasoning that the reply's schema allows."""

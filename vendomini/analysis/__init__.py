@@ -1,6 +1,6 @@
 """From records to insight: tables, survival statistics, the report, the trace reader and exports."""
 
-from vendomini.analysis.report import write_report
-from vendomini.analysis.tables import Tables, aggregate
+from vendomini.analysis.report.report import write_report
+from vendomini.analysis.tables.tables import Tables, aggregate
 
 __all__ = ["Tables", "aggregate", "write_report"]

@@ -10,7 +10,7 @@ import typer
 from vendomini.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from vendomini.engines.verdicts import Advice, Verdict
+    from vendomini.engines.doctor import Advice, Verdict
     from vendomini.probe import Capabilities
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]--[/]", "no": "[red]no[/]"}
@@ -42,7 +42,7 @@ def doctor(
     from dataclasses import asdict
 
     from vendomini.cli.output import print_json
-    from vendomini.engines.verdicts import next_command, verdicts
+    from vendomini.engines.doctor import next_command, verdicts
     from vendomini.errors import UsageError
     from vendomini.probe import probe
 
@@ -71,7 +71,7 @@ def doctor(
 def _on_a_node(partition: str | None, as_json: bool) -> None:
     from vendomini.cli.output import print_json
     from vendomini.cluster.probe_job import probe_job
-    from vendomini.engines.verdicts import Verdict
+    from vendomini.engines.doctor import Verdict
 
     report = probe_job(partition)
     if as_json:
@@ -97,7 +97,7 @@ def _models(config: Path) -> list[tuple[dict[str, object], int]]:
 
 def _advice(models: list[tuple[dict[str, object], int]], found: Capabilities) -> list[Advice]:
     from vendomini.config.schema import Model
-    from vendomini.engines.verdicts import advise
+    from vendomini.engines.doctor import advise
 
     return [advise(Model.model_validate(model), steps, found) for model, steps in models]
 

@@ -27,7 +27,7 @@ def report(
 
     Example: vendomini report results/phase1_large_models
     """
-    from vendomini.analysis.report import write_report
+    from vendomini.analysis.report.report import write_report
     from vendomini.cli.output import console, print_json
 
     shown = console(stderr=True)

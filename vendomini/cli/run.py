@@ -58,7 +58,7 @@ def run(
         raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only or ())}; its grid is {grid}")
     execute = _execute
     if cluster:
-        from vendomini.cluster.share import share_of_this_job, work
+        from vendomini.cluster.job import share_of_this_job, work
 
         specs, execute = share_of_this_job(specs, config), work
     if dry_run:
@@ -145,7 +145,7 @@ def _tally_json(tally: Tally, results: Results) -> dict[str, object]:
 
 def _print_cells(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> None:
     """What came out, a line for each cell of the grid."""
-    from vendomini.analysis.cells import summarise_cells
+    from vendomini.analysis.tables.summary import summarise_cells
     from vendomini.cli.output import table
 
     cells = summarise_cells(specs, list(phase.axes), results)

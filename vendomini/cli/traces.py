@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from vendomini.analysis.traces import Library
+    from vendomini.analysis.traces.episodes import Library
 
 
 class Export(StrEnum):
@@ -48,7 +48,7 @@ def traces(
 
       vendomini traces results/phase1_large_models --ending crashed --export inspect --out logs
     """
-    from vendomini.analysis.traces import Library
+    from vendomini.analysis.traces.episodes import Library
 
     library = Library(folders)
     if static is not None:
@@ -60,7 +60,7 @@ def traces(
 
 
 def _write_static(library: Library, run: list[str] | None, ending: str | None, model: str | None, file: Path) -> None:
-    from vendomini.analysis.static import write_static
+    from vendomini.analysis.traces.static import write_static
     from vendomini.cli.output import console
     from vendomini.errors import UsageError
 
@@ -73,7 +73,7 @@ def _write_static(library: Library, run: list[str] | None, ending: str | None, m
 def _write_export(
     library: Library, run: list[str] | None, ending: str | None, model: str | None, kind: Export, out: Path | None
 ) -> None:
-    from vendomini.analysis.export import export_inspect, export_jsonl
+    from vendomini.analysis.traces.export import export_inspect, export_jsonl
     from vendomini.cli.output import console
 
     chosen = [(library.results[place], run_id) for place, run_id in library.select(run, ending, model)]
@@ -86,7 +86,7 @@ def _write_export(
 
 
 def _serve(library: Library, port: int) -> None:
-    from vendomini.analysis.serve import TraceServer
+    from vendomini.analysis.traces.server import TraceServer
     from vendomini.cli.output import console
 
     with TraceServer(library, port) as server:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vendomini.cluster.pace import ENGINES, MEASURED, PUBLISHED, Throughput, is_scripted, published_step_s
 from vendomini.cluster.plan import Group, group_runs
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
+from vendomini.cluster.throughput import ENGINES, MEASURED, PUBLISHED, Throughput, is_scripted, published_step_s
 from vendomini.config import Phase, expand
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vendomini.cluster.pace import Measurement, Throughput
+from vendomini.cluster.throughput import Measurement, Throughput
 from vendomini.errors import CorruptRecordError
 from vendomini.records import Results, RunSummary
 from vendomini.records.kinds import JsonObject

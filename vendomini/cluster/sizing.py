@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vendomini.cluster.pace import (
+from vendomini.cluster.plan import Pace
+from vendomini.cluster.site import Site
+from vendomini.cluster.templates import GPU_COUNTS
+from vendomini.cluster.throughput import (
     LOAD_S,
     MEASURED,
     SCRIPTED,
@@ -17,9 +20,6 @@ from vendomini.cluster.pace import (
     is_scripted,
     published_pace,
 )
-from vendomini.cluster.plan import Pace
-from vendomini.cluster.site import Site
-from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.errors import ClusterError, ConfigError, EngineUnavailable
 from vendomini.model_info import GIB, ModelFacts, fit, model_facts

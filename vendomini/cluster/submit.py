@@ -158,7 +158,7 @@ def scripts(submission: Submission) -> list[str]:
 def _commands(submission: Submission, manifest: bytes) -> list[str]:
     """What each array's tasks run: not submitit's own start, which would unpickle a file of the results folder."""
     digest = hashlib.sha256(manifest).hexdigest()
-    start = [sys.executable, "-P", "-u", "-m", "vendomini.cluster.share", str(submission.manifest_file), digest]
+    start = [sys.executable, "-P", "-u", "-m", "vendomini.cluster.job", str(submission.manifest_file), digest]
     return [shlex.join([*start, str(k)]) for k in range(len(submission.manifest.arrays))]
 
 

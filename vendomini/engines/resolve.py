@@ -137,7 +137,7 @@ async def _try_vllm(
 ) -> Engine | str:
     """The engine, or why there is none; the log says the same."""
     if refusal is None:
-        from vendomini.engines.vllm import VllmEngine
+        from vendomini.engines.vllm.engine import VllmEngine
 
         say("[*] Loading model with vLLM (optimized inference)")
         try:
@@ -169,12 +169,12 @@ def _scripted(model: schema.Model) -> Engine:
 
 
 def _openai(model: schema.Model, engine: schema.EngineConfig) -> Engine:
-    from vendomini.engines.openai_compatible import OpenAICompatibleEngine
+    from vendomini.engines.openai.engine import OpenAICompatibleEngine
 
     return OpenAICompatibleEngine(model, engine)
 
 
 def _hugging_face(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities, say: Say) -> Engine:
-    from vendomini.engines.hf import HuggingFaceEngine
+    from vendomini.engines.hf.engine import HuggingFaceEngine
 
     return HuggingFaceEngine(model, engine, capabilities, say)

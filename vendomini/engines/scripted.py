@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 from vendomini.config.schema import SCRIPTED_PREFIX
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.engines.controls import CONTROLS, View, fold
 from vendomini.errors import EngineUnavailable
+from vendomini.worlds.vending.controls import CONTROLS, View, fold
 
 CHARACTERS_PER_TOKEN = 4
 """There is no tokenizer: token counts are characters divided by this, an estimate for English and JSON."""

@@ -24,7 +24,9 @@ from vendomini.records import (
 from vendomini.runner.progress import Counters
 from vendomini.runner.provenance import owner, versions
 from vendomini.runner.stop import Stop
-from vendomini.simulation import Action, Environment, StepResult, sampling_seed
+from vendomini.worlds.randomness import sampling_seed
+from vendomini.worlds.steps import Action, StepResult
+from vendomini.worlds.vending.environment import Environment
 
 
 class Episode:

@@ -27,4 +27,4 @@ export PYTHONUNBUFFERED=1                              # the log is there to be 
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output RESULTS/submissions/ID/0/%A_%a_%t_log.out PYTHON -P -u -m vendomini.cluster.share RESULTS/submissions/ID/manifest.json DIGEST 0
+srun --unbuffered --output RESULTS/submissions/ID/0/%A_%a_%t_log.out PYTHON -P -u -m vendomini.cluster.job RESULTS/submissions/ID/manifest.json DIGEST 0

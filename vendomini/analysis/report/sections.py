@@ -1,0 +1,166 @@
+"""What the report says about survival: curves, doses, tests, hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vendomini.analysis.report.content import (
+    Block,
+    Choice,
+    Figure,
+    Note,
+    Section,
+    Series,
+    Table,
+    slug,
+)
+from vendomini.analysis.statistics.estimate import CannotFit
+from vendomini.analysis.statistics.survival import Curve, curves, kaplan_meier
+from vendomini.analysis.tables.study import MODEL, Factor, Study, show
+
+if TYPE_CHECKING:
+    import pandas
+
+DOSE = "pe_induction.p_shock"
+EVERYTHING = "all runs"
+TOGETHER = "all together"
+
+
+def attempt(build: Callable[[], list[Block]]) -> list[Block]:
+    """The blocks, or the sentence that says why there are none."""
+    try:
+        return build()
+    except CannotFit as exc:
+        return [Note(str(exc))]
+
+
+def survival_section(study: Study) -> Section:
+    blocks: list[Block] = []
+    blocks += attempt(partial(_curves, study))
+    blocks += attempt(partial(_doses, study))
+    return Section("survival", "Survival", blocks)
+
+
+# --------------------------------------------------------------------------------------------- curves
+
+
+def _curves(study: Study) -> list[Block]:
+    figures: dict[tuple[str, str], Figure] = {}
+    rows = []
+    for among, frame in strata(study):
+        for label, group in _groupings(study, frame):
+            if not group:
+                continue
+            key = slug(f"survival-{label}-{among}")
+            figures[label, among] = _curve_figure(key, label, among, group)
+            rows += [[curve.label, label, among, *_curve_row(curve)] for curve in group]
+    if not figures:
+        raise CannotFit("No run has made a step yet, so there is no survival to show.")
+    note = (
+        "Kaplan–Meier; bands and median: pointwise 95 % by log-log Greenwood. RMST: restricted mean survival time up "
+        "to the common horizon of the curves of one figure, Greenwood's variance. Steps to the first crash, "
+        "bankruptcy or loss of the last customer; runs without such an event are censored at their last step."
+    )
+    columns = (
+        "Group",
+        "Grouped by",
+        "Among",
+        "n",
+        "Events",
+        "Median (95 % CI), steps",
+        "RMST (95 % CI), steps",
+        "Horizon",
+    )
+    return [Choice("survival", "Grouped by", "Among", figures), Table("Every curve in numbers", columns, rows, note)]
+
+
+def strata(study: Study) -> list[tuple[str, pandas.DataFrame]]:
+    """All runs, and the runs of each model where there are several."""
+    frame = study.analysed
+    found = [(EVERYTHING, frame)]
+    models = next((factor for factor in study.factors if factor.path == MODEL), None)
+    if models:
+        found += [(show(level), frame[frame[MODEL] == level]) for level in models.levels]
+    return found
+
+
+def _groupings(study: Study, frame: pandas.DataFrame) -> list[tuple[str, list[Curve]]]:
+    found = [(factor.label, curves(frame, factor.path, factor.levels, show)) for factor in study.factors]
+    found = [(label, group) for label, group in found if len(group) > 1]
+    whole = [kaplan_meier(frame, EVERYTHING)] if len(frame) else []
+    return [*found, (TOGETHER, whole)]
+
+
+def _curve_figure(key: str, label: str, among: str, group: Sequence[Curve]) -> Figure:
+    series = [
+        Series(
+            label=f"{curve.label} (n = {curve.n})",
+            x=curve.times, y=curve.survival, lower=curve.lower, upper=curve.upper, marks=curve.censored, shape="step",
+        )
+        for curve in group
+    ]  # fmt: skip
+    ends = "; ".join(f"{curve.label}: {curve.survival[-1]:.0%} of {curve.n} survive" for curve in group)
+    title = f"Survival by {label}" if label != TOGETHER else "Survival"
+    return Figure(
+        key=key,
+        title=title if among == EVERYTHING else f"{title}, {among}",
+        x_label="step",
+        y_label="share of runs without an event",
+        series=series,
+        description=f"Kaplan–Meier curves. At the last step, {ends}.",
+        ordered=_ordered(group),
+        y_range=(0.0, 1.02),
+    )
+
+
+def _ordered(group: Sequence[Curve]) -> bool:
+    """More levels than colours can tell apart by name, or numbers: a sequence of colours."""
+    return all(curve.label.replace(".", "", 1).isdigit() for curve in group) and len(group) > 1
+
+
+def _curve_row(curve: Curve) -> list[object]:
+    return [curve.n, curve.events, curve.median, curve.rmst, curve.horizon]
+
+
+# ---------------------------------------------------------------------------------------------- doses
+
+
+def _doses(study: Study) -> list[Block]:
+    """Restricted mean survival against p_shock, a line for each level of each other factor."""
+    dose = next((factor for factor in study.factors if factor.path == DOSE), None)
+    if dose is None:
+        return []
+    others = [factor for factor in study.factors if factor.path != DOSE]
+    figures = {(factor.label, EVERYTHING): _dose_figure(study.analysed, dose, factor) for factor in others}
+    if not figures:
+        figures = {(TOGETHER, EVERYTHING): _dose_figure(study.analysed, dose, None)}
+    return [Choice("dose", "Dose–response by", "Among", figures)]
+
+
+def _dose_figure(frame: pandas.DataFrame, dose: Factor, factor: Factor | None) -> Figure:
+    levels = factor.levels if factor else [None]
+    groups = {level: frame if factor is None else frame[frame[factor.path] == level] for level in levels}
+    lines = []
+    for level, group in groups.items():
+        points = curves(group, dose.path, dose.levels)
+        lines.append(
+            Series(
+                label=show(level) if factor else EVERYTHING,
+                x=[float(point.label) for point in points],
+                y=[point.rmst.value for point in points],
+                lower=[point.rmst.lower for point in points],
+                upper=[point.rmst.upper for point in points],
+                shape="points+line",
+            )
+        )
+    by = f", by {factor.label}" if factor else ""
+    return Figure(
+        key=slug(f"dose{by}"),
+        title=f"Mean survival against p_shock{by}",
+        x_label="p_shock (probability of a shock at each step)",
+        y_label="restricted mean survival, steps",
+        series=lines,
+        description="Restricted mean survival time at each p_shock with 95 % intervals.",
+    )

@@ -1,0 +1,146 @@
+"""What the report says about effects: the headline, hazards, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, interval, number, p_value
+from vendomini.analysis.report.sections import DOSE, EVERYTHING, attempt, strata
+from vendomini.analysis.statistics.cox import Covariate, CoxModel, cox, proportionality
+from vendomini.analysis.statistics.estimate import CannotFit, Test
+from vendomini.analysis.statistics.survival import correct, kaplan_meier, logrank, pairwise_logrank
+from vendomini.analysis.tables.study import Factor, Study, show
+
+PAIRS = 6
+"""Factors of more levels are not compared pair by pair."""
+
+TEST_COLUMNS = ("Comparison", "n", "Events", "χ²", "df", "p", "p, Holm", "Effect", "Size (95 % CI)", "Method")
+
+
+def headline(study: Study) -> list[Block]:
+    """The result in a sentence or two."""
+    return attempt(partial(_headline, study))
+
+
+def _headline(study: Study) -> list[Block]:
+    curve = kaplan_meier(study.analysed, EVERYTHING)
+    told = (
+        f"{curve.events} of {curve.n} runs had an event (a crash, bankruptcy or the loss of all customers); median "
+        f"survival {interval(curve.median)} steps (Kaplan–Meier)."
+    )
+    return [Note(told), *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))])]
+
+
+def effects_section(study: Study) -> Section:
+    blocks: list[Block] = []
+    blocks += attempt(partial(_cox_blocks, study))
+    blocks += attempt(partial(_dose_hazards, study))
+    blocks += _logrank_blocks(study)
+    return Section("effects", "What makes a difference", blocks)
+
+
+def covariates(factors: Sequence[Factor]) -> list[Covariate]:
+    return [Covariate(factor.path, factor.label, factor.levels, factor.numeric, show) for factor in factors]
+
+
+def _cox_blocks(study: Study) -> list[Block]:
+    model = cox(study.analysed, covariates(study.factors))
+    blocks: list[Block] = [*(Note(note) for note in model.notes), _forest(model)]
+    rows = [[h.name, h.ratio, h.p, h.p_adjusted, model.n, model.events] for h in model.hazards]
+    note = f"{model.method}; main effects of all factors at once. Concordance {number(model.concordance)}."
+    columns = ("Covariate", "Hazard ratio (95 % CI)", "p", "p, Holm", "n", "Events")
+    blocks.append(Table("Hazard ratios", columns, rows, note))
+    check = proportionality(study.analysed, covariates(study.factors))
+    broken = [test.subject for test in check if test.p_adjusted < 0.05]
+    blocks.append(evidence("Are the hazard ratios the same at all times?", check))
+    if broken:
+        names = "; ".join(broken)
+        told = (
+            f"Hazards are not proportional for {names}: read the ratio as an average over time, and look at the curves."
+        )
+        blocks.append(Note(told, warning=True))
+    return blocks
+
+
+def finding(model: CoxModel) -> Note:
+    """The main effects in a sentence, or that there are none."""
+    found = [hazard for hazard in model.hazards if hazard.p_adjusted < 0.05]
+    basis = f"({model.method}; n = {model.n}, {model.events} events, Holm over {len(model.hazards)})"
+    if not found:
+        return Note(f"No factor shows an effect on the hazard of an event at the 5 % level {basis}.")
+    told = "; ".join(f"{hazard.name}: × {interval(hazard.ratio)}, p {p_value(hazard.p_adjusted)}" for hazard in found)
+    return Note(f"The hazard of an event changes with {told} {basis}.")
+
+
+def _forest(model: CoxModel) -> Figure:
+    hazards = list(reversed(model.hazards))
+    told = "; ".join(f"{hazard.name}: {interval(hazard.ratio)}" for hazard in model.hazards)
+    return Figure(
+        key="hazard-ratios",
+        title="Hazard ratios (Cox)",
+        x_label="hazard ratio (95 % CI)",
+        y_label="",
+        series=[
+            Series(
+                label="hazard ratio",
+                x=[hazard.ratio.value for hazard in hazards],
+                y=[hazard.name for hazard in hazards],
+                lower=[hazard.ratio.lower for hazard in hazards],
+                upper=[hazard.ratio.upper for hazard in hazards],
+                shape="points",
+            )
+        ],
+        description=f"Right of 1, events come earlier. {told}.",
+        forest=True,
+    )
+
+
+def _dose_hazards(study: Study) -> list[Block]:
+    """The effect of p_shock within each model: who derails with prediction errors, and who does not."""
+    dose = [factor for factor in study.factors if factor.path == DOSE]
+    groups = strata(study)[1:]
+    if not dose or not groups:
+        return []
+    blocks: list[Block] = []
+    rows = []
+    for label, frame in groups:
+        try:
+            model = cox(frame, covariates(dose))
+        except CannotFit as exc:
+            blocks.append(Note(f"{label}: {exc}"))
+            continue
+        hazard = model.hazards[0]
+        rows.append([label, hazard.name, hazard.ratio, hazard.p, model.n, model.events, model.method])
+    columns = ("Model", "Covariate", "Hazard ratio (95 % CI)", "p", "n", "Events", "Method")
+    return [Table("Effect of p_shock within each model", columns, rows), *blocks] if rows else blocks
+
+
+def _logrank_blocks(study: Study) -> list[Block]:
+    """One test a factor, corrected over factors; then pairs of levels, corrected within the factor."""
+    blocks: list[Block] = []
+    overall: list[Test] = []
+    for factor in study.factors:
+        try:
+            test = logrank(study.analysed, factor.path, factor.levels, show)
+            overall.append(replace(test, subject=factor.label))
+        except CannotFit as exc:
+            blocks.append(Note(str(exc)))
+    if overall:
+        blocks.append(evidence("Do curves differ at all?", correct(overall)))
+    for factor in study.factors:
+        if 2 < len(factor.levels) <= PAIRS:
+            blocks += attempt(partial(_pairs, study, factor))
+    return blocks
+
+
+def _pairs(study: Study, factor: Factor) -> list[Block]:
+    tests = pairwise_logrank(study.analysed, factor.path, factor.levels, show)
+    return [evidence(f"Pairs of {factor.label}", tests)]
+
+
+def evidence(title: str, tests: Sequence[Test]) -> Table:
+    """Tests, each with its effect size."""
+    rows = [[t.subject, t.n, t.events, t.statistic, t.df, t.p, t.p_adjusted, t.effect, t.size, t.method] for t in tests]
+    return Table(title, TEST_COLUMNS, rows)

@@ -1,0 +1,199 @@
+"""Parts: the steps of some hundred finished runs in one Parquet file, with these runs' rows in its metadata.
+
+One rename commits a part. A part of which a run was redone or removed is dropped, and what is left of it read again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vendomini.analysis.tables.rows import Columns, Row, running_row, step_columns, summary_row
+from vendomini.analysis.tables.tail import last_steps
+from vendomini.errors import CorruptRecordError
+from vendomini.records import Results, RunPaths, RunSummary, read_record, read_steps, replacing
+
+if TYPE_CHECKING:
+    import pyarrow
+
+PART_BYTES = 192 * 2**20
+"""Step logs that one part takes in, in bytes; with a part in memory per worker, this bounds the memory."""
+PART_RUNS = 2000
+"""Runs of a part, at most: rows of short runs bound the memory, too. Fewer would be a process start for little work."""
+
+_FORMAT = "2"
+_META = b"vendomini.runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One results folder, and the folder of its parts."""
+
+    results: Results
+    folder: Path
+
+    def sort(self) -> tuple[list[Row], list[str], list[Row]]:
+        """(rows that parts hold already, finished or damaged runs to read, rows of running and failed runs)."""
+        stamps = {run_id: _stamp(self.results.run(run_id)) for run_id in self.results.run_ids()}
+        held = self._held(stamps)
+        todo, others = [], []
+        for run_id, stamp in stamps.items():
+            if run_id in held:
+                continue
+            row = _unfinished_row(self.results, run_id) if stamp is None else _failed_row(self.results, run_id)
+            if row is None:
+                todo.append(run_id)
+            else:
+                others.append(row)
+        return list(held.values()), todo, others
+
+    def _held(self, stamps: dict[str, str | None]) -> dict[str, Row]:
+        held = {}
+        for part in self.folder.glob("*.parquet"):
+            runs = _part_runs(part)
+            if all(stamps.get(run["row"]["run_id"]) == run["stamp"] for run in runs) and runs:
+                held.update({run["row"]["run_id"]: run["row"] for run in runs})
+            else:
+                part.unlink(missing_ok=True)
+        return held
+
+
+def _stamp(paths: RunPaths) -> str | None:
+    try:
+        status = paths.summary.stat()
+    except FileNotFoundError:
+        return None
+    return f"{status.st_size}.{status.st_mtime_ns}"
+
+
+def _part_runs(part: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_schema(part).metadata or {}
+    except (OSError, pyarrow.ArrowException):
+        return []
+    try:
+        content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(metadata[_META])))
+    except (KeyError, ValueError, zlib.error):  # of another version
+        return []
+    return list(content.get("runs", [])) if content.get("format") == _FORMAT else []
+
+
+def _unfinished_row(results: Results, run_id: str) -> Row:
+    paths = results.run(run_id)
+    try:
+        info = results.info(run_id)
+        if info is None:
+            return _damaged_row(run_id, "its folder has no run.json")
+        patience = int(info.parameters["crash_detector"]["continue_after_crash"])
+        return running_row(info, last_steps(paths.steps, patience + 1))
+    except CorruptRecordError as exc:
+        return _damaged_row(run_id, str(exc))
+
+
+def _failed_row(results: Results, run_id: str) -> Row | None:
+    """The row of a failed or unreadable run; None for a finished one, whose steps are to be read."""
+    try:
+        summary = results.summary(run_id)
+    except CorruptRecordError as exc:
+        return _damaged_row(run_id, str(exc))
+    return None if summary is None or summary.finished else summary_row(summary)
+
+
+def _damaged_row(run_id: str, reason: str) -> Row:
+    return {"run_id": run_id, "status": "damaged", "reason": reason}
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def batches(results: Results, run_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Runs that make one part each."""
+    batch: list[str] = []
+    size = 0
+    for run_id in run_ids:
+        batch.append(run_id)
+        size += _size(results.run(run_id).steps)
+        if size >= PART_BYTES or len(batch) >= PART_RUNS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def read_part(source: Source, run_ids: list[str]) -> list[Row]:
+    """Reads some runs, writes their part and returns their rows; damaged runs get a row and no steps."""
+    import pyarrow
+
+    finished: list[Row] = []
+    stamps: list[str | None] = []
+    damaged, tables = [], []
+    for run_id in run_ids:
+        paths = source.results.run(run_id)
+        stamp = _stamp(paths)
+        try:
+            row, columns = _read_run(paths)
+        except CorruptRecordError as exc:
+            damaged.append(_damaged_row(run_id, str(exc)))
+            continue
+        finished.append(row)
+        stamps.append(stamp)
+        tables.append(pyarrow.table(columns, schema=_schema(columns)))
+    if finished:
+        _write_part(source.folder, finished, stamps, tables)
+    return finished + damaged
+
+
+def _read_run(paths: RunPaths) -> tuple[Row, Columns]:
+    summary = read_record(paths.summary, RunSummary)
+    try:
+        columns = step_columns(summary.run_id, read_steps(paths.steps))
+    except FileNotFoundError as exc:
+        raise CorruptRecordError(f"{paths.steps} is missing although the run has ended") from exc
+    except OSError as exc:
+        raise CorruptRecordError(f"{paths.steps} can't be read ({exc.strerror})") from exc
+    logged = len(columns.get("step", []))
+    if logged != summary.steps:
+        raise CorruptRecordError(f"{paths.steps} holds {logged} steps where the summary counts {summary.steps}")
+    return summary_row(summary), columns
+
+
+def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables: list[Any]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    runs = [{"stamp": stamp, "row": row} for stamp, row in zip(stamps, rows, strict=True)]
+    rows_as_json = json.dumps({"format": _FORMAT, "runs": runs}).encode()
+    meta = {_META: base64.b64encode(zlib.compress(rows_as_json))}  # who scans the parts holds the metadata of all
+    table = pyarrow.concat_tables(tables, promote_options="default").replace_schema_metadata(meta)
+    name = hashlib.sha256("\n".join(row["run_id"] for row in rows).encode()).hexdigest()[:16]
+    with replacing(folder / f"{name}.parquet") as file:
+        pyarrow.parquet.write_table(table, file, compression="zstd")
+
+
+def _schema(columns: Columns) -> pyarrow.Schema:
+    import pyarrow
+
+    text, count = pyarrow.string(), pyarrow.int64()
+    named = {
+        **dict.fromkeys(("run_id", "parse", "tool", "error", "shock_types", "detectors_on"), text),
+        **dict.fromkeys(("step", "day", "shocks", "resolved"), count),
+        **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), count),
+        "ok": pyarrow.bool_(),
+    }
+    return pyarrow.schema([(name, named.get(name, pyarrow.float64())) for name in columns])
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,185 @@
+"""What was asked, what has come in, and which factors vary: the tables as a data set to analyse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vendomini.analysis.tables.tables import Tables, find_results
+from vendomini.config.grid import expand
+from vendomini.config.load import build_phase
+from vendomini.config.paths import leaf_paths
+from vendomini.config.schema import SCRIPTED_PREFIX, RunConfig
+from vendomini.errors import ConfigError, CorruptRecordError
+from vendomini.records import Plan, Results, read_record
+
+if TYPE_CHECKING:
+    import pandas
+
+MODEL = "agent.model.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A parameter that varies between runs.
+
+    Attributes:
+        path: its dot path, which is its column.
+        label: as shown.
+        levels: its values; numbers in order, others in the order of the grid.
+    """
+
+    path: str
+    label: str
+    levels: list[Any]
+
+    @property
+    def numeric(self) -> bool:
+        return all(isinstance(level, int | float) and not isinstance(level, bool) for level in self.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A data set.
+
+    Attributes:
+        names: of the experiments.
+        plans: their resolved configs.
+        planned: ids of all runs that were asked for.
+        runs: the runs table.
+        analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
+            those in progress as censored at their last step (leaving them out would favour early crashes).
+        factors: what varies among them.
+        notes: sentences about what could not be read.
+    """
+
+    names: list[str]
+    plans: list[dict[str, Any]]
+    planned: set[str]
+    runs: pandas.DataFrame = field(repr=False)
+    analysed: pandas.DataFrame = field(repr=False)
+    factors: list[Factor]
+    notes: list[str]
+
+    def count(self, status: str) -> int:
+        """Runs of a status: finished, running, failed or damaged."""
+        return int((self.runs["status"] == status).sum()) if len(self.runs) else 0
+
+    @property
+    def pending(self) -> int:
+        """Runs that were asked for and of which there is nothing."""
+        return len(self.planned - set(self.runs["run_id"])) if len(self.runs) else len(self.planned)
+
+    @property
+    def synthetic(self) -> list[str]:
+        """Models that are scripted controls."""
+        models = self.analysed[MODEL].unique() if MODEL in self.analysed else []
+        return sorted(str(model) for model in models if str(model).startswith(SCRIPTED_PREFIX))
+
+
+def show(value: Any) -> str:
+    """A value as it is shown; a scripted agent is named as what it is."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return f"{text} (synthetic)" if text.startswith(SCRIPTED_PREFIX) else text
+
+
+def open_study(folders: Sequence[Path], tables: Tables) -> Study:
+    """Reads the plans of the results folders and the runs table made from them.
+
+    Raises:
+        ResultsError: a folder holds no runs.
+    """
+    plans, notes = _plans(find_results(folders))
+    runs = tables.runs()
+    analysed = _analysed(runs)
+    planned: set[str] = set()
+    order: dict[str, list[Any]] = {}
+    for plan in plans:
+        planned |= _expanded(plan, order, notes)
+    return Study(
+        names=list(dict.fromkeys(plan.name for plan in plans)),
+        plans=[plan.config for plan in plans],
+        planned=planned,
+        runs=runs,
+        analysed=analysed,
+        factors=_factors(analysed, order),
+        notes=notes,
+    )
+
+
+def _plans(found: Sequence[Results]) -> tuple[list[Plan], list[str]]:
+    plans, notes = [], []
+    for results in found:
+        for path in sorted(results.plans.glob("*.json")):
+            try:
+                plans.append(read_record(path, Plan))
+            except CorruptRecordError as exc:
+                notes.append(f"A plan is left out: {exc}.")
+    return plans, notes
+
+
+def _expanded(plan: Plan, order: dict[str, list[Any]], notes: list[str]) -> set[str]:
+    try:
+        phase = build_phase(plan.config)
+    except ConfigError as exc:
+        notes.append(f"The plan of {plan.name} can't be expanded, so its pending runs are not counted: {exc}")
+        return set()
+    for path, values in phase.axes.items():
+        known = order.setdefault(path, [])
+        known += [cell for cell in map(_cell, values) if cell not in known]
+    return {spec.run_id for spec in expand(phase)}
+
+
+def _cell(value: Any) -> Any:
+    """A value of the grid as it stands in the runs table."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _analysed(runs: pandas.DataFrame) -> pandas.DataFrame:
+    if runs.empty or "time_to_crash" not in runs:
+        return runs.iloc[0:0].assign(durations=[], event_observed=[], outcome=[])
+    kept = runs[runs["status"].isin(["finished", "running"]) & runs["time_to_crash"].notna()].copy()
+    kept["durations"] = kept["time_to_crash"].astype(float)
+    kept["event_observed"] = kept["event_observed"].astype(bool)
+    kept["outcome"] = _outcome(kept)
+    return kept.reset_index(drop=True)
+
+
+def _outcome(runs: pandas.DataFrame) -> pandas.Series:
+    """The ending, with a crash's type instead of the word."""
+    return runs["ending"].where(runs["ending"] != "crashed", runs["crash_type"])
+
+
+def _factors(analysed: pandas.DataFrame, order: dict[str, list[Any]]) -> list[Factor]:
+    """Parameters that vary: those of the grids first, in their order; none that another one determines."""
+    known = [path for path in leaf_paths(RunConfig) if path in analysed and path not in order]
+    varying = [path for path in [*order, *known] if path in analysed and analysed[path].nunique() > 1]
+    kept: list[str] = []
+    for path in varying:
+        if path in order or not any(_determines(analysed, other, path) for other in kept):
+            kept.append(path)
+    return [Factor(path, _label(path, kept), _levels(analysed, path, order.get(path, []))) for path in kept]
+
+
+def _determines(runs: pandas.DataFrame, first: str, second: str) -> bool:
+    return bool((runs.groupby(first)[second].nunique() <= 1).all())
+
+
+def _label(path: str, paths: Sequence[str]) -> str:
+    if path == MODEL:
+        return "model"
+    last = path.rsplit(".", 1)[-1]
+    return last if sum(other.rsplit(".", 1)[-1] == last for other in paths) == 1 else path
+
+
+def _levels(runs: pandas.DataFrame, path: str, order: Sequence[Any]) -> list[Any]:
+    present = [value.item() if hasattr(value, "item") else value for value in runs[path].dropna().unique()]
+    if all(isinstance(value, int | float) for value in present):
+        return sorted(present)
+    ranks = {value: rank for rank, value in enumerate(order)}
+    return sorted(present, key=lambda value: (ranks.get(value, len(ranks)), str(value)))

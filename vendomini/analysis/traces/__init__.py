@@ -1,0 +1,1 @@
+"""Episodes to read, step by step, and to export."""

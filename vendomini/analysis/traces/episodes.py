@@ -1,0 +1,283 @@
+"""Episodes to read: a list of runs, and each run's steps by page, without holding a log in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vendomini.analysis.tables.rows import flatten
+from vendomini.analysis.tables.study import MODEL, show
+from vendomini.analysis.tables.tables import find_results
+from vendomini.errors import CorruptRecordError, ResultsError
+from vendomini.records import Results, RunPaths, StepRecord, open_record, unseal
+
+Json = dict[str, Any]
+
+INDEXES = 8
+"""Logs whose index is kept."""
+
+_UNFINISHED = {"running", "failed", "damaged"}
+
+_decode = msgspec.json.Decoder(StepRecord).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where each step of a log begins, and what the timeline shows of it.
+
+    Attributes:
+        offsets: of each line, and the end of the last.
+        timeline: ``pe`` (accumulated error by step), ``shocks`` ([step, type, kind]), ``on`` ([detector, from, to]).
+        damage: why the log can't be read further, or nothing.
+    """
+
+    offsets: list[int]
+    timeline: Json
+    damage: str = ""
+
+    @property
+    def steps(self) -> int:
+        return len(self.offsets) - 1
+
+
+class Library:
+    """The runs of some results folders. Safe to use from several threads.
+
+    Args:
+        folders: results folders, or folders of results folders.
+
+    Raises:
+        ResultsError: there are none.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.results = find_results(folders)
+        self._lock = threading.Lock()
+        self._rows: dict[tuple[int, str], tuple[Any, Json]] = {}
+        self._indexes: OrderedDict[Path, tuple[Any, Index]] = OrderedDict()
+
+    def runs(self) -> list[Json]:
+        """One entry a run: key, ids, ending, and the parameters that vary between the runs."""
+        entries = [
+            self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()
+        ]
+        values: dict[str, set[str]] = {}
+        for entry in entries:
+            for path, value in entry["parameters"].items():
+                values.setdefault(path, set()).add(value)
+        varying = [path for path, seen in values.items() if len(seen) > 1 and path != MODEL]
+        return [
+            {**entry, "parameters": {path: entry["parameters"].get(path, "") for path in varying}} for entry in entries
+        ]
+
+    def select(self, run_ids: Sequence[str] | None, ending: str | None, model: str | None) -> list[tuple[int, str]]:
+        """(folder, run id) of the runs that match everything given; of finished ones, if no run is named.
+
+        Raises:
+            ResultsError: nothing matches.
+        """
+        entries = [
+            self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()
+        ]
+        chosen = [
+            (entry["place"], entry["run_id"])
+            for entry in entries
+            if (entry["run_id"] in run_ids if run_ids else entry["ending"] not in _UNFINISHED)
+            and ending in {None, entry["ending"]}
+            and (model is None or model in {entry["model"], entry["model"].removesuffix(" (synthetic)")})
+        ]
+        if not chosen:
+            raise ResultsError("no run matches: `vendomini traces DIR` lists them all")
+        return chosen
+
+    def paths(self, place: int, run_id: str) -> RunPaths:
+        """The files of a run.
+
+        Raises:
+            ResultsError: there is no such run here, whatever the name tries to reach.
+        """
+        if not 0 <= place < len(self.results):
+            raise ResultsError(f"there is no results folder number {place}")
+        paths = self.results[place].run(run_id)
+        if paths.folder.is_symlink() or not paths.folder.is_dir():
+            raise ResultsError(f"{run_id!r} is not a run in {self.results[place].root}")
+        return paths
+
+    def episode(self, place: int, run_id: str) -> Json:
+        """What the reader needs of a run before its steps.
+
+        Raises:
+            ResultsError: see :meth:`paths`.
+        """
+        paths = self.paths(place, run_id)
+        info, index = self.results[place].info(run_id), self.index(paths)
+        entry = self._entry(place, run_id)
+        return {
+            **entry,
+            "parameters": {key: value for key, value in entry["parameters"].items() if value},
+            "system_prompt": info.system_prompt if info else "",
+            "length": index.steps,
+            "timeline": index.timeline,
+            "damage": index.damage or _missing(entry, index.steps),
+        }
+
+    def steps(self, place: int, run_id: str, first: int, count: int) -> list[Json]:
+        """Steps ``first`` … ``first + count − 1`` (from 1), each with the turn the agent was shown.
+
+        Raises:
+            ResultsError: see :meth:`paths`.
+        """
+        paths = self.paths(place, run_id)
+        return read_page(paths.steps, self.index(paths), first, count)
+
+    def index(self, paths: RunPaths) -> Index:
+        """The index of a run's log, kept until the log changes."""
+        stamp = _stamp(paths.steps)
+        with self._lock:
+            held = self._indexes.get(paths.steps)
+            if held and held[0] == stamp:
+                self._indexes.move_to_end(paths.steps)
+                return held[1]
+        index = index_log(paths.steps)
+        with self._lock:
+            self._indexes[paths.steps] = (stamp, index)
+            while len(self._indexes) > INDEXES:
+                self._indexes.popitem(last=False)
+        return index
+
+    def _entry(self, place: int, run_id: str) -> Json:
+        paths = self.results[place].run(run_id)
+        stamp = _stamp(paths.summary) or _stamp(paths.info)
+        with self._lock:
+            held = self._rows.get((place, run_id))
+        if held and held[0] == stamp:
+            return held[1]
+        entry = {"place": place, "run_id": run_id, **describe(self.results[place], run_id)}
+        with self._lock:
+            self._rows[place, run_id] = (stamp, entry)
+        return entry
+
+
+def describe(results: Results, run_id: str) -> Json:
+    """A run in a list: ending, crash, model and parameters, whatever state its files are in."""
+    try:
+        summary = results.summary(run_id)
+        known = summary or results.info(run_id)
+    except CorruptRecordError as exc:
+        return {"ending": "damaged", "reason": str(exc), "model": "", "parameters": {}}
+    parameters = {path: show(value) for path, value in flatten(known.parameters)} if known else {}
+    return {
+        "ending": summary.ending if summary else "running",
+        "crash_type": summary.crash_type if summary else None,
+        "severity": summary.severity if summary else None,
+        "time_to_crash": summary.time_to_crash if summary and summary.event_observed else None,
+        "steps": summary.steps if summary else None,
+        "reason": summary.reason if summary else None,
+        "seed": known.seed if known else None,
+        "model": parameters.get(MODEL, ""),
+        "parameters": parameters,
+    }
+
+
+def _missing(entry: Json, logged: int) -> str:
+    """What is wrong where the log of a run that has ended is not as long as its summary says."""
+    if entry["ending"] in _UNFINISHED or entry["steps"] == logged:
+        return ""
+    return f"The log holds {logged} steps where the summary counts {entry['steps']}."
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+# ------------------------------------------------------------------------------------------------ logs
+
+
+def index_log(path: Path) -> Index:
+    """Reads a log once; stops at a torn or damaged line."""
+    offsets = [0]
+    timeline: Json = {"pe": [], "shocks": [], "on": []}
+    damage = ""
+    open_flags: dict[str, list[Any]] = {}
+    try:
+        for step, end in _lines(path):
+            offsets.append(end)
+            _note(timeline, open_flags, step)
+    except FileNotFoundError:
+        damage = "There is no step log."
+    except CorruptRecordError as exc:
+        damage = str(exc)
+    return Index(offsets, timeline, damage)
+
+
+def _lines(path: Path) -> Iterator[tuple[StepRecord, int]]:
+    end = 0
+    with open_record(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield _read(line, path, number), end
+
+
+def _read(line: bytes, path: Path, number: int) -> StepRecord:
+    try:
+        record = _decode(unseal(line.rstrip(b"\n")))
+        if record.step != number:
+            raise ValueError(f"it holds step {record.step}")
+    except (ValueError, msgspec.MsgspecError) as exc:
+        raise CorruptRecordError(
+            f"Line {number} of {path.name} is damaged ({exc}); the steps before it are shown."
+        ) from exc
+    return record
+
+
+def _note(timeline: Json, open_flags: dict[str, list[Any]], step: StepRecord) -> None:
+    overall = step.pe.get("all") or {}
+    timeline["pe"].append(overall.get("medium"))
+    timeline["shocks"] += [
+        [step.step, shock.get("type"), shock.get("kind")] for shock in step.shocks if shock.get("status") == "realised"
+    ]
+    names = step.detectors.get("on") or []
+    for name in names:
+        flag = open_flags.get(name)
+        if flag is None:
+            flag = open_flags[name] = [name, step.step, step.step]
+            timeline["on"].append(flag)
+        flag[2] = step.step
+    for name in set(open_flags) - set(names):
+        del open_flags[name]
+
+
+def read_page(path: Path, index: Index, first: int, count: int) -> list[Json]:
+    """Some steps of an indexed log, each with ``turn``: the user message that the agent answered."""
+    first, last = max(first, 1), min(first + count - 1, index.steps)
+    if last < first:
+        return []
+    begin = max(first - 1, 1)  # the result of the step before is part of the first turn
+    with open_record(path) as file:
+        file.seek(index.offsets[begin - 1])
+        data = file.read(index.offsets[last] - index.offsets[begin - 1])
+    records = [_read(line, path, begin + place) for place, line in enumerate(data.split(b"\n")[:-1])]
+    return [
+        {**msgspec.to_builtins(record), "turn": turn(records[place - 1] if place else None, record)}
+        for place, record in enumerate(records)
+        if record.step >= first
+    ]
+
+
+def turn(before: StepRecord | None, step: StepRecord) -> str:
+    """The user message of a step: the last result, if there was one, and the observation."""
+    seen = f"OBSERVATION {_encode(step.observation).decode()}"
+    return f"RESULT {_encode(before.result).decode()}\n{seen}" if before else seen

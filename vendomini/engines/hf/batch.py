@@ -1,0 +1,239 @@
+"""Continuous batching for a Transformers model: requests join and leave the batch between two forward passes.
+
+Runs in one thread of its own. Each turn of the loop feeds either what new prompts still lack, or one token for every
+conversation in flight; a conversation's keys and values stay in its slot for its next turn.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from vendomini.engines.hf.cache import Slot, SlotCache, common_prefix
+from vendomini.engines.hf.request import Request
+from vendomini.engines.hf.sampling import Grammars, sample
+from vendomini.errors import EngineError
+
+Tensor = Any
+Forward = Callable[[list[tuple[int, list[int], int]]], Tensor]
+PREFILL_TOKENS = 2048
+"""New tokens that one forward pass takes at most, padding included: bounds what attention needs at once."""
+
+
+class Batcher:
+    """The loop.
+
+    Args:
+        forward: (slot, new tokens, position of the first) of each row → logits after its last token, ``[rows, vocab]``.
+        cache: where keys and values are; its ``limit`` is the context.
+        eos: tokens that end a completion.
+        decode: token ids → text, without special tokens.
+        one_row_prefill: the attention can't take prompts of unequal length together.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        cache: SlotCache,
+        eos: frozenset[int],
+        decode: Callable[[list[int]], str],
+        grammars: Grammars,
+        one_row_prefill: bool = False,
+    ) -> None:
+        self._forward, self._cache, self._eos, self._decode = forward, cache, eos, decode
+        self._grammars, self._one_row_prefill = grammars, one_row_prefill
+        self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._waiting: list[Request] = []
+        self._active: list[Request] = []
+        self._slots = [Slot(index) for index in range(cache.slots)]
+        self._owned: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
+        self._clock = count(1)
+        self.failure: str | None = None
+        self._thread = threading.Thread(target=self._run, name="vendomini-hf", daemon=True)
+        self._thread.start()
+
+    def check(self, prompt: list[int]) -> None:
+        """Raises:
+        EngineError: the prompt is empty or leaves no room for an answer.
+        """
+        if not 0 < len(prompt) < self._cache.limit:
+            raise EngineError(
+                f"a prompt of {len(prompt)} tokens does not fit the context of {self._cache.limit} tokens"
+            )
+
+    def submit(self, request: Request) -> None:
+        self._inbox.put(request)
+
+    def close(self) -> None:
+        """Ends the thread; requests under way fail."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                while self._receive():
+                    self._admit()
+                    self._step()
+        except BaseException as exc:  # whatever it was, those who wait must hear of it
+            self.failure = f"the Hugging Face engine failed: {exc}"
+        self._fail_all()
+
+    def _step(self) -> None:
+        """One forward pass, one sampled token for each row whose prompt is complete."""
+        batch = self._prefills() or [(request, 1) for request in self._active]
+        if not batch:
+            return
+        logits = self._forward(
+            [
+                (request.slot.index, request.tokens[request.computed : request.computed + n], request.computed)
+                for request, n in batch
+                if request.slot
+            ]
+        )
+        for request, n in batch:
+            self._account(request, n)
+        ready = [row for row, (request, _) in enumerate(batch) if not request.missing]
+        if ready:
+            self._sample(logits[ready], [batch[row][0] for row in ready])
+
+    def _prefills(self) -> list[tuple[Request, int]]:
+        """Prompts to feed together: as many as fit without much padding, in order of arrival.
+
+        One that begins as another of this pass does waits for it and then copies: of many episodes that begin at the
+        same time, one computes the system prompt.
+        """
+        chosen: list[tuple[Request, int]] = []
+        width = 0
+        for request in self._active:
+            if width * (len(chosen) + 1) > PREFILL_TOKENS:
+                break
+            if request.missing <= 1 or any(request.waits_for(other) for other, _ in chosen):
+                continue
+            self._copy_prefix(request)
+            n = min(request.missing, PREFILL_TOKENS)
+            widest = max(width, n)
+            if chosen and (widest * (len(chosen) + 1) > PREFILL_TOKENS or n * 2 < width or n > width * 2):
+                continue
+            chosen.append((request, n))
+            width = widest
+            if self._one_row_prefill:
+                break
+        return chosen
+
+    def _account(self, request: Request, n: int) -> None:
+        assert request.slot is not None
+        request.slot.tokens.extend(request.tokens[request.computed : request.computed + n])
+        request.computed += n
+
+    def _sample(self, logits: Tensor, requests: list[Request]) -> None:
+        if any(request.matcher is not None for request in requests):
+            self._grammars.mask(logits, [request.matcher for request in requests])
+        uniforms = [request.random.random() for request in requests]
+        for request, token in zip(requests, sample(logits, [r.params for r in requests], uniforms), strict=True):
+            request.tokens.append(token)
+            if request.matcher is not None:
+                request.matcher.accept_token(token)
+            self._finish_if_done(request, token)
+
+    def _finish_if_done(self, request: Request, token: int) -> None:
+        new = request.new_tokens
+        if token in self._eos:
+            request.finish_reason, request.text = "stop", self._decode(new[:-1])
+        elif stopped := self._stopped(request):
+            request.finish_reason, request.text = "stop", stopped[0]
+        elif len(new) >= request.params.max_tokens or len(request.tokens) >= self._cache.limit:
+            request.finish_reason, request.text = "length", self._decode(new)
+        if request.finish_reason:
+            self._active.remove(request)
+            request.done(request)
+
+    def _stopped(self, request: Request) -> tuple[str] | None:
+        """The text before the first stop string, if the newest token completed one."""
+        stops = request.params.stop
+        if not stops:
+            return None
+        tail = self._decode(request.new_tokens[-max(map(len, stops)) - 4 :])
+        if not any(stop in tail for stop in stops):
+            return None
+        text = self._decode(request.new_tokens)
+        found = [position for stop in stops if (position := text.find(stop)) >= 0]
+        return (text[: min(found)],) if found else None
+
+    # ------------------------------------------------------------------------------- coming and going
+
+    def _receive(self) -> bool:
+        """Takes in what has arrived, waiting for it if there is nothing else to do. False: time to stop."""
+        idle = not self._active and not self._waiting
+        while idle or not self._inbox.empty():
+            request = self._inbox.get()
+            if request is None:
+                return False
+            self._waiting.append(request)
+            idle = False
+        return True
+
+    def _admit(self) -> None:
+        """Gives slots to those who wait, and forgets those whose caller has gone."""
+        self._active = [request for request in self._active if not request.cancelled]
+        self._waiting = [request for request in self._waiting if not request.cancelled]
+        while self._waiting and len(self._active) < len(self._slots):
+            request = self._waiting.pop(0)
+            try:
+                self._seat(request)
+                if request.params.json_schema is not None:
+                    request.matcher = self._grammars.matcher(request.params.json_schema)
+            except EngineError as exc:
+                request.done(exc)
+            else:
+                self._active.append(request)
+
+    def _seat(self, request: Request) -> None:
+        """Its own slot if it still has one, else the one that was idle longest."""
+        busy = {active.slot for active in self._active}
+        slot = self._owned.get(request.conversation)
+        if slot is None or slot in busy:
+            slot = min((slot for slot in self._slots if slot not in busy), key=lambda slot: slot.used)
+            for owner in [owner for owner, owned in self._owned.items() if owned is slot]:
+                del self._owned[owner]
+            self._owned[request.conversation] = slot
+        # The last token of the prompt is always computed: its logits are what we want.
+        request.cached = min(common_prefix(slot.tokens, request.prompt), len(request.prompt) - 1)
+        del slot.tokens[request.cached :]
+        slot.used = next(self._clock)
+        request.slot, request.computed = slot, request.cached
+
+    def _copy_prefix(self, request: Request) -> None:
+        """Takes over what another conversation has computed of the same beginning, before anything else is done."""
+        assert request.slot is not None
+        if request.computed > request.cached:
+            return
+        prompt, best, length = request.prompt, None, request.computed
+        for other in self._slots:  # one whose next token differs has no more of it, and needs no comparison
+            if len(other.tokens) > length < len(prompt) - 1 and other.tokens[length] == prompt[length]:
+                shared = min(common_prefix(other.tokens, prompt), len(prompt) - 1)
+                if shared > length:
+                    best, length = other, shared
+        if best is not None:
+            self._cache.copy_prefix(best, request.slot, length)
+            request.cached = request.computed = length
+
+    def _fail_all(self) -> None:
+        """Tells everybody who waits, now and until the engine is closed for good."""
+        reason = self.failure or "the engine was closed"
+        while True:
+            for request in (*self._active, *self._waiting):
+                request.done(EngineError(reason))
+            self._active, self._waiting = [], []
+            if self.failure is None:
+                return
+            request_or_end = self._inbox.get()
+            if request_or_end is None:
+                return
+            self._waiting.append(request_or_end)

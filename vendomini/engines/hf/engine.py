@@ -1,0 +1,159 @@
+"""The Hugging Face engine: any causal model of Transformers, many episodes at once, keys and values kept from turn to
+turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from vendomini.config import schema
+from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
+from vendomini.engines.hf.batch import Batcher
+from vendomini.engines.hf.cache import SlotCache
+from vendomini.engines.hf.forward import Forward, affordable_slots, check
+from vendomini.engines.hf.model import LoadedModel, attention_line, load
+from vendomini.engines.hf.request import Request
+from vendomini.engines.hf.sampling import Grammars
+from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.probe import Capabilities
+
+SLOTS = {"cuda": 64, "cpu": 16}
+"""Episodes in flight where the config leaves it open and memory allows."""
+
+
+class HuggingFaceEngine(Engine):
+    """See ``Engine``. Answers depend on the request's seed alone, up to rounding in the model's own arithmetic."""
+
+    def __init__(
+        self,
+        model: schema.Model,
+        engine: schema.EngineConfig,
+        capabilities: Capabilities,
+        say: Callable[[str], None],
+    ) -> None:
+        self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
+        self._batcher: Batcher | None = None
+        self.info = EngineInfo("hf", model.name)
+        self.max_num_seqs = engine.max_num_seqs or SLOTS["cpu"]
+
+    async def start(self) -> None:
+        """Starting twice is fine: a started engine may be entered as a context manager."""
+        if self._batcher is not None:
+            return
+        began = time.perf_counter()
+        # On a thread that ends: OpenMP keeps helpers for every living thread that ever computed, and once there are
+        # more of them than cores it puts them to sleep after each operation (docs/performance.md has the price).
+        loader = ThreadPoolExecutor(1)
+        loop = asyncio.get_running_loop()
+        try:
+            loaded = await loop.run_in_executor(loader, load, self._model, self._engine, self._capabilities)
+            await loop.run_in_executor(loader, self._prepare, loaded)
+        except RuntimeError as exc:
+            raise EngineUnavailable(f"{self._model.name} does not run: {exc}") from exc
+        finally:
+            loader.shutdown(wait=False)
+        self._say(attention_line(loaded.attention, self._capabilities))
+        self._announce_offload(loaded)
+        self.info = EngineInfo(
+            "hf",
+            self._model.name,
+            loaded.attention,
+            {
+                "torch": version("torch"),
+                "transformers": version("transformers"),
+                "dtype": str(loaded.model.dtype).removeprefix("torch."),
+                "devices": loaded.devices,
+                "max_num_seqs": self.max_num_seqs,
+                "load_s": round(time.perf_counter() - began, 1),
+            },
+        )
+
+    def _prepare(self, loaded: LoadedModel) -> None:
+        self.tokenizer, self.context_length = loaded.tokenizer, loaded.context_length
+        limit = min(loaded.context_length, self._model.context_length)
+        affordable = affordable_slots(check(loaded), limit)
+        if affordable < 1:
+            raise EngineUnavailable(f"no memory is left for one conversation of {limit} tokens")
+        wanted = self._engine.max_num_seqs or SLOTS.get(loaded.device.type, SLOTS["cpu"])
+        self.max_num_seqs = min(wanted, affordable)
+        cache = SlotCache(self.max_num_seqs, limit)
+        self._batcher = Batcher(
+            Forward(loaded, cache),
+            cache,
+            loaded.eos,
+            lambda ids: str(loaded.tokenizer.decode(ids, skip_special_tokens=True)),
+            Grammars(loaded.tokenizer, loaded.model.get_output_embeddings().weight.shape[0]),
+            one_row_prefill=loaded.flash,
+        )
+
+    def _announce_offload(self, loaded: LoadedModel) -> None:
+        if len(loaded.devices) > 1 and {"cpu", "disk"} & set(loaded.devices):
+            self._say(f"[WARNING] {self._model.name} does not fit on the GPUs: layers are offloaded, which is slow")
+
+    async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
+        batcher = self._batcher
+        if batcher is None:
+            raise EngineError("the Hugging Face engine is not started")
+        ids = list(prompt.token_ids)
+        batcher.check(ids)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Request] = loop.create_future()
+        request = Request(prompt, ids, params, partial(_hand_over, loop, future))
+        began = time.perf_counter()
+        batcher.submit(request)
+        try:
+            async with asyncio.timeout(self._engine.request_timeout):
+                await future
+        except TimeoutError as exc:
+            raise EngineError(f"no answer within {self._engine.request_timeout} s (engine.request_timeout)") from exc
+        finally:
+            request.cancelled = True
+            self.gone = batcher.failure
+        assert request.text is not None
+        assert request.finish_reason is not None
+        return Completion(
+            request.text,
+            request.finish_reason,
+            prompt_tokens=len(ids),
+            completion_tokens=len(request.new_tokens),
+            cached_tokens=request.cached,
+            latency_s=time.perf_counter() - began,
+        )
+
+    async def close(self) -> None:
+        if self._batcher is not None:
+            batcher, self._batcher = self._batcher, None
+            await asyncio.to_thread(batcher.close)
+            del batcher
+            _free_memory()
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], outcome: Request | BaseException) -> None:
+    """Called in the batching thread. A loop that was closed meanwhile has nobody waiting on it."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, future, outcome)
+
+
+def _settle(future: asyncio.Future[Any], outcome: Request | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def _free_memory() -> None:
+    """What the model held goes back to the system, for the next engine or process on this GPU."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # GPU only: there is nothing to give back elsewhere
+        torch.cuda.empty_cache()

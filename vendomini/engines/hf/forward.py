@@ -1,0 +1,158 @@
+"""One forward pass over rows of unequal length, on top of the slots of ``cache``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from vendomini.engines.hf.cache import Batch, SlotCache
+from vendomini.engines.hf.model import LoadedModel
+from vendomini.errors import EngineUnavailable
+
+Tensor = Any
+Row = tuple[int, list[int], int]
+"""Slot, new tokens, position of the first of them."""
+
+MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
+"""Of the memory left after loading, what keys and values may take; the rest is for activations."""
+
+
+class Forward:
+    """Callable: rows → logits after the last token of each, ``[rows, vocabulary]``."""
+
+    def __init__(self, loaded: LoadedModel, cache: SlotCache) -> None:
+        self.loaded, self.cache = loaded, cache
+        config = loaded.model.config.get_text_config()
+        self._layer_types = set(getattr(config, "layer_types", None) or ())
+        self._window = getattr(config, "sliding_window", None)
+        if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
+            raise EngineUnavailable(
+                f"layers of type {', '.join(sorted(unknown))} keep a state that the Hugging Face engine does not batch"
+            )
+
+    def __call__(self, rows: list[Row]) -> Tensor:
+        import torch
+
+        slots, picked, span = _layout(rows)
+        width = max(len(tokens) for _, tokens, _ in rows)
+        length = max(start + len(tokens) for _, tokens, start in rows)
+        self.cache.reserve(length)
+        by_slot = {slot: (tokens, start) for slot, tokens, start in rows}
+        ids, positions, columns = zip(*(self._row(*by_slot.get(slot, ([0], -1)), width) for slot in slots), strict=True)
+        device = self.loaded.device
+        position_ids = torch.tensor(positions, device=device)
+        self.cache.batch = Batch(torch.tensor(slots, device=device), torch.tensor(columns, device=device), length, span)
+        ends = [len(tokens) - 1 for _, tokens, _ in rows]
+        keep = sorted(set(ends))
+        logits = self.loaded.model(
+            input_ids=torch.tensor(ids, device=device),
+            attention_mask=self._mask(position_ids, length),
+            position_ids=position_ids,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=torch.tensor(keep, device=device),
+        ).logits
+        return logits[picked, [keep.index(end) for end in ends]]
+
+    def _row(self, tokens: list[int], start: int, width: int) -> tuple[list[int], list[int], list[int]]:
+        """Ids, positions and columns, padded. A gap starts at -1 and writes to the spare column."""
+        spare = self.cache.capacity
+        padding = width - len(tokens)
+        first = max(start, 0)
+        columns = [spare] if start < 0 else list(range(start, start + len(tokens)))
+        positions = [*range(first, first + len(tokens)), *[first] * padding]
+        return [*tokens, *[0] * padding], positions, [*columns, *[spare] * padding]
+
+    def _mask(self, positions: Tensor, length: int) -> Tensor:
+        """Each token sees the columns up to its own position; in sliding layers, only the last ``window`` of them."""
+        import torch
+
+        columns = torch.arange(length, device=positions.device)
+        if self.loaded.flash:  # GPU only: Flash Attention
+            # Keys beyond a row's end are dropped before the kernel; with one row there is nothing to drop.
+            return columns <= positions[:, -1:] if len(positions) > 1 else None
+        full = columns <= positions[:, None, :, None]
+        sliding = full & (columns > positions[:, None, :, None] - self._window) if self._window else full
+        masks = {"full_attention": self._as_asked(full), "sliding_attention": self._as_asked(sliding)}
+        if self._layer_types:
+            return {kind: masks[kind] for kind in self._layer_types}
+        return masks["sliding_attention"]
+
+    def _as_asked(self, allowed: Tensor) -> Tensor:
+        """Boolean, or added to the scores where the implementation wants that."""
+        import torch
+
+        if self.loaded.attention != "eager":
+            return allowed
+        dtype = self.loaded.model.dtype
+        zero = torch.zeros((), dtype=dtype, device=allowed.device)
+        return torch.where(allowed, zero, torch.finfo(dtype).min)
+
+
+def _layout(rows: list[Row]) -> tuple[list[int], list[int], slice | None]:
+    """Which slots to run, where the asked rows are among them, and the slots as a slice if they are one.
+
+    A slice is read in place; scattered rows are copied. So for single tokens gaps are run along, unless most would be
+    gaps.
+    """
+    wanted = [slot for slot, _, _ in rows]
+    low, high = min(wanted), max(wanted) + 1
+    single = all(len(tokens) == 1 for _, tokens, _ in rows)
+    if high - low == len(wanted) or (single and high - low <= 2 * len(wanted)):
+        return list(range(low, high)), [slot - low for slot in wanted], slice(low, high)
+    return wanted, list(range(len(wanted))), None
+
+
+def check(loaded: LoadedModel) -> SlotCache:
+    """Runs a few tokens in pieces, beside a longer row, and compares with the model run plainly.
+
+    A wrong mask or position raises nothing by itself; it only makes the model a little stupid.
+
+    Returns:
+        The cache that was used: its layers tell how much memory a token takes, and where.
+
+    Raises:
+        EngineUnavailable: the logits differ: this architecture needs something that the batching does not give it.
+    """
+    import torch
+
+    ids = [(7 * n) % 97 + 3 for n in range(12)]
+    cache = SlotCache(slots=2, capacity=64)
+    forward = Forward(loaded, cache)
+    with torch.inference_mode():
+        plain = loaded.model(input_ids=torch.tensor([ids], device=loaded.device), use_cache=False).logits[0, -1].float()
+        for rows in ([(0, ids[::-1], 0)], [(1, ids[:7], 0)], [(1, ids[7:10], 7)], [(1, ids[10:11], 10)]):
+            forward(rows)
+        pieces = forward([(0, ids[:1], 12), (1, ids[11:], 11)])[1].float()
+        if not loaded.flash:
+            pieces = forward([(0, ids[:2], 13), (1, ids[8:], 8)])[1].float()
+    error = float((pieces - plain).norm() / plain.norm())
+    if not error <= (1e-3 if loaded.model.dtype == torch.float32 else 0.2):
+        raise EngineUnavailable(
+            f"batching changes this model's answers (relative error of its logits {error:.2g}), so the Hugging Face "
+            "engine refuses it"
+        )
+    return cache
+
+
+def affordable_slots(sample: SlotCache, context: int) -> int:
+    """How many conversations of ``context`` tokens fit into the memory that is left, by a token's measured size."""
+    import torch
+
+    per_token: dict[Any, int] = {}
+    for keys, values in sample.layers.values():
+        size = sum(part.shape[1] * part.shape[3] * part.element_size() for part in (keys, values))
+        per_token[keys.device] = per_token.get(keys.device, 0) + size
+    rooms = []
+    for device, size in per_token.items():
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
+        rooms.append(int(free * MEMORY_SHARE.get(device.type, 0.5)) // (size * context))
+    return min(rooms)
+
+
+def _available_memory() -> int:
+    """Bytes that the kernel can give without swapping."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    available = int(fields["MemAvailable"].split()[0]) << 10
+    return available or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -1,0 +1,1 @@
+"""vLLM as an engine, in a process of its own."""

@@ -1,0 +1,1 @@
+"""Worlds: seeded, deterministic tasks for an agent; no input or output, no model."""

@@ -1,0 +1,1 @@
+"""The warehouse: seeded and deterministic; no input or output, no model."""

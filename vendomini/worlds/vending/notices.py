@@ -1,0 +1,121 @@
+"""Notices: what the agent is told of shocks, and when.
+
+``full`` tells at once, ``delayed`` some days later, ``partial`` of every other shock and without the amount, ``hidden``
+never. A notice copies actual to advertised terms, so quotes and order lists are right from then on; ``partial`` leaves
+the amount out of the message, for the agent to find there. A posting lag is announced when it is armed, an interference
+when it takes effect: when there is something that the agent can act on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from vendomini.config.schema import PEInduction
+from vendomini.worlds.vending.orders import PostingLag, SupplierOrder
+from vendomini.worlds.vending.world import World
+
+RISE_DAYS = 10
+"""Days for which interference raises prices."""
+
+_Tell = Callable[[bool], None]
+
+
+class Notices:
+    """Tells one agent, as its run's observability has it.
+
+    Attributes:
+        lucky: whether ``partial`` observability tells of the shock in hand; the shock's own variate decides.
+    """
+
+    def __init__(self, induction: PEInduction, world: World) -> None:
+        self._world = world
+        self._observability = induction.observability
+        delayed = induction.observability == "delayed"
+        self._delay_days = induction.notice_delay_days if delayed else 0
+        self._due: deque[tuple[int, _Tell]] = deque()
+        self.lucky = False
+
+    def morning(self) -> None:
+        """Tells what has fallen due. All wait equally long, so they fall due in order."""
+        while self._due and self._due[0][0] <= self._world.day:
+            self._due.popleft()[1](True)
+
+    def _notify(self, tell: _Tell) -> None:
+        """``tell(exact)`` copies actual to advertised and posts the message, with the amount if exact."""
+        if self._observability == "hidden":
+            return
+        if self._observability == "partial":
+            if self.lucky:
+                tell(False)
+        elif self._delay_days:
+            self._due.append((self._world.day + self._delay_days, tell))
+        else:
+            tell(True)
+
+    def of_delay(self, order: SupplierOrder, days: int) -> None:
+        def tell(exact: bool) -> None:
+            order.promised = order.arrival
+            if exact:
+                text = f"Order {order.id} is late by {days} days: its day is {order.arrival}."
+                self._post("delay", text, order_id=order.id, days=days, eta_day=order.arrival)
+            else:
+                self._post("delay", f"Order {order.id} is late.", order_id=order.id)
+
+        self._notify(tell)
+
+    def of_miscount(self, order: SupplierOrder) -> None:
+        def tell(exact: bool) -> None:
+            order.announced = order.arriving
+            if exact:
+                text = f"Order {order.id} brings {order.arriving} units instead of {order.quantity}."
+                self._post("miscount", text, order_id=order.id, quantity=order.arriving)
+            else:
+                self._post("miscount", f"Order {order.id} does not bring the quantity ordered.", order_id=order.id)
+
+        self._notify(tell)
+
+    def of_lag(self, lag: PostingLag) -> None:
+        def tell(exact: bool) -> None:
+            lag.announced = True
+            what = "The next charge or revenue" if lag.due is None else "A charge or revenue"
+            if exact:
+                self._post("posting_lag", f"{what} is booked {lag.days} days late.", days=lag.days)
+            else:
+                self._post("posting_lag", f"{what} is booked late.")
+
+        self._notify(tell)
+
+    def of_rise(self, order: SupplierOrder) -> None:
+        market = self._world.market
+        last_day = self._world.day + RISE_DAYS - 1
+
+        def tell(exact: bool) -> None:
+            market.advertise_prices(order.sku)
+            text = f"Your order {order.id} raised the price of {order.sku} at all suppliers but {order.supplier}"
+            details = {"sku": order.sku, "spared_supplier_id": order.supplier}
+            if exact:
+                text += f" by {market.rise_percent} % up to day {last_day}."
+                self._post("interference", text, **details, percent=market.rise_percent, last_day=last_day)
+            else:
+                self._post("interference", text + ".", **details)
+
+        self._notify(tell)
+
+    def of_shift(self, supplier: str) -> None:
+        market = self._world.market
+
+        def tell(exact: bool) -> None:
+            market.advertise_leads(supplier)
+            factor = market.actual_factor[supplier]
+            if exact:
+                text = f"Lead times of {supplier} are now {factor:g} times its original ones, rounded up."
+                self._post("regime_shift", text, supplier_id=supplier, factor=factor)
+            else:
+                self._post("regime_shift", f"Lead times of {supplier} have changed.", supplier_id=supplier)
+
+        self._notify(tell)
+
+    def _post(self, shock: str, text: str, **details: Any) -> None:
+        self._world.post("notice", text, shock=shock, **details)
