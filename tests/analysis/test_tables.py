@@ -183,7 +183,10 @@ def test_a_plain_script_may_ask_for_a_report(folder, tmp_path, monkeypatch):
     """Workers never run the caller's script again, so it needs no guard."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import pathlib, sys\nfrom vendomini.analysis import aggregate\nfrom vendomini.analysis.tables import parquet_cache\nparquet_cache.PART_RUNS = 5\n"
+        "import pathlib, sys\n"
+        "from vendomini.analysis import aggregate\n"
+        "from vendomini.analysis.tables import parquet_cache\n"
+        "parquet_cache.PART_RUNS = 5\n"
         "print(aggregate([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), workers=2).read)\n"
     )
     done = subprocess.run([sys.executable, script, folder, tmp_path / "out"], capture_output=True, text=True)
