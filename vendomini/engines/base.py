@@ -61,6 +61,9 @@ class Completion(msgspec.Struct, frozen=True):
     Attributes:
         text: without special tokens.
         finish_reason: ``stop`` or ``length``.
+        raw_finish_reason: the engine's own word for it; None where that is the same.
+        reasoning: what the model thought before it answered, where the engine tells the two apart; not part of
+            ``text``. None where there is none.
         prompt_tokens: length of the prompt, in tokens.
         cached_tokens: how many of these the engine did not compute again; None where it does not say.
         completion_tokens: length of the completion, in tokens.
@@ -73,6 +76,8 @@ class Completion(msgspec.Struct, frozen=True):
     completion_tokens: int
     cached_tokens: int | None = None
     latency_s: float | None = None
+    reasoning: str | None = None
+    raw_finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
