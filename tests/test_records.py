@@ -133,6 +133,13 @@ class TestWholeFiles:
         with pytest.raises(CorruptRecordError, match=r"summary.json is damaged \(its checksum"):
             read_record(path, RunSummary)
 
+    def test_what_no_reader_would_accept_is_not_written(self, tmp_path):
+        path = tmp_path / "summary.json"
+        wrong = RunSummary(run_id="r", parameters={}, seed=0, replication=0, ending="exhausted")
+        with pytest.raises(ResultsError, match=r"a RunSummary that can't be read again .*'exhausted'.*ending"):
+            write_record(path, wrong)
+        assert os.listdir(tmp_path) == []
+
     def test_another_schema_is_named(self, tmp_path):
         path = tmp_path / "summary.json"
         path.write_bytes(seal(b'{"schema":0,"run_id":"r"}'))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from vendomini.config.schema import EngineConfig
 from vendomini.engines.base import Completion, Engine, EngineInfo
 from vendomini.engines.resolve import start_engine
 from vendomini.errors import EngineError
-from vendomini.records import Results, read_steps
+from vendomini.records import Results, read_steps, write_record
 from vendomini.runner import Counters, Progress, Stop, pending, run_all
 
 
@@ -287,6 +288,28 @@ class TestElsewhere:
         asyncio.run(run_all(stale, tally, results, EngineConfig(), start, Stop(), progress, counters))
         assert (tally.already, tally.finished, tally.complete) == (1, 0, True)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == written
+
+    def test_the_run_stays_locked_until_its_summary_is_written(self, tmp_path, spec, monkeypatch):
+        """Another call that starts just before the summary is written must not finish the run: its result would be
+        overwritten. It is a thread of its own here, which the kernel's lock keeps out as it does a process."""
+        specs, results = [spec("oracle", simulation__max_steps=50)], Results(tmp_path)
+        others = []
+
+        async def breaking(model, config):
+            return Breaking(await start_engine(model, config, say=lambda line: None), 20)
+
+        def write_late(path, record):
+            if getattr(record, "ending", None) == "failed":
+                with ThreadPoolExecutor(1) as other:
+                    others.append(other.submit(run_here, specs, tmp_path).result()[0])
+            write_record(path, record)
+
+        monkeypatch.setattr("vendomini.runner.episode.write_record", write_late)
+        run_here(specs, tmp_path, start=breaking)
+        assert [(other.locked, other.finished) for other in others] == [([specs[0].run_id], 0)]
+        assert results.summary(specs[0].run_id).ending == "failed"
+        tally, _ = run_here(specs, tmp_path)
+        assert (tally.finished, results.summary(specs[0].run_id).ending) == (1, "survived")
 
 
 class Clocked(Engine):

@@ -104,8 +104,17 @@ def _decode(path: Path | str, body: bytes, kind: type[Record]) -> Record:
 
 
 def encode_record(record: Record) -> bytes:
-    """The content of a sealed file."""
-    return seal(msgspec.json.encode(record)) + b"\n"
+    """The content of a sealed file.
+
+    Raises:
+        ResultsError: a field holds what no reader would accept (msgspec checks types only where it decodes).
+    """
+    encoded = msgspec.json.encode(record)
+    try:
+        msgspec.json.decode(encoded, type=type(record))
+    except msgspec.ValidationError as exc:
+        raise ResultsError(f"a {type(record).__name__} that can't be read again is not written ({exc})") from exc
+    return seal(encoded) + b"\n"
 
 
 def write_record(path: Path, record: Record) -> None:

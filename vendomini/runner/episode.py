@@ -75,17 +75,19 @@ class Episode:
         started = time.monotonic()
         reason = None
         try:
-            while not self.ended:
-                if stop.reason is not None:
-                    return None
-                await self._step()
-        except EngineError as exc:
-            reason = str(exc)
+            try:
+                while not self.ended:
+                    if stop.reason is not None:
+                        return None
+                    await self._step()
+            except EngineError as exc:
+                reason = str(exc)
+            finally:
+                self._log.sync()
+            self._seconds = time.monotonic() - started
+            return self._finish(reason)
         finally:
-            self._log.sync()
-            self._log.close()
-        self._seconds = time.monotonic() - started
-        return self._finish(reason)
+            self._log.close()  # only now: whoever gets the lock finds the summary
 
     async def _step(self) -> None:
         """Observe, ask, act, measure, log."""
