@@ -4,6 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
+# A .venv whose Python is too old, or is another one than PYTHON=… asks for, is made again.
+NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ifneq ($(wildcard $(VENV)/bin),)
+  ifneq ($(shell $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null && echo ok),ok)
+    $(shell rm -rf $(VENV))
+  else ifneq ($(origin PYTHON),file)
+    ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+      $(shell rm -rf $(VENV))
+    endif
+  endif
+endif
+
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
 SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux libfaketime
 
@@ -43,6 +56,13 @@ validity: $(VENV)/.test  ## all the evidence of docs/validity.md, on all seeds
 	$(BIN)/python -m benchmarks.validity
 
 $(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here. Name a Python 3.11 or newer, for example: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || \
+		{ echo "VendoMini needs Python 3.11 or newer, and $(PYTHON) is $(call version,$(PYTHON))." \
+		"Name a newer one, for example: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "$(PYTHON) can't make environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml requirements/constraints.txt

@@ -1,0 +1,63 @@
+"""Set-up on machines whose ``python3`` will not do: the Makefile says so, and mends an environment it made before."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    return tmp_path
+
+
+def old_python(path: Path) -> Path:
+    """A Python that answers as 3.10 would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pretend = "import sys; sys.version_info = (3, 10, 14, 'final', 0); "
+    path.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "{pretend}$2"\nexec {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=checkout, capture_output=True, text=True)
+
+
+def test_an_old_python_is_named(checkout):
+    done = make(checkout, "demo", f"PYTHON={old_python(checkout / 'python3.10')}")
+    assert done.returncode == 2
+    assert "needs Python 3.11 or newer" in done.stdout
+    assert "is 3.10." in done.stdout
+    assert "PYTHON=python3.12" in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_python_that_is_not_there_is_named(checkout):
+    done = make(checkout, "demo", "PYTHON=python3.99")
+    assert done.returncode == 2
+    assert "There is no python3.99 here" in done.stdout
+
+
+@pytest.mark.parametrize("asked", [(), (f"PYTHON={sys.executable}",)])
+def test_an_environment_of_an_old_python_is_made_again(checkout, asked):
+    """Also where the old one is left from a call that failed half-way."""
+    old_python(checkout / ".venv/bin/python")
+    (checkout / ".venv/.demo").touch()
+    done = make(checkout, "--dry-run", "demo", *asked)
+    assert "-m venv .venv" in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_environment_that_will_do_is_kept(checkout):
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+    make(checkout, "--dry-run", "demo", f"PYTHON={sys.executable}")
+    assert (checkout / ".venv/bin/python").is_symlink()
