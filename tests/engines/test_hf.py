@@ -42,7 +42,8 @@ def reference(folder: Path, prompt: list[int], new: int, attention: str = "sdpa"
     tensor = torch.tensor([prompt])
     output = model.generate(tensor, attention_mask=torch.ones_like(tensor), max_new_tokens=new, do_sample=False)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return str(tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=True))
+    text = str(tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=False))
+    return text.removesuffix(tokenizer.eos_token)
 
 
 async def together(engine: HuggingFaceEngine, prompts: list[Conversation], params: SamplingParams) -> list[Completion]:

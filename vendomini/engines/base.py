@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self, TypedDict
+from typing import Any, Literal, Protocol, Self, TypedDict
 
 import msgspec
+
+FinishReason = Literal["stop", "length", "refused"]
+"""The model ended its reply, the reply was cut at a limit, or a provider's filter or the model itself declined."""
 
 
 class Message(TypedDict):
@@ -38,7 +41,8 @@ class SamplingParams(msgspec.Struct, frozen=True):
     """How to sample one completion.
 
     Attributes:
-        max_tokens: at most so many.
+        max_tokens: of the whole completion, thought and answer together.
+        max_thinking_tokens: of the thought alone, where the engine can end one; None is no limit of its own.
         temperature: 0 is greedy.
         top_p: nucleus.
         seed: of this request alone; two requests with the same prompt, parameters and seed get the same answer
@@ -53,25 +57,28 @@ class SamplingParams(msgspec.Struct, frozen=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
+    max_thinking_tokens: int | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
     """What came back.
 
     Attributes:
-        text: without special tokens.
-        finish_reason: ``stop`` or ``length``.
-        raw_finish_reason: the engine's own word for it; None where that is the same.
-        reasoning: what the model thought before it answered, where the engine tells the two apart; not part of
-            ``text``. None where there is none.
+        text: as it was generated. Special tokens are kept, since they mark where a thought ends and the answer
+            begins; only the token or string that ended the completion is removed. Where ``reasoning`` is given, the
+            answer alone.
+        finish_reason: how it ended.
         prompt_tokens: length of the prompt, in tokens.
         cached_tokens: how many of these the engine did not compute again; None where it does not say.
-        completion_tokens: length of the completion, in tokens.
+        completion_tokens: length of the completion, thought included, in tokens.
         latency_s: seconds from request to last token; None where the engine takes none (scripted).
+        reasoning: the thought, where a server has already taken it apart from the answer; None where it has not,
+            and "" where it has and found none.
+        raw_finish_reason: the engine's own word for how it ended, where it is another.
     """
 
     text: str
-    finish_reason: str
+    finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None = None

@@ -31,7 +31,7 @@ class Batcher:
         forward: (slot, new tokens, position of the first) of each row → logits after its last token, ``[rows, vocab]``.
         cache: where keys and values are; its ``limit`` is the context.
         eos: tokens that end a completion.
-        decode: token ids → text, without special tokens.
+        decode: token ids → text, special tokens included.
         one_row_prefill: the attention can't take prompts of unequal length together.
     """
 

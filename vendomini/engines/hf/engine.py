@@ -88,7 +88,7 @@ class HuggingFaceEngine(Engine):
             Forward(loaded, cache),
             cache,
             loaded.eos,
-            lambda ids: str(loaded.tokenizer.decode(ids, skip_special_tokens=True)),
+            partial(_decode, loaded.tokenizer),
             Grammars(loaded.tokenizer, loaded.model.get_output_embeddings().weight.shape[0]),
             one_row_prefill=loaded.flash,
         )
@@ -133,6 +133,11 @@ class HuggingFaceEngine(Engine):
             await asyncio.to_thread(batcher.close)
             del batcher
             _free_memory()
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    """The text to the letter: special tokens mark the parts of a reply, and nothing is tidied up."""
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], outcome: Request | BaseException) -> None:

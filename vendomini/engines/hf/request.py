@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vendomini.engines.base import SamplingParams
+from vendomini.engines.base import FinishReason, SamplingParams
 from vendomini.engines.hf.cache import Slot
 
 SHARED_TOKENS = 64
@@ -36,7 +36,7 @@ class Request:
     random: random.Random = field(init=False)
     matcher: Any = None
     text: str | None = None
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     cancelled: bool = False
 
     def __post_init__(self) -> None:

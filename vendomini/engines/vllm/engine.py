@@ -184,4 +184,6 @@ def _sampling(params: SamplingParams) -> dict[str, Any]:
         "top_p": params.top_p,
         "seed": params.seed,
         "stop": list(params.stop),
+        "skip_special_tokens": False,  # they mark the parts of a reply
+        "spaces_between_special_tokens": False,
     }

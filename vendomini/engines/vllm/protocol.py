@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from vendomini.engines.base import FinishReason
+
 HEADER = struct.Struct("<I")
 
 
@@ -53,7 +55,7 @@ class Failed(msgspec.Struct, tag=True):
 class Done(msgspec.Struct, tag=True):
     id: int
     text: str
-    finish_reason: str
+    finish_reason: FinishReason
     completion_tokens: int
     cached_tokens: int | None
 
