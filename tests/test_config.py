@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vendomini.config import build_phase, count, expand, find_phase, load_config, select
+from vendomini.config.grid import identity
 from vendomini.config.json_schema import json_schema
 from vendomini.config.shipped import phases, shipped
 from vendomini.errors import ConfigError, UsageError
@@ -192,6 +193,15 @@ class TestIds:
         """Results folders outlive versions: an id changes only with what a run is."""
         first = next(expand(load_config(phases()["phase1_large_models"])))
         assert first.run_id == "Qwen3-32B-p0-s0-10f91549347e0320"
+
+    def test_a_key_that_is_null_has_no_part_in_them(self, phase):
+        """As every run of a version that did not know the key."""
+        parameters = next(expand(phase(""))).parameters
+        del parameters["agent"]["model"]["top_k"]
+        assert identity(parameters) == identity(next(expand(phase(""))).parameters)
+        texts = ["", "agent: {model: {top_k: 20}}", "agent: {model: {temperature: null}}"]
+        texts += ["agent: {model: {chat_template_kwargs: {a: null}}}"]
+        assert len({next(expand(phase(text + "\n"))).run_id for text in texts}) == 4
 
     def test_do_not_depend_on_the_process(self):
         code = (

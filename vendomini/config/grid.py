@@ -17,6 +17,9 @@ from vendomini.config.paths import assign, leaf_paths, lookup, nearest
 from vendomini.config.schema import RunConfig
 from vendomini.errors import UsageError
 
+FIRST_NULLS = {"demand.orders_per_day", "agent.model.revision", "agent.model.quantization"}
+"""Null and part of an id all the same, as they were before nulls were left out."""
+
 _canonical = msgspec.json.Encoder(order="sorted")
 
 
@@ -25,7 +28,8 @@ class RunSpec:
     """One run to be made.
 
     Attributes:
-        run_id: a readable prefix and 16 hexadecimal digits of the SHA-256 of ``parameters`` and ``seed``.
+        run_id: a readable prefix and 16 hexadecimal digits of the SHA-256 of what :func:`identity` keeps of
+            ``parameters``, and of ``seed``.
         parameters: the :class:`RunConfig` tree, defaults included.
         seed: of the whole run; replication r of every cell has the same one, so that cells are compared under
             common random numbers.
@@ -58,7 +62,7 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
         for path, value in zip(phase.axes, values, strict=True):
             parameters = assign(parameters, path, value)
         parameters = _with_horizon(parameters, phase.config.max_steps_by_level)
-        digest = hashlib.sha256(_canonical.encode(parameters))
+        digest = hashlib.sha256(_canonical.encode(identity(parameters)))
         prefix = _prefix(parameters)
         for replication in range(experiment.replications):
             seed = experiment.seed + replication
@@ -66,6 +70,21 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
             run_digest.update(b"\0%d" % seed)
             run_id = f"{prefix}-s{seed}-{run_digest.hexdigest()[:16]}"
             yield RunSpec(run_id, parameters, seed, replication)
+
+
+def identity(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What of a run's parameters its id is made of: all that is set. A key that is null is left out, so that a version
+    that adds one, null for "as before", leaves the ids of all other runs as they were."""
+    leaves = leaf_paths(RunConfig)
+    kept: dict[str, Any] = {}
+    for key, value in parameters.items():
+        path = prefix + key
+        if path in leaves:
+            if value is not None or path in FIRST_NULLS:
+                kept[key] = value
+        elif below := identity(value, f"{path}."):
+            kept[key] = below
+    return kept
 
 
 def select(specs: Iterator[RunSpec], only: Sequence[str] = (), limit: int | None = None) -> Iterator[RunSpec]:

@@ -27,10 +27,18 @@ ORDERS_PER_DAY: dict[PressureLevel, float] = {"low": 0.5, "medium": 1.0, "high":
 SCRIPTED_PREFIX = "scripted/"
 """Model names with this prefix are the controls of the scripted engine."""
 
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+"""The keys of ``agent.model`` that say how a token is chosen."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, le=10**12)]
 NonNegative = Annotated[int, Field(ge=0, le=10**12)]
 Amount = Annotated[float, Field(ge=0, le=1e12)]
+
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+_OWN_DEFAULT = "Null: as the model's generation_config.json says."
 
 
 class Section(BaseModel):
@@ -104,8 +112,23 @@ class Model(Section):
         16384, description="Tokens of conversation that the agent keeps; older turns are dropped in chunks."
     )
     max_tokens: Positive = Field(512, description="Tokens of a completion, at most.")
-    temperature: Annotated[float, Field(ge=0, le=10)] = Field(0.7, description="0 is greedy.")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling.")
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = Field(0.7, description=f"0 is greedy. {_OWN_DEFAULT}")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(1.0, description=f"Nucleus sampling. {_OWN_DEFAULT}")
+    top_k: NonNegative | None = Field(
+        None, description=f"Only so many of the most likely tokens; 0 is all of them. {_OWN_DEFAULT}"
+    )
+    min_p: Probability | None = Field(
+        None, description=f"Only tokens at least this fraction as likely as the most likely one. {_OWN_DEFAULT}"
+    )
+    presence_penalty: Penalty | None = Field(
+        None, description=f"Against tokens that the completion holds already. {_OWN_DEFAULT}"
+    )
+    frequency_penalty: Penalty | None = Field(
+        None, description=f"The same, times how often it holds them. {_OWN_DEFAULT}"
+    )
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = Field(
+        None, description=f"Against tokens that prompt or completion hold; 1 is none. {_OWN_DEFAULT}"
+    )
     chat_template_kwargs: dict[str, JsonValue] = Field(
         default_factory=dict, description="Passed to the model's chat template, e.g. {enable_thinking: false}."
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Protocol, Self, TypedDict
 
 import msgspec
@@ -45,19 +46,33 @@ class SamplingParams(msgspec.Struct, frozen=True):
         max_thinking_tokens: of the thought alone, where the engine can end one; None is no limit of its own.
         temperature: 0 is greedy.
         top_p: nucleus.
+        top_k: only so many of the most likely tokens; 0 is all of them.
+        min_p: only tokens at least this fraction as likely as the most likely one.
+        presence_penalty: taken from the logit of every token that the completion holds already.
+        frequency_penalty: the same, times how often it holds it.
+        repetition_penalty: divides the positive and multiplies the negative logits of tokens that the prompt or the
+            completion holds.
         seed: of this request alone; two requests with the same prompt, parameters and seed get the same answer
             wherever the engine can promise it (``docs/architecture.md`` says where).
         stop: strings that end the completion; not part of its text.
         json_schema: constrains the text to this schema.
+
+    A way of sampling (``config.schema.SAMPLING``) that is None is not asked for: a server uses its
+    own default, the other engines do without.
     """
 
     max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = 1.0
+    top_p: float | None = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     max_thinking_tokens: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -114,6 +129,8 @@ class Engine(ABC):
         max_num_seqs: episodes that it pays to keep in flight.
         tokenizer: the model's own (a Transformers tokenizer), or None.
         context_length: tokens the loaded model accepts, prompt and completion together; None if unbounded.
+        sampling_defaults: ways of sampling that the loaded model asks for where the config leaves them open, as its
+            ``generation_config.json`` says; a server applies its own.
         gone: why this engine will never answer again; None while it may. Runs that wait are then left for another
             start instead of failing one after another.
     """
@@ -122,6 +139,7 @@ class Engine(ABC):
     max_num_seqs: int
     tokenizer: Any = None
     context_length: int | None = None
+    sampling_defaults: Mapping[str, float] = MappingProxyType({})
     gone: str | None = None
 
     @abstractmethod

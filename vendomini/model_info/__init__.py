@@ -6,6 +6,7 @@ we can't.
 
 from vendomini.model_info.facts import ModelFacts, locate, model_facts
 from vendomini.model_info.fit import GIB, Fit, Recommendation, fit, gib, recommend, smallest_fit
+from vendomini.model_info.generation import own_sampling
 
 __all__ = [
     "GIB",
@@ -16,6 +17,7 @@ __all__ = [
     "gib",
     "locate",
     "model_facts",
+    "own_sampling",
     "recommend",
     "smallest_fit",
 ]

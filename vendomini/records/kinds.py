@@ -50,7 +50,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """``run.json``: what a run is, and who last started it. Rewritten at every start.
 
     ``parameters`` is the run's full parameter tree, defaults included; ``owner`` has host, pid and, inside a job,
-    the SLURM job id. ``attempt`` counts starts from 1.
+    the SLURM job id. ``attempt`` counts starts from 1. ``sampling`` is how tokens are chosen: the parameters, with what
+    they leave to the model's own files filled in; a later start goes on with it.
     """
 
     schema: int = SCHEMA_VERSION
@@ -62,6 +63,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     owner: JsonObject
     attempt: int
     started_at: str
+    sampling: JsonObject = {}
 
 
 class RunOutcome(msgspec.Struct, kw_only=True):

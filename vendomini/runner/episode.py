@@ -9,6 +9,7 @@ from typing import Any
 
 from vendomini.agent import History, output_schema, parse_completion, system_prompt, user_turn
 from vendomini.config import RunSpec
+from vendomini.config.schema import SAMPLING
 from vendomini.engines.base import Completion, Engine, SamplingParams
 from vendomini.errors import CorruptRecordError, EngineError, RunEndedError
 from vendomini.records import (
@@ -50,9 +51,9 @@ class Episode:
         self.config = spec.config()
         self.environment = Environment(self.config)
         self.history = self._new_history()
-        model, interface = self.config.agent.model, self.config.agent.interface
+        interface = self.config.agent.interface
         self._schema = output_schema(self.config) if interface.structured_output else None
-        self._sampling = (model.max_tokens, model.temperature, model.top_p)
+        self._sampling = self._resolved_sampling()
         self.observation = self.environment.reset(seed=spec.seed)
         self.result: dict[str, Any] | None = None
         self.ended = False
@@ -138,10 +139,15 @@ class Episode:
             template_kwargs=model.chat_template_kwargs,
         )
 
+    def _resolved_sampling(self) -> dict[str, float | None]:
+        """As the config says, else as the loaded model asks."""
+        own = self.engine.sampling_defaults
+        asked = {key: getattr(self.config.agent.model, key) for key in SAMPLING}
+        return {key: own.get(key) if value is None else value for key, value in asked.items()}
+
     def _sampling_params(self, step: int) -> SamplingParams:
-        max_tokens, temperature, top_p = self._sampling
         seed = sampling_seed(self.spec.seed, step)
-        return SamplingParams(max_tokens, temperature, top_p, seed=seed, json_schema=self._schema)
+        return SamplingParams(self.config.agent.model.max_tokens, seed=seed, json_schema=self._schema, **self._sampling)
 
     def _count(self, completion: Completion) -> None:
         self._tokens.add(completion)
@@ -153,7 +159,8 @@ class Episode:
         if _has_ended(self.paths):
             raise RunEndedError(f"{self.spec.run_id} was finished by another process")
         try:
-            attempt = read_record(self.paths.info, RunInfo).attempt + 1
+            before = read_record(self.paths.info, RunInfo)
+            attempt, self._sampling = before.attempt + 1, before.sampling or self._sampling
         except FileNotFoundError:
             attempt = 1
         spec = self.spec
@@ -166,6 +173,7 @@ class Episode:
             owner=owner(),
             attempt=attempt,
             started_at=_now(),
+            sampling=self._sampling,
         )
         write_record(self.paths.info, info)
         return attempt

@@ -15,7 +15,7 @@ from typing import Any
 
 from vendomini.engines.hf.cache import Slot, SlotCache, common_prefix
 from vendomini.engines.hf.request import Request
-from vendomini.engines.hf.sampling import Grammars, sample
+from vendomini.engines.hf.sampling import Grammars, Held, has_penalty, penalise, sample
 from vendomini.errors import EngineError
 
 Tensor = Any
@@ -135,12 +135,26 @@ class Batcher:
     def _sample(self, logits: Tensor, requests: list[Request]) -> None:
         if any(request.matcher is not None for request in requests):
             self._grammars.mask(logits, [request.matcher for request in requests])
+        logits = self._penalised(logits, requests)
         uniforms = [request.random.random() for request in requests]
         for request, token in zip(requests, sample(logits, [r.params for r in requests], uniforms), strict=True):
             request.tokens.append(token)
             if request.matcher is not None:
                 request.matcher.accept_token(token)
+            if request.held is not None:
+                request.held.add(token)
             self._finish_if_done(request, token)
+
+    def _penalised(self, logits: Tensor, requests: list[Request]) -> Tensor:
+        rows = [row for row, request in enumerate(requests) if has_penalty(request.params)]
+        if not rows:
+            return logits
+        for row in rows:
+            requests[row].held = requests[row].held or Held(requests[row].prompt, logits)
+        held = [requests[row].held for row in rows]
+        logits = logits.float()
+        logits[rows] = penalise(logits[rows], [requests[row].params for row in rows], held)
+        return logits
 
     def _finish_if_done(self, request: Request, token: int) -> None:
         new = request.new_tokens

@@ -22,6 +22,7 @@ from vendomini.engines.hf.model import LoadedModel, attention_line, load
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
 
 SLOTS = {"cuda": 64, "cpu": 16}
@@ -77,6 +78,7 @@ class HuggingFaceEngine(Engine):
 
     def _prepare(self, loaded: LoadedModel) -> None:
         self.tokenizer, self.context_length = loaded.tokenizer, loaded.context_length
+        self.sampling_defaults = own_sampling(self._model, self._capabilities)
         limit = min(loaded.context_length, self._model.context_length)
         affordable = affordable_slots(check(loaded), limit)
         if affordable < 1:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vendomini.engines.base import FinishReason, SamplingParams
 from vendomini.engines.hf.cache import Slot
+from vendomini.engines.hf.sampling import Held
 
 SHARED_TOKENS = 64
 """Of a common beginning, from which waiting for another prompt pays."""
@@ -22,6 +23,7 @@ class Request:
         conversation: the object whose slot this request uses.
         tokens: the prompt, then what was sampled.
         computed: how many of these have their keys and values in the slot.
+        held: what penalties need; None until the first token, and for a request without any.
         done: called once, from the batching thread, with the request or what went wrong.
     """
 
@@ -35,6 +37,7 @@ class Request:
     slot: Slot | None = None
     random: random.Random = field(init=False)
     matcher: Any = None
+    held: Held | None = None
     text: str | None = None
     finish_reason: FinishReason | None = None
     cancelled: bool = False

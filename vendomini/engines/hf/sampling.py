@@ -16,40 +16,121 @@ from vendomini.errors import EngineError, MissingExtraError
 Tensor = Any
 
 
+GREEDY_BELOW = 1e-5
+"""Temperatures that are none: dividing by them overflows. As in vLLM."""
+
+
+class Held:
+    """Which tokens a request holds, for its penalties.
+
+    Attributes:
+        seen: ``[vocabulary]``, whether the prompt or the completion holds it.
+        counts: ``[vocabulary]``, how often the completion does.
+    """
+
+    def __init__(self, prompt: list[int], logits: Tensor) -> None:
+        import torch
+
+        vocabulary = logits.shape[-1]
+        self.seen = torch.zeros(vocabulary, dtype=torch.bool, device=logits.device)
+        self.seen[torch.tensor(prompt, device=logits.device)] = True
+        self.counts = torch.zeros(vocabulary, dtype=torch.float32, device=logits.device)
+
+    def add(self, token: int) -> None:
+        self.seen[token] = True
+        self.counts[token] += 1
+
+
+def has_penalty(params: SamplingParams) -> bool:
+    repetition = params.repetition_penalty or 1.0
+    return bool(params.presence_penalty or params.frequency_penalty) or repetition != 1.0
+
+
+def penalise(logits: Tensor, params: list[SamplingParams], held: list[Held]) -> Tensor:
+    """Logits after each row's penalties: repetition as Transformers has it, presence and frequency as OpenAI's API.
+
+    Args:
+        logits: ``[rows, vocabulary]``.
+    """
+    import torch
+
+    def column(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
+
+    logits = logits.float()
+    seen, counts = torch.stack([row.seen for row in held]), torch.stack([row.counts for row in held])
+    repetition = column([param.repetition_penalty or 1.0 for param in params])
+    logits = torch.where(seen, torch.where(logits > 0, logits / repetition, logits * repetition), logits)
+    logits = logits - column([param.frequency_penalty or 0.0 for param in params]) * counts
+    return logits - column([param.presence_penalty or 0.0 for param in params]) * (counts > 0)
+
+
 def sample(logits: Tensor, params: list[SamplingParams], uniforms: list[float]) -> list[int]:
     """One token a row: greedy where the temperature is 0, else by inversion of the cumulative distribution.
 
     Args:
-        logits: ``[rows, vocabulary]``.
+        logits: ``[rows, vocabulary]``, after penalties.
         uniforms: one number in [0, 1) a row.
     """
-    import torch
-
     chosen: list[int] = logits.argmax(dim=-1).tolist()
-    hot = [row for row, param in enumerate(params) if param.temperature > 0]
-    if not hot:
-        return chosen
-    picked = logits[hot].float()
-    temperature = torch.tensor([params[row].temperature for row in hot], device=logits.device)
-    draws = torch.tensor([uniforms[row] for row in hot], dtype=torch.float64, device=logits.device)
-    probabilities = torch.softmax(picked / temperature[:, None], dim=-1, dtype=torch.float32)
-    if all(params[row].top_p >= 1 for row in hot):
-        tokens = _invert(probabilities, draws)
-    else:
-        top_p = torch.tensor([params[row].top_p for row in hot], device=logits.device)
-        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        outside = ordered.cumsum(dim=-1) - ordered >= top_p[:, None]
-        rank = _invert(ordered.masked_fill(outside, 0), draws)
-        tokens = order.gather(1, rank)
-    for row, token in zip(hot, tokens[:, 0].tolist(), strict=True):
-        chosen[row] = token
+    hot = [row for row, param in enumerate(params) if _temperature(param) >= GREEDY_BELOW]
+    for cut in (False, True):
+        rows = [row for row in hot if _is_cut(params[row]) is cut]
+        if rows:
+            draw = _draw_cut if cut else _draw
+            tokens = draw(logits[rows], [params[row] for row in rows], [uniforms[row] for row in rows])
+            for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
+                chosen[row] = token
     return chosen
 
 
-def _invert(weights: Tensor, draws: Tensor) -> Tensor:
+def _temperature(params: SamplingParams) -> float:
+    return 1.0 if params.temperature is None else params.temperature
+
+
+def _is_cut(params: SamplingParams) -> bool:
+    """Whether unlikely tokens are left out."""
+    return (params.top_p or 1.0) < 1 or bool(params.top_k) or bool(params.min_p)
+
+
+def _draw(logits: Tensor, params: list[SamplingParams], uniforms: list[float]) -> Tensor:
+    return _invert(_probabilities(logits, params), uniforms)
+
+
+def _draw_cut(logits: Tensor, params: list[SamplingParams], uniforms: list[float]) -> Tensor:
+    """Among the tokens that top_k, then top_p, then min_p leave, in the order of Transformers' own processors."""
+    ordered, order = _probabilities(logits, params).sort(dim=-1, descending=True, stable=True)
+    return order.gather(1, _invert(_cut(ordered, params), uniforms))
+
+
+def _probabilities(logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    import torch
+
+    temperature = torch.tensor([_temperature(param) for param in params], device=logits.device)
+    return torch.softmax(logits.float() / temperature[:, None], dim=-1, dtype=torch.float32)
+
+
+def _cut(ordered: Tensor, params: list[SamplingParams]) -> Tensor:
+    """Probabilities, each row in descending order, with 0 for what is left out; the rest is not scaled."""
+    import torch
+
+    def column(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=ordered.dtype, device=ordered.device)[:, None]
+
+    vocabulary = ordered.shape[-1]
+    last = torch.tensor([min(param.top_k or vocabulary, vocabulary) - 1 for param in params], device=ordered.device)
+    ordered = ordered.masked_fill(ordered < ordered.gather(1, last[:, None]), 0)
+    top_p = column([param.top_p or 1.0 for param in params])
+    before = ordered.cumsum(dim=-1) - ordered
+    ordered = ordered.masked_fill((before >= top_p * ordered.sum(dim=-1, keepdim=True)) & (top_p < 1), 0)
+    return ordered.masked_fill(ordered < column([param.min_p or 0.0 for param in params]) * ordered[:, :1], 0)
+
+
+def _invert(weights: Tensor, uniforms: list[float]) -> Tensor:
     """Index of the first cumulative weight above the draw, ``[rows, 1]``; a weight of 0 is never chosen."""
     import torch
 
+    draws = torch.tensor(uniforms, dtype=torch.float64, device=weights.device)
     cumulative = weights.double().cumsum(dim=-1)
     target = draws[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, target, right=True).clamp_(max=weights.shape[-1] - 1)

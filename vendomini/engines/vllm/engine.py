@@ -23,6 +23,7 @@ from vendomini.engines.vllm.process import HostProcess, root_cause
 from vendomini.engines.vllm.protocol import Abort, Done, Generate, Ready, Refused, pack_ids
 from vendomini.engines.vllm.settings import CPU_SEQS, Settings, job_cache
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
 
 RESTARTS = 1
@@ -63,6 +64,7 @@ class VllmEngine(Engine):
         ready = await self._launch()
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
         self.context_length = ready.max_model_len
+        self.sampling_defaults = own_sampling(self._model, self._capabilities)
         # More conversations than the cache holds would evict each other's prefixes at every step.
         fitting = max(1, ready.kv_tokens // ready.max_model_len)
         self.max_num_seqs = self._engine.max_num_seqs or min(ready.max_num_seqs, fitting)
@@ -178,11 +180,10 @@ class VllmEngine(Engine):
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:
+    """As keyword arguments of vLLM's class of the same name, whose defaults stand for what is not asked for."""
+    asked = {key: getattr(params, key) for key in (*schema.SAMPLING, "max_tokens", "seed")}
     return {
-        "max_tokens": params.max_tokens,
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-        "seed": params.seed,
+        **{key: value for key, value in asked.items() if value is not None},
         "stop": list(params.stop),
         "skip_special_tokens": False,  # they mark the parts of a reply
         "spaces_between_special_tokens": False,
