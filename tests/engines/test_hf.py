@@ -33,14 +33,15 @@ def ids(length: int, seed: int = 0) -> list[int]:
     return [generator.randrange(5, 250) for _ in range(length)]
 
 
-def reference(folder: Path, prompt: list[int], new: int, attention: str = "sdpa") -> str:
+def reference(folder: Path, prompt: list[int], new: int, attention: str = "sdpa", **options: Any) -> str:
     """What Transformers' own ``generate`` says, greedily."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, dtype=torch.float32).eval()
     tensor = torch.tensor([prompt])
-    output = model.generate(tensor, attention_mask=torch.ones_like(tensor), max_new_tokens=new, do_sample=False)
+    options |= {"attention_mask": torch.ones_like(tensor), "max_new_tokens": new, "do_sample": False}
+    output = model.generate(tensor, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = str(tokenizer.decode(output[0, len(prompt) :], skip_special_tokens=False))
     return text.removesuffix(tokenizer.eos_token)
@@ -65,6 +66,23 @@ def test_a_batch_of_unequal_prompts_says_what_generate_says_for_each(
     prompts = [ids(length, length) for length in (3, 1, 40, 700, 17, 200)]
     answers = completions(hugging_face(tiny, attn_implementation=attention), prompts, GREEDY)
     assert [answer.text for answer in answers] == [reference(tiny, prompt, 24, attention) for prompt in prompts]
+
+
+def test_a_repetition_penalty_is_that_of_generate_and_of_its_own_row_alone(
+    tiny: Path, hugging_face: MakeEngine
+) -> None:
+    prompts = [ids(60, 1), ids(60, 2)]
+    penalised = SamplingParams(40, temperature=0, repetition_penalty=1.5)
+
+    async def run() -> list[Completion]:
+        async with hugging_face(tiny) as engine:
+            asked = [(Conversation(prompt), params) for prompt in prompts for params in (penalised, GREEDY)]
+            return list(await asyncio.gather(*(engine.generate(*one) for one in asked)))
+
+    answers = [answer.text for answer in wait(run())]
+    expected = [(reference(tiny, p, 40, repetition_penalty=1.5), reference(tiny, p, 24)) for p in prompts]
+    assert answers == [text for pair in expected for text in pair]
+    assert all(strict[: len(free)] != free for strict, free in expected)
 
 
 def other_model(folder: Path, kind: str) -> Path:

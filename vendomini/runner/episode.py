@@ -139,7 +139,7 @@ class Episode:
             template_kwargs=model.chat_template_kwargs,
         )
 
-    def _resolved_sampling(self) -> dict[str, float | None]:
+    def _resolved_sampling(self) -> dict[str, Any]:
         """As the config says, else as the loaded model asks."""
         own = self.engine.sampling_defaults
         asked = {key: getattr(self.config.agent.model, key) for key in SAMPLING}

@@ -15,7 +15,7 @@ from typing import Any
 
 from vendomini.engines.hf.cache import Slot, SlotCache, common_prefix
 from vendomini.engines.hf.request import Request
-from vendomini.engines.hf.sampling import Grammars, Held, has_penalty, penalise, sample
+from vendomini.engines.hf.sampling import Grammars, has_penalty, penalise, sample
 from vendomini.errors import EngineError
 
 Tensor = Any
@@ -149,9 +149,7 @@ class Batcher:
         rows = [row for row, request in enumerate(requests) if has_penalty(request.params)]
         if not rows:
             return logits
-        for row in rows:
-            requests[row].held = requests[row].held or Held(requests[row].prompt, logits)
-        held = [requests[row].held for row in rows]
+        held = [requests[row].holding(logits) for row in rows]
         logits = logits.float()
         logits[rows] = penalise(logits[rows], [requests[row].params for row in rows], held)
         return logits

@@ -54,6 +54,11 @@ class Request:
     def missing(self) -> int:
         return len(self.tokens) - self.computed
 
+    def holding(self, logits: Any) -> Held:
+        """What it holds, for its penalties; ``logits`` has the size of the vocabulary and the device."""
+        self.held = self.held or Held(self.prompt, logits)
+        return self.held
+
     def waits_for(self, other: Request) -> bool:
         """Whether ``other`` is about to compute a beginning that this one, not yet begun, could copy."""
         begin, end = self.computed, self.computed + SHARED_TOKENS

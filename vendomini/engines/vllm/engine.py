@@ -64,7 +64,7 @@ class VllmEngine(Engine):
         ready = await self._launch()
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
         self.context_length = ready.max_model_len
-        self.sampling_defaults = own_sampling(self._model, self._capabilities)
+        self.sampling_defaults = own_sampling(self._model, self._settings.capabilities)
         # More conversations than the cache holds would evict each other's prefixes at every step.
         fitting = max(1, ready.kv_tokens // ready.max_model_len)
         self.max_num_seqs = self._engine.max_num_seqs or min(ready.max_num_seqs, fitting)
