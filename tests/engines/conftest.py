@@ -24,6 +24,10 @@ CARDS = {
 FLASH = Package("flash_attn", "2.8.3", True, "imports", "cuda")
 BROKEN_FLASH = Package("flash_attn", "2.8.3", False, "installed, but its import fails: ImportError: undefined symbol")
 VLLM = Package("vllm", "0.32.0", True, "installed", "cuda")
+TRANSFORMERS = (
+    Package("torch", "2.13.0", True, "installed", "cpu"),
+    Package("transformers", "5.19.0", True, "installed"),
+)
 
 
 def machine(*cards: str, packages: tuple[Package, ...] = ()) -> Capabilities:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from tests.engines.conftest import BROKEN_FLASH, FLASH, VLLM, machine, wait
-from vendomini.config.schema import EngineConfig, Model
+from tests.engines.conftest import BROKEN_FLASH, FLASH, TRANSFORMERS, VLLM, Conversation, machine, wait
+from vendomini.config.schema import BACKENDS, EngineConfig, Model
+from vendomini.engines import Engine, SamplingParams
 from vendomini.engines.hf.model import attention_choices, attention_line
+from vendomini.engines.registry import BUILT_IN
 from vendomini.engines.resolve import print_line, start_engine, too_large, vllm_refusal, wants_vllm
 from vendomini.errors import ConfigError, EngineUnavailable
 from vendomini.probe import Capabilities, Package
@@ -168,7 +171,7 @@ def test_vllm_that_is_missing_but_asked_for_falls_back_with_the_lines_of_the_con
 ) -> None:
     monkeypatch.setenv("VENDOMINI_USE_VLLM", "1")
     lines: list[str] = []
-    engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(), lines))
+    engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(packages=TRANSFORMERS), lines))
     assert lines == [
         "[WARNING] vLLM initialization failed: vLLM is not installed",
         "[*] Falling back to standard HuggingFace Transformers",
@@ -180,7 +183,7 @@ def test_vllm_that_is_missing_but_asked_for_falls_back_with_the_lines_of_the_con
 
 def test_vllm_that_nobody_asked_for_is_passed_over_silently(tiny: Path) -> None:
     lines: list[str] = []
-    engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(), lines))
+    engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(packages=TRANSFORMERS), lines))
     assert lines == ["[*] Flash Attention not installed, using sdpa attention (slower)"]
     assert engine.info.rejected == {"vllm": "vLLM is not installed"}
     assert engine.info.attention == "sdpa"
@@ -189,7 +192,78 @@ def test_vllm_that_nobody_asked_for_is_passed_over_silently(tiny: Path) -> None:
 def test_attention_that_does_not_load_is_an_engine_that_is_unavailable(tiny: Path) -> None:
     config = EngineConfig(backend="hf", attn_implementation="flash_attention_2")
     with pytest.raises(EngineUnavailable, match="flash_attention_2"):
-        wait(start_engine(Model(name=str(tiny), context_length=1024), config, machine(), [].append))
+        wait(
+            start_engine(Model(name=str(tiny), context_length=1024), config, machine(packages=TRANSFORMERS), [].append)
+        )
+
+
+def test_when_no_engine_can_run_a_model_each_says_why(tiny: Path) -> None:
+    with pytest.raises(EngineUnavailable) as caught:
+        wait(start_engine(Model(name=str(tiny), context_length=1024), EngineConfig(), machine(), [].append))
+    assert str(caught.value) == (
+        f"no engine here can run {tiny} (vllm: vLLM is not installed; hf: torch is not installed)"
+    )
+
+
+def test_never_falling_back_stops_at_the_engine_that_was_asked_for(tiny: Path) -> None:
+    config = EngineConfig(backend="vllm", fallback="never")
+    lines: list[str] = []
+    with pytest.raises(EngineUnavailable, match=r"engine\.fallback is never \(vllm: vLLM is not installed\)"):
+        wait(start_engine(Model(name=str(tiny)), config, machine(packages=TRANSFORMERS), lines.append))
+    assert lines == []
+
+
+def test_auto_that_never_falls_back_takes_the_first_engine_that_this_machine_can_run(tiny: Path) -> None:
+    model, config = Model(name=str(tiny), context_length=1024), EngineConfig(fallback="never")
+    engine = wait(start_and_close(model, machine(packages=TRANSFORMERS), [], config))
+    assert engine.info.backend == "hf"
+
+
+def test_every_name_of_the_config_has_its_engine() -> None:
+    assert {"auto", *BUILT_IN} == set(BACKENDS)
+
+
+PARROT = """
+from vendomini.engines import Completion, Engine, EngineInfo
+from vendomini.engines.registry import Backend
+
+class Parrot(Engine):
+    max_num_seqs = 4
+
+    def __init__(self, model, *_):
+        self.info = EngineInfo("parrot", model.name)
+
+    async def generate(self, prompt, params):
+        return Completion("hello", "stop", len(prompt.token_ids), 1)
+
+BACKEND = Backend("parrot", Parrot, "the parrot", gpus=False, model_files=False)
+"""
+
+
+@pytest.fixture
+def parrot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution with an engine of its own, as pip would install it."""
+    (tmp_path / "parrot_engine.py").write_text(PARROT)
+    info = tmp_path / "parrot-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vendomini.engines]\nparrot = parrot_engine:BACKEND\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("parrot")
+def test_another_package_brings_an_engine_through_its_entry_point() -> None:
+    async def run() -> str:
+        config = EngineConfig(backend="parrot")
+        async with await start_engine(Model(name="any/bird"), config, None) as engine:
+            return (await engine.generate(Conversation([1]), SamplingParams(5))).text
+
+    assert wait(run()) == "hello"
+
+
+def test_an_engine_that_no_package_brings_is_named_with_those_that_are_there() -> None:
+    with pytest.raises(ValidationError, match="'auto', 'vllm', 'hf', 'scripted' or 'openai'"):
+        EngineConfig(backend="parrot")
 
 
 def test_lines_reach_a_log_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +271,9 @@ def test_lines_reach_a_log_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "[*] one\n"
 
 
-async def start_and_close(model: Model, found: Capabilities, lines: list[str]):
-    engine = await start_engine(model, EngineConfig(), found, lines.append)
+async def start_and_close(
+    model: Model, found: Capabilities, lines: list[str], config: EngineConfig | None = None
+) -> Engine:
+    engine = await start_engine(model, config or EngineConfig(), found, lines.append)
     await engine.close()
     return engine

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from vendomini.cluster.site import Site
 from vendomini.cluster.submit import Submission, scripts
-from vendomini.config.schema import SCRIPTED_PREFIX, EngineConfig
+from vendomini.config.schema import EngineConfig
 from vendomini.errors import ClusterError, VendoMiniError
 from vendomini.probe.commands import ask
 from vendomini.probe.packages import find_package
@@ -63,15 +63,16 @@ def _gpus_and_time(submission: Submission, site: Site) -> Iterator[str]:
 def _models(submission: Submission) -> Iterator[str]:
     """Compute nodes have no internet: what is not in the cache now will not be there then."""
     from vendomini.cluster.prefetch import missing
-    from vendomini.engines.resolve import is_scripted
+    from vendomini.engines.resolve import chain
     from vendomini.engines.scripted import ScriptedEngine
 
     engine = EngineConfig.model_validate(submission.manifest.config["engine"])
     for model in submission.models:
         try:
-            if is_scripted(model, engine):
+            backends = chain(model, engine)
+            if backends[0].name == "scripted":
                 ScriptedEngine(model.name)
-            elif engine.backend != "openai" and (lacks := missing(model)):
+            elif any(backend.model_files for backend in backends) and (lacks := missing(model)):
                 yield lacks
         except VendoMiniError as exc:
             yield str(exc)
@@ -79,15 +80,22 @@ def _models(submission: Submission) -> Iterator[str]:
 
 def _engine(submission: Submission) -> Iterator[str]:
     """Jobs run with this Python: what is not installed here will not be there then."""
-    backend = submission.manifest.config["engine"]["backend"]
-    if backend == "openai" or all(model.name.startswith(SCRIPTED_PREFIX) for model in submission.models):
-        return
-    missing = [name for name in ("torch", "transformers") if not find_package(name).works]
-    if missing and (backend == "hf" or not find_package("vllm").works):
-        yield (
-            f"jobs run with {sys.executable}, which lacks {' and '.join(missing)}, and so no engine could start: "
-            'pip install "vendomini[vllm]" or "vendomini[hf]"'
-        )
+    from vendomini.engines.resolve import chain
+
+    engine = EngineConfig.model_validate(submission.manifest.config["engine"])
+    for model in submission.models:
+        try:
+            backends = chain(model, engine)
+        except VendoMiniError:
+            continue  # said by _models
+        lacks = [[name for name in one.packages if not find_package(name).works] for one in backends]
+        if all(lacks):
+            extras = " or ".join(f'"vendomini[{one.extra}]"' for one in backends if one.extra)
+            yield (
+                f"jobs run with {sys.executable}, which lacks {' and '.join(lacks[-1])}, and so no engine could start"
+                + (f": pip install {extras}" if extras else "")
+            )
+            return
 
 
 def _room(submission: Submission) -> Iterator[str]:

@@ -21,6 +21,7 @@ from vendomini.cluster.throughput import (
     published_pace,
 )
 from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines.resolve import wants_gpus
 from vendomini.errors import ClusterError, ConfigError, EngineUnavailable
 from vendomini.model_info import GIB, ModelFacts, fit, model_facts
 from vendomini.probe import Capabilities, HFCache
@@ -54,7 +55,7 @@ class Sizing:
             ConfigError: the config asks for a number that no template has.
             ClusterError: the model's size is unknown, or it fits on no node.
         """
-        if is_scripted(model) or self.engine.backend in {"scripted", "openai"}:
+        if is_scripted(model) or not wants_gpus(self.engine):
             return 0
         if self.engine.gpus is not None:
             return _with_template(self.engine.gpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vendomini.config.paths import leaf_paths
-from vendomini.config.schema import PhaseConfig, RunConfig
+from vendomini.config.schema import BACKEND_SCHEMA, PhaseConfig, RunConfig
 
 
 def json_schema() -> dict[str, Any]:
@@ -13,13 +13,8 @@ def json_schema() -> dict[str, Any]:
     schema = PhaseConfig.model_json_schema()
     properties = schema["properties"]
     properties["inherit"] = {"type": "string", "description": "A file whose keys this one extends, from its folder."}
-    properties["engine"] = {"anyOf": [properties["engine"], {"enum": _backends(schema)}]}
+    properties["engine"] = {"anyOf": [properties["engine"], *BACKEND_SCHEMA["anyOf"]]}
     paths = leaf_paths(RunConfig)
     for section, value in (("grid", {"type": "array", "minItems": 1}), ("fixed", {})):
         properties[section] |= {"properties": dict.fromkeys(paths, value), "additionalProperties": False}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "VendoMini phase"}
-
-
-def _backends(schema: dict[str, Any]) -> list[str]:
-    backends: list[str] = schema["$defs"]["EngineConfig"]["properties"]["backend"]["enum"]
-    return backends

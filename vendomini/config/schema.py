@@ -7,9 +7,12 @@ to run them.
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoints, entry_points
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import PydanticCustomError
 
 PressureLevel = Literal["low", "medium", "high"]
 PEMagnitude = Literal["low", "medium", "high"]
@@ -20,7 +23,8 @@ PredictionFormat = Literal["minimal", "structured", "rich"]
 MemoryTools = Literal["none", "basic", "full"]
 RecoveryTools = Literal["none", "reset", "audit", "help", "all"]
 Thresholds = Literal["strict", "moderate", "lenient"]
-Backend = Literal["auto", "vllm", "hf", "scripted", "openai"]
+BACKENDS = ("auto", "vllm", "hf", "scripted", "openai")
+"""What ``engine.backend`` may say without another package."""
 
 ORDERS_PER_DAY: dict[PressureLevel, float] = {"low": 0.5, "medium": 1.0, "high": 1.5}
 
@@ -39,6 +43,25 @@ Amount = Annotated[float, Field(ge=0, le=1e12)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 _OWN_DEFAULT = "Null: as the model's generation_config.json says."
+
+
+def engine_entry_points() -> EntryPoints:
+    """What other packages add to ``engine.backend``."""
+    return entry_points(group="vendomini.engines")
+
+
+def _known_backend(name: str) -> str:
+    if name in BACKENDS:
+        return name
+    names = [*BACKENDS, *sorted(engine_entry_points().names)]
+    if name in names:
+        return name
+    expected = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+    raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+
+
+BACKEND_SCHEMA: JsonSchemaValue = {"anyOf": [{"enum": list(BACKENDS)}, {"type": "string"}]}
+Backend = Annotated[str, AfterValidator(_known_backend), WithJsonSchema(BACKEND_SCHEMA)]
 
 
 class Section(BaseModel):
@@ -203,6 +226,9 @@ class EngineConfig(Section):
     """Where and how the model runs. Nothing here is part of a run's identity."""
 
     backend: Backend = Field("auto", description="auto tries vLLM where it can work, then Hugging Face.")
+    fallback: Literal["auto", "never"] = Field(
+        "auto", description="never: an engine that should run here and does not start is not replaced by a slower one."
+    )
     gpus: NonNegative | None = Field(None, description="GPUs for one model. Null: from the model's size.")
     max_num_seqs: Positive | None = Field(None, description="Episodes in flight on one model. Null: the engine's own.")
     startup_timeout: Positive = Field(1800, description="Seconds a model may take to load.")

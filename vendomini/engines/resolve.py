@@ -1,8 +1,8 @@
 """The fallback chain: which engine runs a model here, decided once, when the job starts.
 
-vLLM where it was asked for or can work, then Hugging Face Transformers. A control of the scripted engine and a server
-that already runs have nothing to fall back to. Why each engine was passed over goes into the log and, through
-``EngineInfo.rejected``, into every summary.
+vLLM where it was asked for or can work, then Hugging Face Transformers. The other engines (a control, a server that
+already runs, one of another package) have nothing to fall back to. Why each engine was passed over goes into the log
+and, through ``EngineInfo.rejected``, into every summary.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from vendomini.config import schema
 from vendomini.engines.base import Engine
+from vendomini.engines.registry import BUILT_IN, Backend, Say, find_backend
 from vendomini.errors import ConfigError, EngineUnavailable, MissingExtraError
 from vendomini.model_info import fit, locate, model_facts
 from vendomini.probe import Capabilities, probe
 
-Say = Callable[[str], None]
-
 USE_VLLM = "VENDOMINI_USE_VLLM"
-VLLM_CAPABILITY = (7, 0)
-"""Compute capability that vLLM's CUDA kernels need."""
+CHAINS = {"auto": ("vllm", "hf"), "vllm": ("vllm", "hf")}
+"""``engine.backend`` → the engines to try in turn; any other name stands for itself."""
 
 
 def print_line(line: str) -> None:
@@ -40,27 +39,84 @@ async def start_engine(
 
     Raises:
         ConfigError: model and backend contradict each other.
-        EngineUnavailable: nothing here can run the model; says why, and what to do.
+        EngineUnavailable: nothing here can run the model; says why for each engine, and what to do.
+    """
+    backends = chain(model, engine)
+    if capabilities is None:
+        files = any(backend.packages or backend.model_files for backend in backends)
+        capabilities = await asyncio.to_thread(probe) if files else Capabilities()
+    if any(backend.model_files for backend in backends):
+        locate(model.name, model.revision, capabilities)
+    rejected: dict[str, str] = {}
+    for backend in backends:
+        refusal = passed_over(backend, model, engine, os.environ, capabilities)
+        started = refusal or await _try(backend, model, engine, capabilities, say)
+        if isinstance(started, Engine):
+            started.info = dataclasses.replace(started.info, rejected=rejected)
+            return started
+        rejected[backend.name] = started
+        if engine.fallback == "never" and (refusal is None or engine.backend == backend.name):
+            break
+        if len(rejected) < len(backends) and (refusal is None or wants_vllm(engine, os.environ)):
+            say(f"[WARNING] {backend.title} initialization failed: {started}")
+            say("[*] Falling back to standard HuggingFace Transformers")
+    raise EngineUnavailable(_no_engine(model, engine, rejected))
+
+
+def chain(model: schema.Model, engine: schema.EngineConfig) -> list[Backend]:
+    """The engines to try for this model, in turn.
+
+    Raises:
+        ConfigError: model and backend contradict each other, or no engine has this name.
     """
     if is_scripted(model, engine):
-        return await _start(_scripted(model))
-    if engine.backend == "openai":
-        return await _start(_openai(model, engine))
-    if capabilities is None:
-        capabilities = await asyncio.to_thread(probe)
-    locate(model.name, model.revision, capabilities)
-    asked = wants_vllm(engine, os.environ)
-    refusal = vllm_refusal(engine, os.environ, capabilities)
-    if refusal is None and not asked:
+        return [BUILT_IN["scripted"]]
+    return [find_backend(name) for name in CHAINS.get(engine.backend, (engine.backend,))]
+
+
+def wants_gpus(engine: schema.EngineConfig) -> bool:
+    """Whether jobs that run models with these settings ask for GPUs."""
+    return any(find_backend(name).gpus for name in CHAINS.get(engine.backend, (engine.backend,)))
+
+
+def passed_over(
+    backend: Backend,
+    model: schema.Model,
+    engine: schema.EngineConfig,
+    environ: Mapping[str, str],
+    capabilities: Capabilities,
+) -> str | None:
+    """Why this engine of the chain is not even tried; None if it is."""
+    if backend.name != "vllm":
+        return backend.obstacle(capabilities)
+    refusal = vllm_refusal(engine, environ, capabilities)
+    if refusal is None and not wants_vllm(engine, environ):
         refusal = too_large(model, engine, capabilities)
-    if refusal is None or asked:
-        started = await _try_vllm(model, engine, capabilities, refusal, say)
-        if isinstance(started, Engine):
-            return started
-        refusal = started
-    fallback = await _start(_hugging_face(model, engine, capabilities, say))
-    fallback.info = dataclasses.replace(fallback.info, rejected={"vllm": refusal})
-    return fallback
+    return refusal
+
+
+async def _try(
+    backend: Backend, model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities, say: Say
+) -> Engine | str:
+    """The engine, or why there is none."""
+    if backend.name == "vllm":
+        say("[*] Loading model with vLLM (optimized inference)")
+    try:
+        started = await _start(backend.make(model, engine, capabilities, say))
+    except (EngineUnavailable, MissingExtraError) as exc:
+        return str(exc)
+    if backend.name == "vllm":
+        say("[*] vLLM initialized successfully")
+    return started
+
+
+def _no_engine(model: schema.Model, engine: schema.EngineConfig, rejected: Mapping[str, str]) -> str:
+    """One sentence with every engine's own reason."""
+    if len(rejected) == 1 and engine.fallback == "auto":
+        return next(iter(rejected.values()))
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected.items())
+    held = " and engine.fallback is never" if engine.fallback == "never" else ""
+    return f"no engine here can run {model.name}{held} ({reasons})"
 
 
 def is_scripted(model: schema.Model, engine: schema.EngineConfig) -> bool:
@@ -97,17 +153,7 @@ def vllm_refusal(engine: schema.EngineConfig, environ: Mapping[str, str], capabi
         return f"{USE_VLLM}=0 forbids it"
     if engine.backend == "hf":
         return "engine.backend is hf"
-    vllm = capabilities.package("vllm")
-    if not vllm.works:
-        return f"vLLM is {vllm.reason}" if vllm.version is None else f"vLLM {vllm.version} {vllm.reason}"
-    if vllm.platform != "cuda":
-        return None
-    capability = capabilities.gpus.capability
-    if capability is None:
-        return f"vLLM {vllm.version} is built for CUDA and there is no GPU ({capabilities.gpus.reason})"
-    if capability < VLLM_CAPABILITY:
-        return f"vLLM needs GPU compute capability >= {VLLM_CAPABILITY}, this is {capability}"
-    return None
+    return BUILT_IN["vllm"].obstacle(capabilities)
 
 
 def too_large(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities) -> str | None:
@@ -132,26 +178,6 @@ def too_large(model: schema.Model, engine: schema.EngineConfig, capabilities: Ca
     return None if found.fits else f"the model leaves no room for keys and values: {found.arithmetic}"
 
 
-async def _try_vllm(
-    model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities, refusal: str | None, say: Say
-) -> Engine | str:
-    """The engine, or why there is none; the log says the same."""
-    if refusal is None:
-        from vendomini.engines.vllm.engine import VllmEngine
-
-        say("[*] Loading model with vLLM (optimized inference)")
-        try:
-            started = await _start(VllmEngine(model, engine, capabilities, say))
-        except (EngineUnavailable, MissingExtraError) as exc:
-            refusal = str(exc)
-        else:
-            say("[*] vLLM initialized successfully")
-            return started
-    say(f"[WARNING] vLLM initialization failed: {refusal}")
-    say("[*] Falling back to standard HuggingFace Transformers")
-    return refusal
-
-
 async def _start(engine: Engine) -> Engine:
     """Starts it, and leaves nothing behind if that fails or is interrupted."""
     try:
@@ -160,21 +186,3 @@ async def _start(engine: Engine) -> Engine:
         await engine.close()
         raise
     return engine
-
-
-def _scripted(model: schema.Model) -> Engine:
-    from vendomini.engines.scripted import ScriptedEngine
-
-    return ScriptedEngine(model.name)
-
-
-def _openai(model: schema.Model, engine: schema.EngineConfig) -> Engine:
-    from vendomini.engines.openai.engine import OpenAICompatibleEngine
-
-    return OpenAICompatibleEngine(model, engine)
-
-
-def _hugging_face(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities, say: Say) -> Engine:
-    from vendomini.engines.hf.engine import HuggingFaceEngine
-
-    return HuggingFaceEngine(model, engine, capabilities, say)
