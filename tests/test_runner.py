@@ -22,7 +22,7 @@ from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig
 from vendomini.engines.base import Completion, Engine, EngineInfo
 from vendomini.engines.resolve import start_engine
-from vendomini.errors import EngineError
+from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.records import Results, read_steps, write_record
 from vendomini.runner import Counters, Progress, Stop, pending, run_all
 
@@ -351,3 +351,16 @@ class TestConcurrency:
         specs = grid("experiment.replications=6", "simulation.max_steps=5", "agent.model.name=scripted/idle")
         run_here(specs, tmp_path, EngineConfig(max_num_seqs=3), start=start)
         assert engine.most == 3
+
+
+class TestModelsThatCanNotRun:
+    def test_one_fails_its_own_runs_by_name_and_the_others_go_on(self, tmp_path):
+        models = "grid.agent.model.name=[scripted/nobody, scripted/oracle, scripted/idle]"
+        tally, counters = run_here(grid(*SHORT, models), tmp_path)
+        assert tally.finished == 4
+        assert all("there is no control 'scripted/nobody'" in reason for reason in tally.failed.values())
+        assert (len(tally.failed), counters.runs_failed, tally.complete) == (2, 2, False)
+
+    def test_the_only_one_is_an_error(self, tmp_path):
+        with pytest.raises(EngineUnavailable, match="there is no control 'scripted/nobody'"):
+            run_here(grid(*SHORT, "agent.model.name=scripted/nobody"), tmp_path)

@@ -17,7 +17,7 @@ import msgspec
 from vendomini.config import Phase, RunSpec, count
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.base import Engine
-from vendomini.errors import CorruptRecordError, RunEndedError, RunLockedError
+from vendomini.errors import CorruptRecordError, EngineUnavailable, RunEndedError, RunLockedError
 from vendomini.records import Plan, Results, write_record
 from vendomini.runner.episode import Episode
 from vendomini.runner.progress import Counters, Progress
@@ -90,18 +90,28 @@ async def run_all(
         start_engine: makes a started engine; asked once for each model, and only if there is something to run.
 
     Raises:
-        EngineUnavailable: no engine can run a model.
+        EngineUnavailable: no engine can run the only model there is. Of several, one that can't run fails its own runs.
         ResultsError: results can't be written; what is written is kept.
     """
     results.create()
     counters.runs_total = len(todo)
     counters.steps_total = sum(spec.parameters["simulation"]["max_steps"] for spec in todo)
     with _rare_collections():
-        for specs in _by_model(todo):
+        groups = _by_model(todo)
+        for specs in groups:
             if stop.reason is not None:
                 tally.unfinished += [spec.run_id for spec in specs]
                 continue
-            started = await start_engine(specs[0].config().agent.model, engine)
+            model = specs[0].config().agent.model
+            try:
+                started = await start_engine(model, engine)
+            except EngineUnavailable as exc:
+                if len(groups) == 1:
+                    raise
+                progress.say(f"[WARNING] {model.name} can't run here, and its {len(specs):,} runs fail: {exc}")
+                tally.failed.update((spec.run_id, str(exc)) for spec in specs)
+                counters.runs_failed += len(specs)
+                continue
             try:
                 await _run_on(started, specs, tally, results, engine, stop, progress, counters)
             finally:
