@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,23 +24,33 @@ from vendomini.analysis.tables.study import MODEL, Factor, Study, show
 if TYPE_CHECKING:
     import pandas
 
+_log = logging.getLogger(__name__)
+
 DOSE = "pe_induction.p_shock"
 EVERYTHING = "all runs"
 TOGETHER = "all together"
 
 
-def attempt(build: Callable[[], list[Block]]) -> list[Block]:
-    """The blocks, or the sentence that says why there are none."""
+def attempt(build: Callable[[], list[Block]], what: str) -> list[Block]:
+    """The blocks, or the sentence that says why there are none; whatever fails costs its own place and no more.
+
+    Args:
+        what: name of what is built, as the reader knows it.
+    """
     try:
         return build()
     except CannotFit as exc:
-        return [Note(str(exc))]
+        return [Note(f"{what}: {exc}")]
+    except Exception:
+        # numerical libraries raise what they like, and a report lives from its other parts
+        _log.exception("%s", what)
+        return [Note(f"{what}: the computation failed on these data, so it is left out.", warning=True)]
 
 
 def survival_section(study: Study) -> Section:
     blocks: list[Block] = []
-    blocks += attempt(partial(_curves, study))
-    blocks += attempt(partial(_doses, study))
+    blocks += attempt(partial(_curves, study), "Survival curves")
+    blocks += attempt(partial(_doses, study), "Dose–response")
     return Section("survival", "Survival", blocks)
 
 

@@ -37,9 +37,9 @@ SCALES = {"fast": "α = 0.3", "medium": "α = 0.1", "slow": "α = 0.01"}
 
 
 def endings_section(study: Study, tables: Tables) -> Section:
-    blocks = attempt(partial(_incidence, study))
+    blocks = attempt(partial(_incidence, study), "How runs end")
     blocks += _severities(study)
-    blocks += attempt(partial(_crash_by_pe, study, tables))
+    blocks += attempt(partial(_crash_by_pe, study, tables), "Crash type and prediction error")
     return Section("endings", "How runs end", blocks)
 
 
@@ -115,8 +115,8 @@ def _largest_errors(tables: Tables, crashed: pandas.DataFrame) -> dict[str, str]
 
 
 def errors_section(study: Study, tables: Tables) -> Section:
-    blocks = attempt(partial(_trajectories, study, tables))
-    blocks += attempt(partial(_hazard_over_errors, study, tables))
+    blocks = attempt(partial(_trajectories, study, tables), "Prediction errors over time")
+    blocks += attempt(partial(_hazard_over_errors, study, tables), "Prediction error and the event")
     return Section("errors", "Prediction errors", blocks)
 
 
@@ -192,7 +192,7 @@ def _scan(tables: Tables, columns: list[str], width: int) -> pandas.DataFrame:
 
 
 def scaling_section(study: Study) -> Section:
-    return Section("scaling", "Model size", attempt(partial(_scaling, study)))
+    return Section("scaling", "Model size", attempt(partial(_scaling, study), "Scaling law"))
 
 
 def _scaling(study: Study) -> list[Block]:

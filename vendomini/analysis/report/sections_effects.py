@@ -21,7 +21,7 @@ TEST_COLUMNS = ("Comparison", "n", "Events", "χ²", "df", "p", "p, Holm", "Effe
 
 def headline(study: Study) -> list[Block]:
     """The result in a sentence or two."""
-    return attempt(partial(_headline, study))
+    return attempt(partial(_headline, study), "Survival")
 
 
 def _headline(study: Study) -> list[Block]:
@@ -30,13 +30,13 @@ def _headline(study: Study) -> list[Block]:
         f"{curve.events} of {curve.n} runs had an event (a crash, bankruptcy or the loss of all customers); median "
         f"survival {interval(curve.median)} steps (Kaplan–Meier)."
     )
-    return [Note(told), *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))])]
+    return [Note(told), *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))], "Hazard ratios")]
 
 
 def effects_section(study: Study) -> Section:
     blocks: list[Block] = []
-    blocks += attempt(partial(_cox_blocks, study))
-    blocks += attempt(partial(_dose_hazards, study))
+    blocks += attempt(partial(_cox_blocks, study), "Hazard ratios")
+    blocks += attempt(partial(_dose_hazards, study), "Effect of p_shock within each model")
     blocks += _logrank_blocks(study)
     return Section("effects", "What makes a difference", blocks)
 
@@ -131,7 +131,7 @@ def _logrank_blocks(study: Study) -> list[Block]:
         blocks.append(evidence("Do curves differ at all?", correct(overall)))
     for factor in study.factors:
         if 2 < len(factor.levels) <= PAIRS:
-            blocks += attempt(partial(_pairs, study, factor))
+            blocks += attempt(partial(_pairs, study, factor), f"Pairs of {factor.label}")
     return blocks
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test
+import numpy
+
+from vendomini.analysis.statistics import partial_likelihood
+from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
+from vendomini.analysis.statistics.partial_likelihood import CoxData, cox_data
 from vendomini.analysis.statistics.survival import Z, correct
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ class Hazard:
     Attributes:
         name: the covariate, with what its ratio is per or against.
         ratio: hazard ratio with its 95 % interval.
-        coef, se: logarithm of the ratio and its robust standard error, as lifelines gives them.
+        coef, se: logarithm of the ratio and its robust standard error, as R's coxph(cluster=) gives them.
         p: of the two-sided test that the ratio is 1; ``p_adjusted`` after Holm over the model's coefficients.
     """
 
@@ -65,7 +69,7 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
 
     With clusters, intervals and p-values use Student's t with (clusters − 1) degrees of freedom and errors scaled by
     √(clusters / (clusters − 1)), since a sandwich of a handful of seeds is too small (Cameron & Miller, Journal of
-    Human Resources 50, 2015). ``se`` stays lifelines' own.
+    Human Resources 50, 2015). ``se`` stays as R has it.
 
     Raises:
         CannotFit: too few events, no covariate that varies, or separation.
@@ -81,17 +85,22 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
             f"All runs share one {cluster}: errors are by run, and say nothing about other values of {cluster}."
         )
         cluster, clusters = None, 0
-    outcome = frame[["durations", "event_observed"]].astype(float)
-    table = design.join(outcome).join(frame[[cluster]]) if cluster else design.join(outcome)
-    fitted = _fit(table, cluster, robust=True)
+    data = _data(frame, design)
+    fitted = partial_likelihood.fit(data)
+    codes = numpy.unique(frame[cluster], return_inverse=True)[1] if cluster else numpy.arange(len(frame))
+    errors = numpy.sqrt(numpy.diag(fitted.robust(codes)))
     return CoxModel(
-        hazards=_hazards(fitted, clusters),
+        hazards=hazards([*design.columns], fitted.coef.tolist(), errors.tolist(), clusters),
         n=len(frame),
         events=events,
-        concordance=float(fitted.concordance_index_),
+        concordance=float(partial_likelihood.concordance(data, fitted.coef)),
         method=_method(cluster, clusters),
         notes=notes,
     )
+
+
+def _data(frame: pandas.DataFrame, design: pandas.DataFrame) -> CoxData:
+    return cox_data(design.to_numpy(float), frame["durations"].to_numpy(float), frame["event_observed"].to_numpy(bool))
 
 
 def _method(cluster: str | None, clusters: int) -> str:
@@ -130,13 +139,25 @@ def _design(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> pandas.
             continue
         if covariate.numeric:
             unit = (max(levels) - min(levels)) / (len(levels) - 1)
-            columns[f"{covariate.label}, per +{unit:.3g}"] = values.astype(float) / unit
+            columns[f"{covariate.label}, per {_step(levels)}"] = _filled(values.astype(float) / unit, values)
         else:
             levels = [level for level in levels if (values == level).any()]
             for level in levels[1:]:
                 name = f"{covariate.label}: {covariate.show(level)} vs {covariate.show(levels[0])}"
-                columns[name] = (values == level).astype(float)
+                columns[name] = _filled((values == level).astype(float), values)
     return pandas.DataFrame(columns, index=frame.index)
+
+
+def _filled(column: pandas.Series, values: pandas.Series) -> pandas.Series:
+    """Runs that belong to no level (a factor that does nothing at p_shock 0) take the mean of the others."""
+    return column.where(values.notna(), column[values.notna()].mean())
+
+
+def _step(levels: Sequence[float]) -> str:
+    """``+0.1`` where levels are that far apart; else that it is the mean distance."""
+    unit = (max(levels) - min(levels)) / (len(levels) - 1)
+    even = all(abs(b - a - unit) < 1e-9 * max(abs(unit), 1) for a, b in itertools.pairwise(sorted(levels)))
+    return f"+{unit:.3g}" if even else f"+{unit:.3g} (the mean step between its levels)"
 
 
 def _require_events(design: pandas.DataFrame, n: int, events: int, notes: Sequence[str]) -> None:
@@ -151,36 +172,20 @@ def _require_events(design: pandas.DataFrame, n: int, events: int, notes: Sequen
         raise CannotFit(" ".join([*notes, told]))
 
 
-def _fit(table: pandas.DataFrame, cluster: str | None, *, robust: bool) -> Any:
-    from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", ConvergenceWarning)
-        try:
-            return CoxPHFitter().fit(table, "durations", "event_observed", cluster_col=cluster, robust=robust)
-        except (ConvergenceError, ConvergenceWarning) as exc:
-            raise CannotFit(
-                "The Cox model has no finite solution: a factor (or a combination of factors) separates the runs with "
-                "an event from those without, or is determined by another factor."
-            ) from exc
-
-
-def _hazards(fitted: Any, clusters: int) -> list[Hazard]:
+def hazards(names: Sequence[str], coefs: Sequence[float], errors: Sequence[float], clusters: int) -> list[Hazard]:
+    """Ratios with intervals from robust errors; with clusters, by Student's t as :func:`cox` says."""
     from scipy import stats
-
-    from vendomini.analysis.statistics.estimate import holm
 
     scale, law = 1.0, stats.norm()
     if clusters:
         scale, law = math.sqrt(clusters / (clusters - 1)), stats.t(clusters - 1)
     reach = float(law.ppf(0.975)) * scale
-    rows = [(str(name), float(row["coef"]), float(row["se(coef)"])) for name, row in fitted.summary.iterrows()]
-    p_values = [2 * float(law.sf(abs(coef) / (se * scale))) if se else math.nan for _, coef, se in rows]
+    p_values = [
+        2 * float(law.sf(abs(c) / (se * scale))) if se else math.nan for c, se in zip(coefs, errors, strict=True)
+    ]
     return [
-        Hazard(name, Estimate(math.exp(coef), _exp(coef - reach * se), _exp(coef + reach * se)), coef, se, p, adjusted)
-        for (name, coef, se), p, adjusted in zip(rows, p_values, holm(p_values), strict=True)
+        Hazard(name, Estimate(_exp(c), _exp(c - reach * se), _exp(c + reach * se)), c, se, p, adjusted)
+        for name, c, se, p, adjusted in zip(names, coefs, errors, p_values, holm(p_values), strict=True)
     ]
 
 
@@ -189,41 +194,28 @@ def _exp(value: float) -> float:
 
 
 def proportionality(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> list[Test]:
-    """Whether the hazard ratios of :func:`cox` hold at all times: Grambsch & Therneau's test by lifelines.
+    """Whether the hazard ratios of :func:`cox` hold at all times: the score test of R's ``cox.zph``.
 
-    Its effect is the correlation of the scaled Schoenfeld residuals with ranked time.
+    Its effect is the change of the log hazard ratio from the first event to the last, on the time scale of
+    1 − Kaplan–Meier.
 
     Raises:
-        CannotFit: see :func:`cox`.
+        CannotFit: see :func:`cox`; or all events are at one time.
     """
-    import numpy
-    from lifelines.statistics import proportional_hazard_test
+    from scipy import stats
 
     notes: list[str] = []
     frame = _with_events(frame, covariates, notes)
     design = _design(frame, covariates)
     events = int(frame["event_observed"].sum())
     _require_events(design, len(frame), events, notes)
-    table = design.join(frame[["durations", "event_observed"]].astype(float))
-    fitted = _fit(table, None, robust=False)
-    result = proportional_hazard_test(fitted, table, time_transform="rank").summary
-    residuals = fitted.compute_residuals(table, "scaled_schoenfeld")
-    times = table.loc[residuals.index, "durations"].rank()
-    tests = []
-    for name, row in result.iterrows():
-        rho = float(numpy.corrcoef(residuals[name], times)[0, 1])
-        size = _correlation(rho, events)
-        statistic, p = float(row["test_statistic"]), float(row["p"])
-        tests.append(
-            Test(str(name), "scaled Schoenfeld residuals, rank time", len(table), events, statistic, 1, p, p,
-                 "correlation of residuals with time", size)
-        )  # fmt: skip
-    return correct(tests)
-
-
-def _correlation(rho: float, n: int) -> Estimate:
-    """With Fisher's interval."""
-    if n <= 3 or abs(rho) >= 1:
-        return Estimate(rho, -1.0, 1.0)
-    reach = Z / math.sqrt(n - 3)
-    return Estimate(rho, math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach))
+    data = _data(frame, design)
+    rows, _ = partial_likelihood.proportional_hazards(data, partial_likelihood.fit(data))
+    reach = float(partial_likelihood.transformed_time(data).max())
+    return correct([
+        Test(str(name), "score test on scaled Schoenfeld residuals (as R's cox.zph), Kaplan–Meier time", len(frame),
+             events, chi, 1, (p := float(stats.chi2.sf(chi, 1))), p,
+             "change of the log hazard ratio, first to last event",
+             Estimate(change * reach, (change - Z * se) * reach, (change + Z * se) * reach))
+        for name, (chi, change, se) in zip(design.columns, rows, strict=True)
+    ])  # fmt: skip

@@ -19,12 +19,6 @@ class Estimate:
     lower: float
     upper: float
 
-    def __sub__(self, other: Estimate) -> Estimate:
-        """The difference of two independent estimates with symmetric normal intervals."""
-        half = math.hypot(self.upper - self.value, other.upper - other.value)
-        value = self.value - other.value
-        return Estimate(value, value - half, value + half)
-
 
 @dataclass(frozen=True, slots=True)
 class Test:
@@ -53,10 +47,14 @@ class Test:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the given order (Scandinavian Journal of Statistics 6, 1979)."""
-    adjusted = [0.0] * len(p_values)
+    """Holm's step-down adjusted p-values (Scandinavian Journal of Statistics 6, 1979), in the given order.
+
+    A p-value that is NaN stays so, and is no member of the family.
+    """
+    adjusted = [math.nan] * len(p_values)
+    known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
     highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+    for rank, index in enumerate(sorted(known, key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(known) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted

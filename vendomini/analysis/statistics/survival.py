@@ -1,4 +1,4 @@
-"""Kaplan–Meier curves, restricted means and log-rank tests, by lifelines.
+"""Kaplan–Meier curves (lifelines), their medians and restricted means, and log-rank tests.
 
 Frames have one row a run with ``durations`` (steps) and ``event_observed``, and a column for each factor.
 """
@@ -29,8 +29,9 @@ class Curve:
         n, events: runs and observed events.
         times, survival, lower, upper: the step function and its pointwise 95 % band (log-log Greenwood).
         censored: times at which runs were censored.
-        median: steps that half of the runs survive.
-        rmst: restricted mean survival time up to ``horizon``, in steps.
+        median: steps that half of the runs survive, with R's conventions: see :func:`crossing`.
+        rmst: restricted mean survival time up to ``horizon``, in steps, its interval within 0 and the horizon.
+        rmst_se: its standard error; NaN where no event fell within the horizon.
         horizon: steps.
     """
 
@@ -44,6 +45,7 @@ class Curve:
     censored: list[float]
     median: Estimate
     rmst: Estimate
+    rmst_se: float
     horizon: float
 
 
@@ -59,30 +61,61 @@ def kaplan_meier(frame: pandas.DataFrame, label: str = "all", horizon: float | N
     if frame.empty:
         raise CannotFit("There is no run to draw a curve of.")
     from lifelines import KaplanMeierFitter
-    from lifelines.utils import median_survival_times
 
     horizon = float(frame["durations"].max()) if horizon is None else horizon
     fitter = KaplanMeierFitter().fit(frame["durations"], frame["event_observed"])
-    band = fitter.confidence_interval_
-    medians = median_survival_times(band)
-    low, high = (float(medians.iloc[0, column]) for column in (0, 1))
+    times = [float(t) for t in fitter.timeline]
+    survival = [float(s) for s in fitter.survival_function_.iloc[:, 0]]
+    # at 0 the log-log band is not defined, which lifelines shows as 0
+    lower, upper = (
+        [float(b) if s > 0 else math.nan for b, s in zip(band, survival, strict=True)]
+        for band in (fitter.confidence_interval_.iloc[:, side] for side in (0, 1))
+    )
+    mean, se = _restricted_mean(fitter, horizon)
     return Curve(
         label=label,
         n=len(frame),
         events=int(frame["event_observed"].sum()),
-        times=[float(t) for t in fitter.timeline],
-        survival=[float(s) for s in fitter.survival_function_.iloc[:, 0]],
-        lower=[float(s) for s in band.iloc[:, 0]],
-        upper=[float(s) for s in band.iloc[:, 1]],
+        times=times,
+        survival=survival,
+        lower=lower,
+        upper=upper,
         censored=sorted(float(t) for t in frame.loc[~frame["event_observed"].astype(bool), "durations"]),
-        median=Estimate(float(fitter.median_survival_time_), low, high),
-        rmst=_restricted_mean(fitter, horizon),
+        median=Estimate(*(crossing(times, curve) for curve in (survival, lower, upper))),
+        rmst=Estimate(mean, max(mean - Z * se, 0.0), min(mean + Z * se, horizon)) if se == se else _unknown(mean),
+        rmst_se=se,
         horizon=horizon,
     )
 
 
-def _restricted_mean(fitter: Any, horizon: float) -> Estimate:
-    """RMST by lifelines, its variance after Greenwood (Klein & Moeschberger, Survival Analysis, eq. 4.5.2)."""
+def _unknown(value: float) -> Estimate:
+    return Estimate(value, math.nan, math.nan)
+
+
+def crossing(times: Sequence[float], curve: Sequence[float], level: float = 0.5) -> float:
+    """When a step curve falls to ``level``; infinite where it never does.
+
+    A curve that stays exactly at the level for a while crosses it in the middle of that stretch, and a band that is
+    not known (NaN) has not crossed it: both as R's ``quantile.survfit``.
+    """
+    known = [(t, s) for t, s in zip(times, curve, strict=True) if not math.isnan(s)]
+    reached = next((t for t, s in known if s <= level + TOLERANCE), None)
+    if reached is None:
+        return math.inf
+    below = next((t for t, s in known if s < level - TOLERANCE), None)
+    if below is None:
+        return (reached + times[-1]) / 2
+    return (reached + below) / 2
+
+
+TOLERANCE = 1e-8
+
+
+def _restricted_mean(fitter: Any, horizon: float) -> tuple[float, float]:
+    """RMST by lifelines, and its error after Greenwood (Klein & Moeschberger, Survival Analysis, eq. 4.5.2).
+
+    The error is NaN where nothing varied: Greenwood's 0 would look like certainty.
+    """
     import numpy
     from lifelines.utils import restricted_mean_survival_time
 
@@ -93,12 +126,18 @@ def _restricted_mean(fitter: Any, horizon: float) -> Estimate:
     deaths, at_risk = table["observed"].to_numpy(float), table["at_risk"].to_numpy(float)
     widths = numpy.diff(numpy.minimum(numpy.append(times, horizon), horizon))
     remaining = numpy.cumsum((survival * widths)[::-1])[::-1]
-    if not (deaths[times <= horizon] > 0).any():
-        return Estimate(mean, math.nan, math.nan)  # nothing varied: Greenwood's 0 would look like certainty
     counts = (deaths > 0) & (at_risk > deaths) & (times <= horizon)
     terms = remaining[counts] ** 2 * deaths[counts] / (at_risk[counts] * (at_risk[counts] - deaths[counts]))
-    half = Z * math.sqrt(float(terms.sum()))
-    return Estimate(mean, mean - half, mean + half)
+    se = math.sqrt(float(terms.sum()))
+    return mean, se if se > 0 else math.nan
+
+
+def difference(first: Curve, last: Curve) -> Estimate:
+    """Restricted mean of the last curve less that of the first, taken as independent; within ± their horizon."""
+    value, reach = last.rmst.value - first.rmst.value, Z * math.hypot(first.rmst_se, last.rmst_se)
+    if math.isnan(reach):
+        return _unknown(value)
+    return Estimate(value, max(value - reach, -first.horizon), min(value + reach, first.horizon))
 
 
 def curves(
@@ -123,33 +162,73 @@ def _unknown_after(group: pandas.DataFrame) -> float | None:
     return None if group.loc[group["durations"] == last, "event_observed"].all() else last
 
 
-def logrank(frame: pandas.DataFrame, factor: str, levels: Sequence[Any], show: Callable[[Any], str] = str) -> Test:
+def logrank(
+    frame: pandas.DataFrame,
+    factor: str,
+    levels: Sequence[Any],
+    show: Callable[[Any], str] = str,
+    strata: str | None = None,
+) -> Test:
     """Whether survival differs between the levels at all.
 
-    Runs of one seed meet the same customers, which makes groups alike and this test conservative.
+    Args:
+        strata: column within whose values runs are compared, such as the seed. Without it, runs of one seed, which
+            meet the same customers, make groups alike and the test conservative.
 
     Raises:
-        CannotFit: fewer than two levels have runs, or there is no event.
+        CannotFit: fewer than two levels have runs, there is no event, or all runs end at one step.
     """
-    from lifelines.statistics import multivariate_logrank_test
+    from scipy import stats
 
     groups = curves(frame, factor, levels, show)
     _require_groups(groups, factor)
     used = frame[frame[factor].isin(list(levels))]
-    result = multivariate_logrank_test(used["durations"], used[factor].map(show), used["event_observed"])
+    statistic, df = logrank_statistic(used, factor, strata)
     first, last = _extremes(groups, numeric=all(isinstance(level, int | float) for level in levels))
+    p = float(stats.chi2.sf(statistic, df))
     return Test(
         subject=factor,
-        method="log-rank",
+        method=f"log-rank, stratified by {strata}" if strata else "log-rank",
         n=len(used),
         events=int(used["event_observed"].sum()),
-        statistic=float(result.test_statistic),
-        df=len(groups) - 1,
-        p=float(result.p_value),
-        p_adjusted=float(result.p_value),
+        statistic=statistic,
+        df=df,
+        p=p,
+        p_adjusted=p,
         effect=f"restricted mean to step {first.horizon:g}, {last.label} − {first.label} (steps)",
-        size=last.rmst - first.rmst,
+        size=difference(first, last),
     )
+
+
+def logrank_statistic(frame: pandas.DataFrame, factor: str, strata: str | None = None) -> tuple[float, int]:
+    """(chi-square, degrees of freedom) over the groups of ``factor``, as R's ``survdiff``, strata included.
+
+    Raises:
+        CannotFit: the groups are never at risk together at an event that not all runs at risk have.
+    """
+    import numpy
+    import pandas
+
+    codes = pandas.factorize(frame[factor])[0]
+    member = (codes[:, None] == numpy.arange(codes.max() + 1)).astype(float)
+    durations, died = frame["durations"].to_numpy(float), frame["event_observed"].to_numpy(bool)
+    within = pandas.factorize(frame[strata])[0] if strata else numpy.zeros(len(frame), int)
+    gap, variance = numpy.zeros(member.shape[1]), numpy.zeros((member.shape[1],) * 2)
+    for stratum in numpy.unique(within):
+        here = within == stratum
+        times = numpy.unique(durations[here & died])
+        alive = (durations[here][:, None] >= times).astype(float)
+        dies = ((durations[here][:, None] == times) & died[here][:, None]).astype(float)
+        at_risk, deaths = member[here].T @ alive, member[here].T @ dies
+        n, d = at_risk.sum(axis=0), deaths.sum(axis=0)
+        share = at_risk / n
+        gap += (deaths - share * d).sum(axis=1)
+        weight = d * (n - d) / numpy.maximum(n - 1, 1)
+        variance += numpy.diag((share * weight).sum(axis=1)) - (share * weight) @ share.T
+    df = int(numpy.linalg.matrix_rank(variance, tol=1e-9 * max(float(numpy.trace(variance)), 1e-9)))
+    if not df:
+        raise CannotFit(f"No event tells the levels of {factor} apart: all runs at risk had it at one step.")
+    return float(gap @ numpy.linalg.pinv(variance, rcond=1e-9, hermitian=True) @ gap), df
 
 
 def pairwise_logrank(
@@ -165,9 +244,10 @@ def pairwise_logrank(
     tests = []
     for pair in itertools.combinations(present, 2):
         part = frame[frame[factor].isin(list(pair))]
-        if part["event_observed"].any():
-            subject = f"{show(pair[0])} vs {show(pair[1])}"
-            tests.append(replace(_pair(part, factor, pair, show), subject=subject))
+        try:
+            tests.append(replace(_pair(part, factor, pair, show), subject=f"{show(pair[0])} vs {show(pair[1])}"))
+        except CannotFit:
+            continue  # these two can't differ; the others can
     return correct(tests)
 
 
@@ -176,7 +256,7 @@ def _pair(frame: pandas.DataFrame, factor: str, pair: Sequence[Any], show: Calla
     test = logrank(frame, factor, pair, show)
     first, last = curves(frame, factor, pair, show)
     effect = f"restricted mean to step {first.horizon:g}, second − first (steps)"
-    return replace(test, effect=effect, size=last.rmst - first.rmst)
+    return replace(test, effect=effect, size=difference(first, last))
 
 
 def correct(tests: Sequence[Test]) -> list[Test]:
