@@ -125,16 +125,16 @@ def test_separation_and_collinearity_are_told_apart():
 
 @pytest.mark.parametrize("steps", [25, 60])
 def test_proportional_hazards_are_not_rejected_because_of_ties(steps):
-    """A true null with heavy ties: 3 to 7 % of 500 experiments; lifelines' test rejects 24 % and 81 %."""
+    """A true null with heavy ties: 3 to 7 % of 1,000 experiments; lifelines' test rejects 24 % and 81 %."""
     rng = np.random.default_rng(steps)
     rejected = 0
-    for _ in range(500):
+    for _ in range(1000):
         group = np.arange(120) % 2
         times = np.ceil(rng.exponential(steps / np.where(group, 1.5, 1.0)))
         data = partial_likelihood.cox_data(group[:, None].astype(float), np.minimum(times, steps), times <= steps)
         (chi, _, _), *_ = partial_likelihood.proportional_hazards(data, partial_likelihood.fit(data))[0]
         rejected += chi > 3.841458820694124
-    assert 15 <= rejected <= 35
+    assert 30 <= rejected <= 70
 
 
 def test_a_covariate_far_from_one_converges_where_r_does():
