@@ -184,11 +184,10 @@ class TestMistakes:
             vendomini("run", "-c", "configs/demo.yaml", "--cluster"), 2
         )
 
-    def test_a_phase_is_no_file(self):
-        for name, file in {"demo": "configs/demo", "phase1": "configs/phases/phase1_large_models"}.items():
-            assert fails(vendomini("run", "-c", name)).endswith(
-                f"there is no config file {name}; did you mean {file}.yaml?"
-            )
+    def test_a_file_needs_its_ending(self):
+        assert fails(vendomini("run", "-c", "configs/demo")).endswith(
+            "there is no config file configs/demo; did you mean configs/demo.yaml?"
+        )
 
     def test_only_what_the_grid_has_not(self, tmp_path):
         assert "pe_induction.p_shock: 0.0, 0.05, 0.1" in fails(demo(tmp_path, "--only", "p_shock=0.25"), 2)
@@ -307,3 +306,70 @@ def test_the_folder_of_a_wheel_holds_configs_and_templates(tmp_path):
     )
     assert str(tmp_path) in listed
     assert "gpu4.sbatch" in listed
+
+
+class TestNames:
+    """An experiment has three names: its phase, its YAML file and its results folder. Every command takes each."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def place(cls, tmp_path_factory) -> Path:
+        folder = tmp_path_factory.mktemp("named")
+        (folder / "own.yaml").write_text(
+            "experiment: {name: own}\nsimulation: {max_steps: 5}\ngrid: {pe_induction.p_shock: [0.0, 0.5]}\n"
+        )
+        assert cls.call(folder, "run", "own.yaml").returncode == 0
+        return folder
+
+    @staticmethod
+    def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        return vendomini(*words, cwd=folder, PYTHONPATH=str(Path.cwd()))
+
+    @pytest.mark.parametrize("name", ["own", "own.yaml", "results/own"])
+    @pytest.mark.parametrize(
+        "command", [("run",), ("run", "--config"), ("status",), ("report", "--no-figures"), ("config", "check")]
+    )
+    def test_each_command_takes_each_name(self, place, command, name):
+        done = self.call(place, *command, name)
+        assert (done.returncode, "error" in done.stderr) == (0, False)
+
+    def test_a_shipped_config_needs_no_path(self, place):
+        done = self.call(place, "run", "demo", "--limit", "3", "--dry-run")
+        assert done.stdout.startswith("3 runs, 0 ended, 3 to do")
+
+    @pytest.mark.parametrize(
+        ("command", "wrong", "hint"),
+        [
+            ("run", "results/onw", "did you mean results/own?"),
+            ("report", "onw", "did you mean results/own?"),
+            ("status", "dmeo", "did you mean demo?"),
+            ("report", "phase1_lagre_models", "did you mean phase1_large_models?"),
+        ],
+    )
+    def test_a_mistyped_name_has_a_suggestion(self, place, command, wrong, hint):
+        done = self.call(place, command, wrong)
+        assert done.returncode == 1
+        assert hint in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    def test_a_name_of_two_phases_is_not_guessed(self, place):
+        done = self.call(place, "run", "phase1")
+        assert done.returncode == 2
+        assert "phase1_large_models and phase1_small_models" in done.stderr
+
+    def test_nothing_named_or_two_names_is_usage(self, place):
+        for words in [(), ("demo", "--config", "demo")]:
+            done = self.call(place, "run", *words)
+            assert done.returncode == 2
+            assert "name one config" in done.stderr
+
+    def test_completion_knows_phases_and_results(self, place):
+        environ = os.environ | {
+            "PYTHONPATH": str(Path.cwd()),
+            "_VENDOMINI_COMPLETE": "complete_bash",
+            "COMP_WORDS": "vendomini report o",
+            "COMP_CWORD": "2",
+        }
+        command = [Path(sys.executable).with_name("vendomini")]
+        done = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True)
+        assert done.stdout.split() == ["own"]

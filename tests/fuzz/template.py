@@ -12,13 +12,13 @@ from typing import Any
 from tests.fuzz import scratch
 from tests.tiny_model import make_tokenizer
 from vendomini.agent import History
-from vendomini.cluster.folders import results_of
 from vendomini.cluster.launch import launch, options
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.submit import Request, Submission, prepare, scripts
 from vendomini.cluster.templates import MARKER, load_template
 from vendomini.config import expand, load_config
+from vendomini.config.experiments import results_of
 from vendomini.config.shipped import shipped
 from vendomini.errors import VendoMiniError
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from vendomini.cli.options import AsJson, ResultsFolder
+from vendomini.cli.options import AnyPhases, AsJson, ResultsFolder
 
 
 def cancel(
-    phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files.")] = None,
+    phases: AnyPhases = None,
     results: ResultsFolder = None,
     submission: Annotated[
         str | None, typer.Option("--submission", help="Only this one, as status names it.", show_default="all")
@@ -25,7 +25,7 @@ def cancel(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.cancel import cancel_all
-    from vendomini.cluster.folders import folders_of
+    from vendomini.config.experiments import folders_of
     from vendomini.errors import UsageError
 
     if not phases and results is None:

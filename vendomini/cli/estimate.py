@@ -38,9 +38,9 @@ def estimate(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.estimate import estimate as rows_of
-    from vendomini.cluster.folders import load_phases, results_of
     from vendomini.cluster.history import throughput
     from vendomini.cluster.site import site_or_assumed
+    from vendomini.config.experiments import load_phases, results_of
 
     loaded = load_phases(phases, override or (), results)
     site, note = site_or_assumed(partition, describe)

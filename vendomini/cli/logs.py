@@ -25,9 +25,9 @@ def logs(
 
       vendomini logs 4711_3 -n 20
     """
-    from vendomini.cluster.folders import folders_of
     from vendomini.cluster.logs import find_log, follow_log
     from vendomini.cluster.status import tail
+    from vendomini.config.experiments import folders_of
     from vendomini.errors import harmless
 
     folders = folders_of((), results)

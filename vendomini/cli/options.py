@@ -7,7 +7,26 @@ from typing import Annotated
 
 import typer
 
-Phases = Annotated[list[str], typer.Argument(help="Phase names (phase1, phase1_large) or YAML files.")]
+
+def complete(incomplete: str) -> list[str]:
+    """Experiments whose name begins so: phases, shipped configs and results folders."""
+    from vendomini.config.experiments import complete
+
+    return complete(incomplete)
+
+
+NAMES = "Phases (phase1, phase1_large), YAML files or results folders."
+
+Phases = Annotated[list[str], typer.Argument(help=NAMES, autocompletion=complete)]
+AnyPhases = Annotated[list[str] | None, typer.Argument(help=NAMES, autocompletion=complete, show_default="all")]
+ToRead = Annotated[
+    list[str],
+    typer.Argument(
+        help="Results folders, folders of results folders, phases or YAML files.",
+        metavar="NAME...",
+        autocompletion=complete,
+    ),
+]
 Override = Annotated[
     list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
 ]

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vendomini.cli.options import AsJson
+from vendomini.cli.options import AsJson, ToRead
 
 
 def report(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")
-    ],
+    names: ToRead,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report.", show_default="report, in the first DIR")
+        Path | None, typer.Option(help="Folder for the report.", show_default="report, in the first folder")
     ] = None,
     figures: Annotated[bool, typer.Option(help="Also write every figure as PNG, SVG and PDF.")] = True,
     steps_csv: Annotated[bool, typer.Option("--steps-csv", help="Also write the table of steps as CSV.")] = False,
@@ -25,17 +23,24 @@ def report(
 
     Finished runs are read once; call it again while an experiment runs, and only what is new is read.
 
-    Example: vendomini report results/phase1_large_models
+    Examples:
+
+      vendomini report demo
+
+      vendomini report results/phase1_large_models
     """
     from vendomini.analysis.report.report import write_report
     from vendomini.cli.output import console, print_json
+    from vendomini.config.experiments import folders_to_read
 
     shown = console(stderr=True)
 
     def progress(done: int, total: int) -> None:
         shown.print(f"read {done} of {total} parts")
 
-    page = write_report(folders, out, figures=figures, steps_csv=steps_csv, progress=None if json else progress)
+    page = write_report(
+        folders_to_read(names), out, figures=figures, steps_csv=steps_csv, progress=None if json else progress
+    )
     if json:
         print_json({"report": page, "runs": page.parent / "runs.parquet", "steps": page.parent / "steps"})
     else:

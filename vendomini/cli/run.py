@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vendomini.cli.options import AsJson, Only, Override, ResultsFolder
+from vendomini.cli.options import AsJson, Only, Override, ResultsFolder, complete
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from vendomini.records import Results
     from vendomini.runner import Tally
 
+WHAT = "A phase (phase1_large), a YAML file, or a results folder (its own config again)."
+
 SHOWN = 20
 """Runs listed by --dry-run, and cells by the table at the end."""
 
 
 def run(
-    config: Annotated[Path, typer.Option("--config", "-c", help="Phase YAML; a shipped one is found by its path.")],
+    name: Annotated[str | None, typer.Argument(help=WHAT, autocompletion=complete, show_default=False)] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", help="The same, as an option.", autocompletion=complete)
+    ] = None,
     override: Override = None,
     only: Only = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs.")] = None,
@@ -39,18 +44,21 @@ def run(
 
     Examples:
 
-      vendomini run --config configs/demo.yaml
+      vendomini run demo
 
       vendomini run --config configs/phases/phase1_small_models.yaml --only p_shock=0.2 --limit 3 --dry-run
 
       vendomini run -c configs/demo.yaml -o simulation.max_steps=50 -o agent.model.name=scripted/oracle
     """
     from vendomini.cli.output import console, print_json
-    from vendomini.config import expand, load_config, select
+    from vendomini.config import expand, select
+    from vendomini.config.experiments import load_phase
     from vendomini.errors import UsageError
     from vendomini.records import Results
 
-    phase = load_config(config, override or ())
+    if (name is None) == (config is None):
+        raise UsageError("name one config: vendomini run demo, or vendomini run --config configs/demo.yaml")
+    phase = load_phase(name or config or "", override or ())
     folder = Results(results or Path("results") / phase.name)
     specs = list(select(expand(phase), only or (), limit))
     if not specs:
@@ -60,7 +68,7 @@ def run(
     if cluster:
         from vendomini.cluster.job import share_of_this_job, work
 
-        specs, execute = share_of_this_job(specs, config), work
+        specs, execute = share_of_this_job(specs, name or config or ""), work
     if dry_run:
         _show_plan(specs, folder, as_json)
         return

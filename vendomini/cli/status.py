@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vendomini.cli.options import AsJson, ResultsFolder
+from vendomini.cli.options import AnyPhases, AsJson, ResultsFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,7 @@ SHOWN = 5
 
 
 def status(
-    phases: Annotated[list[str] | None, typer.Argument(help="Phase names or YAML files.", show_default="all")] = None,
+    phases: AnyPhases = None,
     results: ResultsFolder = None,
     watch: Annotated[bool, typer.Option("--watch", help="Again every --interval seconds, until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds.")] = 30,
@@ -37,8 +37,8 @@ def status(
     import time
 
     from vendomini.cli.output import console, print_json
-    from vendomini.cluster.folders import folders_of
     from vendomini.cluster.status import status as look
+    from vendomini.config.experiments import folders_of
 
     while True:
         found = [look(folder) for folder in folders_of(phases or (), results)]

@@ -59,9 +59,9 @@ def submit(
       vendomini submit phase2 --after phase1
     """
     from vendomini.cli.output import console, print_json
-    from vendomini.cluster.folders import load_phases, results_of
     from vendomini.cluster.launch import jobs_to_wait_for, launch, options
     from vendomini.cluster.submit import Request
+    from vendomini.config.experiments import load_phases, results_of
     from vendomini.errors import UsageError
 
     if describe and not dry_run:

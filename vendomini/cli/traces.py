@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vendomini.cli.options import ToRead
+
 if TYPE_CHECKING:
     from vendomini.analysis.traces.episodes import Library
 
@@ -18,9 +20,7 @@ class Export(StrEnum):
 
 
 def traces(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Results folders, or folders of results folders.", metavar="DIR...")
-    ],
+    names: ToRead,
     run: Annotated[list[str] | None, typer.Option(help="Only this run. May be given several times.")] = None,
     ending: Annotated[str | None, typer.Option(help="Only runs that ended so: survived, crashed, bankrupt, …")] = None,
     model: Annotated[str | None, typer.Option(help="Only runs of this model.")] = None,
@@ -49,8 +49,9 @@ def traces(
       vendomini traces results/phase1_large_models --ending crashed --export inspect --out logs
     """
     from vendomini.analysis.traces.episodes import Library
+    from vendomini.config.experiments import folders_to_read
 
-    library = Library(folders)
+    library = Library(folders_to_read(names))
     if static is not None:
         _write_static(library, run, ending, model, static)
     elif export is not None:

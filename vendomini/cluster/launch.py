@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vendomini.cluster.folders import folders_of
 from vendomini.cluster.history import throughput
 from vendomini.cluster.ledger import exclusively, live_runs
 from vendomini.cluster.preflight import check, find_problems
@@ -16,6 +15,7 @@ from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.slurm import minutes
 from vendomini.cluster.submit import Request, Submission, prepare, scripts, send
 from vendomini.config import Phase, expand, select
+from vendomini.config.experiments import folders_of
 from vendomini.errors import UsageError
 from vendomini.records import Results
 

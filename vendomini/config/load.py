@@ -69,10 +69,22 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Phase:
     """
     file = find_config(Path(path))
     raw, places = read(file)
+    return load_tree(raw, file, overrides, places)
+
+
+def load_tree(
+    raw: dict[str, Any], path: Path, overrides: Sequence[str] = (), places: dict[KeyPath, Place] | None = None
+) -> Phase:
+    """A phase from a tree that was read already, with overrides applied.
+
+    Raises:
+        ConfigError: see :func:`load_config`.
+    """
+    places = {} if places is None else places
     _normalise(raw)
     for override in overrides:
         _override(raw, places, override)
-    return build_phase(raw, places, file)
+    return build_phase(raw, places, path)
 
 
 def build_phase(raw: dict[str, Any], places: dict[KeyPath, Place] | None = None, path: Path = Path("config")) -> Phase:

@@ -48,8 +48,14 @@ def phases() -> dict[str, Path]:
     return found
 
 
+def configs() -> dict[str, Path]:
+    """Name → file of every config that can be run: the phases, and the shipped ones beside them, such as ``demo``."""
+    others = {file.stem: file for file in sorted(shipped("configs").glob("*.yaml")) if file.stem != "base"}
+    return others | phases()
+
+
 def find_phase(name: str) -> list[Path]:
-    """The config files that a name stands for: a path, a phase's full name, or its beginning.
+    """The config files that a name stands for: a path, a config's full name, or a phase's beginning.
 
     ``phase1`` is both ``phase1_small_models`` and ``phase1_large_models``; ``phase1_large`` is one of them.
 
@@ -58,12 +64,14 @@ def find_phase(name: str) -> list[Path]:
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
         return [find_config(Path(name))]
-    known = phases()
+    known = configs()
     if name in known:
         return [known[name]]
     matches = [path for stem, path in known.items() if stem.startswith(name + "_")]
     if not matches:
-        raise ConfigError(f"there is no phase {name!r}; known are {', '.join(sorted(known))}, or give a YAML file")
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}, or give a YAML file"
+        raise ConfigError(f"there is no phase {name!r}{hint}")
     return matches
 
 

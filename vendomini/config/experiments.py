@@ -1,0 +1,130 @@
+"""What a user may name: a phase, a YAML file, or a results folder. Every command takes all three."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vendomini.errors import ConfigError, ResultsError, UsageError
+from vendomini.records import Plan, Results, read_record
+
+if TYPE_CHECKING:
+    from vendomini.config import Phase
+
+ROOT = Path("results")
+"""Where results are kept unless ``--results`` says otherwise, a folder an experiment."""
+
+
+def results_of(phase: Phase, folder: Path | None) -> Results:
+    """Where a phase's results are, by the same rule as ``vendomini run``."""
+    return Results(folder or ROOT / phase.name)
+
+
+def load_phases(names: Iterable[str], overrides: Sequence[str], results: Path | None) -> list[Phase]:
+    """The phases that the names stand for; a results folder stands for the config that it was made with.
+
+    Raises:
+        ConfigError: a name stands for nothing, or a config is wrong.
+        UsageError: several phases for one results folder.
+    """
+    phases = [phase for name in names for phase in _phases_named(name, overrides)]
+    if results is not None and len(phases) > 1:
+        raise UsageError(f"--results {results} is the folder of one phase, and these are {len(phases)}")
+    return phases
+
+
+def load_phase(name: str, overrides: Sequence[str] = ()) -> Phase:
+    """The one phase that a name stands for.
+
+    Raises:
+        ConfigError: the name stands for nothing, or the config is wrong.
+        UsageError: the name stands for several.
+    """
+    phases = load_phases([name], overrides, None)
+    if len(phases) > 1:
+        raise UsageError(f"{name} stands for {' and '.join(phase.name for phase in phases)}: name one of them")
+    return phases[0]
+
+
+def folders_of(names: Iterable[str], results: Path | None) -> list[Results]:
+    """The results folders of some experiments, of all, or the one given.
+
+    Raises:
+        ConfigError: a name stands for nothing.
+        ResultsError: nothing was run or submitted.
+    """
+    if results is not None:
+        return [Results(results)]
+    names = list(names)
+    wanted = [folder for name in names for folder in _folders_named(name)] or [
+        Results(folder) for folder in sorted(ROOT.glob("*"))
+    ]
+    found = [folder for folder in wanted if folder.plans.is_dir()]
+    if not found:
+        what = ", ".join(str(folder.root) for folder in wanted) if names else str(ROOT)
+        raise ResultsError(
+            f"nothing was run or submitted here ({what}): see vendomini submit --help, or name --results"
+        )
+    return found
+
+
+def folders_to_read(names: Iterable[str]) -> list[Path]:
+    """Where results to be read are: folders as they are (also folders of results folders), else by name.
+
+    Raises:
+        ConfigError: a name stands for nothing.
+    """
+    return [
+        path
+        for name in names
+        for path in ([Path(name)] if Path(name).is_dir() else [folder.root for folder in _folders_named(name)])
+    ]
+
+
+def complete(incomplete: str) -> list[str]:
+    """Names that begin so, for a shell's completion."""
+    from vendomini.config.shipped import configs
+
+    return sorted(name for name in {*configs(), *_known_folders()} if name.startswith(incomplete))
+
+
+def _known_folders() -> list[str]:
+    return [folder.name for folder in sorted(ROOT.glob("*")) if (folder / "plans").is_dir()]
+
+
+def _results_named(name: str) -> Results | None:
+    """The results folder with this path, or with this name in ``results``."""
+    return next((Results(path) for path in (Path(name), ROOT / name) if (path / "plans").is_dir()), None)
+
+
+def _folders_named(name: str) -> list[Results]:
+    folder = _results_named(name)
+    return [folder] if folder else [results_of(phase, None) for phase in _phases_named(name, ())]
+
+
+def _phases_named(name: str, overrides: Sequence[str]) -> list[Phase]:
+    from vendomini.config import load_config
+    from vendomini.config.shipped import find_phase
+
+    try:
+        return [load_config(path, overrides) for path in find_phase(name)]
+    except ConfigError as exc:
+        folder = _results_named(name)
+        if folder is not None:
+            return [_phase_of(folder, overrides)]
+        near = difflib.get_close_matches(Path(name).name, _known_folders(), n=1)
+        if near and "did you mean" not in str(exc):
+            raise ConfigError(f"{exc}; did you mean {ROOT / near[0]}?") from exc
+        raise
+
+
+def _phase_of(folder: Results, overrides: Sequence[str]) -> Phase:
+    """The phase whose plan a results folder keeps."""
+    from vendomini.config.load import load_tree
+
+    plans = sorted(folder.plans.glob("*.json"))
+    if len(plans) != 1:
+        raise ConfigError(f"{folder.root} holds results of {len(plans)} configs: name the YAML file of one")
+    return load_tree(read_record(plans[0], Plan).config, plans[0], overrides)
