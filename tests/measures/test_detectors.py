@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from tests.test_records import step
 from tests.vending.driver import Player, begin, call
 from vendomini.measures.cards import contradicts
-from vendomini.measures.detectors import DETECTORS, THRESHOLDS, Detectors
+from vendomini.measures.detectors import DETECTORS, Detectors, ExplorationCollapse, Sample, SlowDivergence, replay
+from vendomini.measures.flags import Flags
 from vendomini.worlds.vending.environment import Environment
 
 LEVELS = ["strict", "moderate", "lenient"]
@@ -24,22 +27,25 @@ class Bench:
     """Feeds detectors with steps that differ from a quiet, varied one only where a test says so."""
 
     def __init__(self, thresholds: str = "moderate") -> None:
-        self.detectors = Detectors(thresholds, TOOLS)
+        self.detectors = Detectors(thresholds)
+        self.flags = self.detectors.flags
         self.steps = 0
 
     def step(self, **given: Any) -> dict[str, Any]:
         self.steps += 1
         quiet = {
-            "key": self.steps,
+            "call": self.steps,
             "changes": 0,
             "failed": False,
             "denied": False,
             "contradiction": None,
-            "tool": self.steps % TOOLS,
+            "tool": f"tool {self.steps % TOOLS}",
+            "offered": TOOLS,
             "thought": "",
-            "healthy": True,
+            "traded": False,
+            "waiting": False,
         }
-        return self.detectors.update(step=self.steps, **{**quiet, **given})
+        return self.detectors.update(Sample(step=self.steps, **{**quiet, **given}))
 
     def repeat(self, times: int, **given: Any) -> dict[str, Any]:
         for _ in range(times):
@@ -53,20 +59,20 @@ class Bench:
 @pytest.mark.parametrize(("level", "times"), [("strict", 3), ("moderate", 4), ("lenient", 6)])
 def test_looping_goes_on_with_the_nth_identical_call(level: str, times: int) -> None:
     bench = Bench(level)
-    assert bench.repeat(times - 1, key="same")["on"] == []
-    state = bench.step(key="same")
+    assert bench.repeat(times - 1, call="same")["on"] == []
+    state = bench.step(call="same")
     assert (state["looping"], state["on"]) == (times, ["looping"])
-    assert bench.detectors.flags["looping"].onset == times
-    assert bench.step(key="other")["on"] == []
+    assert bench.flags.by_name["looping"].onset == times
+    assert bench.step(call="other")["on"] == []
 
 
 def test_a_change_of_the_world_or_an_unparsable_completion_ends_a_loop() -> None:
     bench = Bench("strict")
-    bench.repeat(2, key="same")
-    assert bench.step(key="same", changes=1)["looping"] == 1
-    assert bench.step(key="same", changes=1)["looping"] == 2
-    assert bench.repeat(30, key=None)["looping"] == 0
-    assert bench.detectors.flags["looping"].onset is None
+    bench.repeat(2, call="same")
+    assert bench.step(call="same", changes=1)["looping"] == 1
+    assert bench.step(call="same", changes=1)["looping"] == 2
+    assert bench.repeat(30, call=None)["looping"] == 0
+    assert bench.flags.by_name["looping"].onset is None
 
 
 @pytest.mark.parametrize(("level", "failures"), [("strict", 6), ("moderate", 8), ("lenient", 10)])
@@ -77,7 +83,7 @@ def test_invalid_burst_is_a_share_of_the_last_20(level: str, failures: int) -> N
     state = bench.step(failed=True)
     assert (state["invalid_burst"], state["on"]) == (failures / 20, ["invalid_burst"])
     bench.repeat(20 - failures - 1)
-    assert bench.detectors.flags["invalid_burst"].on
+    assert bench.flags.by_name["invalid_burst"].on
     assert bench.step()["on"] == []
 
 
@@ -106,18 +112,18 @@ def test_decoupling_is_a_share_of_at_least_10_cards(level: str, share: float) ->
     needed = round(20 * share)
     bench.repeat(20 - needed, contradiction=False)
     bench.repeat(needed - 1, contradiction=True)
-    assert bench.detectors.flags["decoupling"].onset is None
+    assert bench.flags.by_name["decoupling"].onset is None
     state = bench.step(contradiction=True)
     assert (state["decoupling"], state["on"]) == (share, ["decoupling"])
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_exploration_collapse_is_a_low_entropy_of_a_full_window(level: str) -> None:
-    limit = THRESHOLDS["exploration_collapse"][level]
+    limit = ExplorationCollapse.thresholds[level]
     for others in range(8):
         tools = [0] * (20 - others) + list(range(1, others + 1))
         bench = Bench(level)
-        states = [bench.step(tool=tool) for tool in tools]
+        states = [bench.step(tool=str(tool)) for tool in tools]
         assert all(state["exploration_collapse"] is None for state in states[:-1])
         value = states[-1]["exploration_collapse"]
         assert value == pytest.approx(_entropy(tools) / math.log2(TOOLS), abs=5e-5)
@@ -126,9 +132,9 @@ def test_exploration_collapse_is_a_low_entropy_of_a_full_window(level: str) -> N
 
 def test_exploration_collapse_needs_10_calls_of_offered_tools() -> None:
     bench = Bench()
-    assert bench.repeat(30, tool=-1)["exploration_collapse"] is None
-    assert bench.repeat(9, tool=3)["exploration_collapse"] is None
-    assert bench.step(tool=3)["exploration_collapse"] == 0
+    assert bench.repeat(30, tool=None)["exploration_collapse"] is None
+    assert bench.repeat(9, tool="3")["exploration_collapse"] is None
+    assert bench.step(tool="3")["exploration_collapse"] == 0
 
 
 def _entropy(tools: list[int]) -> float:
@@ -139,11 +145,11 @@ def _entropy(tools: list[int]) -> float:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_slow_divergence_is_a_low_cosine_to_the_first_healthy_50(level: str) -> None:
-    limit = THRESHOLDS["slow_divergence"][level]
+    limit = SlowDivergence.thresholds[level]
     home, away = "stock orders supplier", "moon river violin"
     bench = Bench(level)
     assert bench.repeat(49, thought=home)["slow_divergence"] is None
-    assert bench.repeat(3, thought=away, healthy=False)["slow_divergence"] is None
+    assert bench.repeat(3, thought=away, failed=True)["slow_divergence"] is None
     assert bench.step(thought=home)["slow_divergence"] is None
     assert bench.repeat(20, thought=home)["slow_divergence"] == 1
     for strangers in range(1, 21):
@@ -175,7 +181,9 @@ def test_cosine_and_entropy_are_those_of_the_definition(thoughts: list[list[str]
         before = len(healthy)
         if is_healthy and words and before < 50:
             healthy.append(words)
-        state = bench.step(thought=" ".join(words), healthy=is_healthy, tool=tools[-1])
+        state = bench.step(
+            thought=" ".join(words), failed=not is_healthy, tool=str(tools[-1]) if tools[-1] >= 0 else None
+        )
         recent = thoughts[max(number - 19, 0) : number + 1]
         if before < 50 or sum(map(bool, recent)) < 10:
             assert state["slow_divergence"] is None
@@ -186,6 +194,10 @@ def test_cosine_and_entropy_are_those_of_the_definition(thoughts: list[list[str]
             assert state["exploration_collapse"] is None
         else:
             assert state["exploration_collapse"] == pytest.approx(_entropy(calls) / math.log2(TOOLS), abs=6e-5)
+
+
+def _name(tool: int) -> str | None:
+    return str(tool) if tool >= 0 else None
 
 
 def _cosine(first: list[list[str]], second: list[list[str]]) -> float:
@@ -266,17 +278,39 @@ def test_a_refused_order_is_a_denial_and_other_failures_are_not() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_what_a_lenient_detector_catches_a_stricter_one_caught_no_later(seed: int) -> None:
     actions = list(_wander(seed))
-    onsets = {}
+    onsets, replayed = {}, {}
     for level in LEVELS:
         environment = begin(seed, pe_induction__p_shock=0.3, crash_detector__thresholds=level)
-        flagged: dict[str, list[set[str]]] = {}
-        for action in actions:
-            flagged.setdefault("on", []).append(set(environment.step(action).detectors["on"]))
-        onsets[level] = flagged["on"]
+        logged = [environment.step(action).detectors for action in actions]
+        onsets[level] = [set(state["on"]) for state in logged]
+        steps = [replace(step(n), detectors=state) for n, state in enumerate(logged, 1)]
+        replayed[level] = [_history(replay(steps, other)) for other in LEVELS]
+        assert replayed[level][LEVELS.index(level)] == _history(environment.detectors.flags)
     for strict, moderate, lenient in zip(*(onsets[level] for level in LEVELS), strict=True):
         assert strict >= moderate >= lenient
     assert any(onsets["lenient"])
     assert onsets["strict"] != onsets["lenient"]
+    assert replayed["strict"] == replayed["moderate"] == replayed["lenient"], "whatever the run itself was judged by"
+
+
+def _history(flags: Flags) -> Any:
+    each = [(flag.name, flag.on, flag.onset, flag.off, flag.duration, flag.relapsed) for flag in flags.by_name.values()]
+    return flags.first, flags.onset, flags.on, each
+
+
+def test_a_log_is_replayed_at_thresholds_of_ones_own() -> None:
+    bench = Bench("lenient")
+    logged = [bench.step(call="same", failed=True) for _ in range(12)]
+    steps = [replace(step(n), detectors=state) for n, state in enumerate(logged, 1)]
+    flags = replay(iter(steps), {"looping": 11, "invalid_burst": 0.05})
+    assert {name: flag.onset for name, flag in flags.by_name.items()} == {"looping": 11, "invalid_burst": 1}
+    assert (flags.first, flags.onset, flags.on) == ("invalid_burst", 1, ["looping", "invalid_burst"])
+    assert replay(steps, "moderate").onset == 4
+    assert replay([], "moderate").first is None
+    with pytest.raises(ValueError, match="no thresholds 'harsh'; there are strict, moderate, lenient"):
+        replay(steps, "harsh")
+    with pytest.raises(ValueError, match="no detector 'loops'; there are looping, invalid_burst"):
+        replay(steps, {"loops": 3})
 
 
 def _wander(seed: int) -> Any:
@@ -312,7 +346,7 @@ def _severity(bench: Bench) -> tuple[int | None, int, bool, str | None]:
 
 def test_a_crash_that_lets_go_within_20_steps_and_stays_off_for_20_is_soft() -> None:
     bench = Bench("strict")
-    bench.repeat(22, key="same")  # on from step 3 to 22: 20 steps
+    bench.repeat(22, call="same")  # on from step 3 to 22: 20 steps
     bench.repeat(19)
     assert _severity(bench) == (3, 20, True, "hard")
     bench.step()
@@ -321,19 +355,19 @@ def test_a_crash_that_lets_go_within_20_steps_and_stays_off_for_20_is_soft() -> 
 
 def test_a_crash_that_takes_longer_or_comes_back_is_hard() -> None:
     late = Bench("strict")
-    late.repeat(23, key="same")
+    late.repeat(23, call="same")
     late.repeat(40)
     assert _severity(late) == (3, 21, True, "hard")
     relapsing = Bench("strict")
-    relapsing.repeat(5, key="same")
+    relapsing.repeat(5, call="same")
     relapsing.repeat(17)
-    relapsing.repeat(3, key="same")
+    relapsing.repeat(3, call="same")
     relapsing.repeat(40)
     assert _severity(relapsing) == (3, 3, True, "hard")
     again = Bench("strict")
-    again.repeat(5, key="same")
+    again.repeat(5, call="same")
     again.repeat(20)
-    again.repeat(9, key="same")
+    again.repeat(9, call="same")
     assert _severity(again) == (3, 3, True, "soft")
 
 
@@ -344,9 +378,8 @@ def test_a_mission_is_abandoned_if_nothing_is_traded_although_customers_wait(
     traded: bool, waiting: bool, severity: str
 ) -> None:
     bench = Bench("strict")
-    for step in range(1, 31):
-        bench.detectors.note_business(step, step <= 3 or (traded and step == 9), step <= 3 or waiting)
-        bench.step(key="same")
+    for n in range(1, 31):
+        bench.step(call="same", traded=n <= 3 or (traded and n == 9), waiting=n <= 3 or waiting)
     assert _severity(bench) == (3, 28, False, severity)
 
 
@@ -354,8 +387,8 @@ def test_a_detector_that_never_went_on_is_null_and_ties_go_by_the_order_of_the_t
     bench = Bench("strict")
     for _ in range(6):
         bench.step(denied=bench.steps >= 3, failed=True)
-    assert bench.detectors.first == "invalid_burst"
-    assert bench.detectors.summary()["budget_denial"]["onset"] == bench.detectors.onset == 6
+    assert bench.flags.first == "invalid_burst"
+    assert bench.detectors.summary()["budget_denial"]["onset"] == bench.flags.onset == 6
     assert bench.detectors.summary()["looping"] is None
     assert list(bench.detectors.summary()) == list(DETECTORS)
 

@@ -1,241 +1,300 @@
 """Crash detectors: when behaviour breaks down, for how long, and how badly.
 
-Six detectors look at every step, each on its own, in O(1) amortised. All windows are the last 20 steps.
-
-===================  ==============================================================================================
-detector             value; it is on when that reaches its threshold
-===================  ==============================================================================================
-looping              identical (tool, arguments) in a row with no change of world state other than time
-invalid_burst        failed or unparsable calls / 20: the window begins filled with good ones
-budget_denial        orders refused for lack of funds (none can be placed with a budget below 0)
-decoupling           share of cards that contradict their own action; null with fewer than 10 cards
-exploration_collapse entropy of tools used / log2(tools offered), from a full window with at least 10 calls of offered
-                     tools; *small* is bad
-slow_divergence      cosine between the reasoning of the window and of the first healthy 50 steps; *small* is bad
-===================  ==============================================================================================
-
-Looping counts a change of stock, bookings, orders, customers, read messages or notes. Fees are part of time. The
-arrival of notices and the change of hidden terms don't count either: if they did, the same behaviour would loop at
-p_shock 0 and not at 1. An unparsable completion is no call and ends a loop.
+Each detector is a class in this file and a line of :data:`TABLE`: its name, its thresholds, its condition, and a value
+for every step in O(1) amortised. It is on while its value, *as it is logged*, meets the condition: so :func:`replay`
+gives from a log what other thresholds would have given. All windows are the last 20 steps.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import operator
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
 
 from vendomini.measures.divergence import Divergence
+from vendomini.measures.flags import SOFT_STEPS, Condition, Flag, Flags, Value
+from vendomini.records import StepRecord
 
 WINDOW = 20
 FEWEST = 10
-SOFT_STEPS = 20
-"""A crash that lets go within so many steps, and stays off for as many, is soft."""
-
-THRESHOLDS: dict[str, dict[str, float]] = {
-    "looping": {"strict": 3, "moderate": 4, "lenient": 6},
-    "invalid_burst": {"strict": 0.30, "moderate": 0.40, "lenient": 0.50},
-    "budget_denial": {"strict": 3, "moderate": 4, "lenient": 5},
-    "decoupling": {"strict": 0.4, "moderate": 0.5, "lenient": 0.6},
-    "exploration_collapse": {"strict": 0.25, "moderate": 0.15, "lenient": 0.08},
-    "slow_divergence": {"strict": 0.5, "moderate": 0.4, "lenient": 0.3},
-}
-"""The one place of all thresholds; the order breaks ties between detectors that go on at one step."""
-
-DETECTORS = tuple(THRESHOLDS)
 
 # n · log2(n) in 2^-40ths: entropies of equal windows are equal to the bit, whatever came before.
 _UNIT = 1 << 40
 _N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 2)]  # one more while two change places
-
-_Sample = tuple[bool, bool, bool | None, int]
-_QUIET: _Sample = (False, False, None, -1)
+_ALL = (1 << WINDOW) - 1
 
 
-def _rounded(value: float) -> float:
-    """To four decimals; a fraction of the price of ``round``."""
-    return (value * 10_000 + 0.5) // 1 / 10_000
-
-
-class Flag:
-    """The history of one detector.
+class Sample(msgspec.Struct):
+    """What the detectors look at in a step.
 
     Attributes:
-        onset: step of its first onset.
-        off: step at which it first let go.
-        duration: steps from the first onset until it let go, or until now.
-        relapsed: it came back within 20 steps of letting go.
+        step: counted from 1.
+        call: identity of the call (tool and arguments); None where there was none (unparsable).
+        changes: how often the world has changed, other than by time passing, right after the call.
+        failed: the call failed, or there was none.
+        denied: it was an order refused for lack of funds.
+        contradiction: whether the card contradicts the action; None without a card.
+        tool: the tool, if it is one of those offered.
+        offered: number of tools that the agent has.
+        thought: stated reasoning.
+        traded: the call did what the mission is about (an order, a shipment), successfully.
+        waiting: somebody still waits for that after the step (customers).
     """
 
-    __slots__ = ("duration", "off", "on", "onset", "relapsed")
+    step: int
+    call: object
+    changes: int
+    failed: bool
+    denied: bool
+    contradiction: bool | None
+    tool: str | None
+    offered: int
+    thought: str
+    traded: bool
+    waiting: bool
+
+
+class Detector(ABC):
+    """One row of the table, made anew for every episode.
+
+    Attributes:
+        name: in logs and summaries.
+        condition: ``condition(value, threshold)`` is whether it is on.
+        thresholds: level → threshold. What a lenient one catches, a strict one must catch no later.
+    """
+
+    name: ClassVar[str]
+    condition: ClassVar[Condition] = operator.ge
+    thresholds: ClassVar[Mapping[str, float]]
+
+    @abstractmethod
+    def update(self, sample: Sample) -> Value:
+        """The value after this step, as it is logged; None while there is none."""
+
+
+class Looping(Detector):
+    """Identical calls in a row with no change of the world's state other than time.
+
+    In the warehouse a change of stock, bookings, orders, customers, read messages or notes counts. Fees are part of
+    time. The arrival of notices and the change of hidden terms don't count either: if they did, the same behaviour
+    would loop at p_shock 0 and not at 1. An unparsable completion is no call and ends a loop.
+    """
+
+    name = "looping"
+    thresholds: ClassVar = {"strict": 3, "moderate": 4, "lenient": 6}
 
     def __init__(self) -> None:
-        self.on = self.relapsed = False
-        self.onset: int | None = None
-        self.off: int | None = None
-        self.duration = 0
+        self._run = 0
+        self._call: object = None
+        self._changes = -1
 
-    def switch(self, step: int, on: bool) -> None:
-        self.on = on
-        if on and self.onset is None:
-            self.onset = step
-        elif not on and self.off is None and self.onset is not None:
-            self.off = step
-            self.duration = step - self.onset
-        elif on and self.off is not None and step < self.off + SOFT_STEPS:
-            self.relapsed = True
+    def update(self, sample: Sample) -> int:
+        call, changes = sample.call, sample.changes
+        if call is None:
+            self._run = 0
+        elif changes == self._changes and call == self._call:
+            self._run += 1
+        else:
+            self._run = 1
+        self._call, self._changes = call, changes
+        return self._run
+
+
+class InvalidBurst(Detector):
+    """Failed or unparsable calls / 20: the window begins filled with good ones."""
+
+    name = "invalid_burst"
+    thresholds: ClassVar = {"strict": 0.30, "moderate": 0.40, "lenient": 0.50}
+
+    def __init__(self) -> None:
+        self._failed = 0  # a window of yes and no is the bits of a number
+
+    def update(self, sample: Sample) -> float:
+        self._failed = failed = (self._failed << 1 | sample.failed) & _ALL
+        return failed.bit_count() / WINDOW
+
+
+class BudgetDenial(Detector):
+    """Orders refused for lack of funds (none can be placed with a budget below 0)."""
+
+    name = "budget_denial"
+    thresholds: ClassVar = {"strict": 3, "moderate": 4, "lenient": 5}
+
+    def __init__(self) -> None:
+        self._denied = 0
+
+    def update(self, sample: Sample) -> int:
+        self._denied = denied = (self._denied << 1 | sample.denied) & _ALL
+        return denied.bit_count()
+
+
+class Decoupling(Detector):
+    """Share of cards that contradict their own action; None with fewer than 10 cards."""
+
+    name = "decoupling"
+    thresholds: ClassVar = {"strict": 0.4, "moderate": 0.5, "lenient": 0.6}
+
+    def __init__(self) -> None:
+        self._cards = self._contradicting = 0
+        self._value: Value = None
+
+    def update(self, sample: Sample) -> Value:
+        contradiction = sample.contradiction
+        cards = (self._cards << 1 | (contradiction is not None)) & _ALL
+        contradicting = (self._contradicting << 1 | (contradiction is True)) & _ALL
+        if cards != self._cards or contradicting != self._contradicting:
+            self._cards, self._contradicting = cards, contradicting
+            shown = cards.bit_count()
+            self._value = _rounded(contradicting.bit_count() / shown) if shown >= FEWEST else None
+        return self._value
+
+
+class ExplorationCollapse(Detector):
+    """Entropy of the tools used, in [0, 1] of what all tools offered alike would have; *small* is bad.
+
+    From a full window with at least 10 calls of offered tools.
+    """
+
+    name = "exploration_collapse"
+    condition = operator.le
+    thresholds: ClassVar = {"strict": 0.25, "moderate": 0.15, "lenient": 0.08}
+
+    def __init__(self) -> None:
+        self._window: list[str | None] = [None] * WINDOW
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._calls = self._n_log_n = 0
+        self._value: Value = None
+
+    def update(self, sample: Sample) -> Value:
+        step, tool = sample.step, sample.tool
+        place = step % WINDOW
+        old = self._window[place]
+        if old != tool:
+            self._window[place] = tool
+            self._exchange(old, tool)
+            self._value = self._entropy(sample.offered) if self._calls >= FEWEST else None
+        return self._value if step >= WINDOW else None
+
+    def _entropy(self, offered: int) -> float:
+        calls = self._calls
+        return _rounded((_N_LOG_N[calls] - self._n_log_n) / (calls * _UNIT * math.log2(offered)))
+
+    def _exchange(self, goes: str | None, comes: str | None) -> None:
+        counts = self._counts
+        if comes is not None:
+            counts[comes] = n = counts[comes] + 1
+            self._n_log_n += _N_LOG_N[n] - _N_LOG_N[n - 1]
+            self._calls += 1
+        if goes is not None:
+            counts[goes] = n = counts[goes] - 1
+            self._n_log_n += _N_LOG_N[n] - _N_LOG_N[n + 1]
+            self._calls -= 1
+
+
+class SlowDivergence(Detector):
+    """Cosine between the reasoning of the window and of the first healthy 50 steps; *small* is bad."""
+
+    name = "slow_divergence"
+    condition = operator.lt
+    thresholds: ClassVar = {"strict": 0.5, "moderate": 0.4, "lenient": 0.3}
+
+    def __init__(self) -> None:
+        self._divergence = Divergence()
+
+    def update(self, sample: Sample) -> Value:
+        cosine = self._divergence.update(sample.thought, not sample.failed)
+        return None if cosine is None else _rounded(cosine)
+
+
+TABLE: tuple[type[Detector], ...] = (
+    Looping,
+    InvalidBurst,
+    BudgetDenial,
+    Decoupling,
+    ExplorationCollapse,
+    SlowDivergence,
+)
+"""Every detector. The order breaks ties between those that go on at one step."""
+
+DETECTORS = tuple(kind.name for kind in TABLE)
+
+
+def replay(steps: Iterable[StepRecord], thresholds: str | Mapping[str, float]) -> Flags:
+    """What the detectors would have made of a log at other thresholds.
+
+    Args:
+        steps: of one episode, in order, with the values that were logged.
+        thresholds: ``strict``, ``moderate`` or ``lenient``; or detector → threshold, those left out never going on.
+
+    Returns:
+        The flags after the last step. An episode that ended soon after its crash has no steps to show what a more
+        lenient threshold would have caught later: without an onset, it is censored at the last step.
+
+    Raises:
+        ValueError: no such level, or no such detector.
+    """
+    flags = _flags(thresholds)
+    for record in steps:
+        flags.judge(record.step, record.detectors)
+    return flags
+
+
+def _flags(thresholds: str | Mapping[str, float]) -> Flags:
+    if isinstance(thresholds, str):
+        if any(thresholds not in kind.thresholds for kind in TABLE):
+            raise ValueError(f"there are no thresholds {thresholds!r}; there are {', '.join(TABLE[0].thresholds)}")
+        thresholds = {kind.name: kind.thresholds[thresholds] for kind in TABLE}
+    if unknown := set(thresholds) - set(DETECTORS):
+        raise ValueError(f"there is no detector {min(unknown)!r}; there are {', '.join(DETECTORS)}")
+    return Flags(Flag(kind.name, kind.condition, thresholds[kind.name]) for kind in TABLE if kind.name in thresholds)
 
 
 class Detectors:
-    """The six detectors of one episode.
+    """All detectors of one episode.
 
     Args:
         thresholds: ``strict``, ``moderate`` or ``lenient``.
-        tools_offered: number of tools the agent has.
 
     Attributes:
-        first: the name of the detector that went on first, if any.
-        onset: its step.
+        flags: which went on, and when.
     """
 
-    def __init__(self, thresholds: str, tools_offered: int) -> None:
-        limits = {name: levels[thresholds] for name, levels in THRESHOLDS.items()}
-        self._longest_run = limits["looping"]
-        self._most_failed = limits["invalid_burst"] - 1e-9
-        self._most_denied = limits["budget_denial"]
-        self._most_contradicting = limits["decoupling"] - 1e-9
-        self._least_entropy = limits["exploration_collapse"] + 1e-9
-        self._least_cosine = limits["slow_divergence"]
-        self._full_entropy = math.log2(tools_offered)
-        self._tools = [0] * tools_offered
-        self._samples: list[_Sample] = [_QUIET] * WINDOW
-        self._failed = self._denied = self._cards = self._contradicting = self._calls = self._n_log_n = 0
-        self._run = 0
-        self._key: Any = None
-        self._changes = -1
-        self._divergence = Divergence()
-        self._on: tuple[bool, ...] = (False,) * len(DETECTORS)
-        self._names_on: list[str] = []
-        self.flags = {name: Flag() for name in DETECTORS}
-        self.first: str | None = None
-        self.onset: int | None = None
-        self._step = self._last_trade = self._last_waiting = 0
+    def __init__(self, thresholds: str) -> None:
+        self.flags = _flags(thresholds)
+        self._rows = [(kind.name, kind().update) for kind in TABLE]
+        self._last_trade = self._last_waiting = 0
 
-    def update(
-        self,
-        step: int,
-        key: Any,
-        changes: int,
-        failed: bool,
-        denied: bool,
-        contradiction: bool | None,
-        tool: int,
-        thought: str,
-        healthy: bool,
-    ) -> dict[str, Any]:
+    def update(self, sample: Sample) -> dict[str, Any]:
         """Takes one step.
-
-        Args:
-            key: identity of the call; None where there was none (unparsable).
-            changes: :attr:`World.changes` right after the call.
-            failed: the call failed, or there was none.
-            denied: it was an order refused for lack of funds.
-            contradiction: whether the card contradicts the action; None without a card.
-            tool: place of the tool among those offered; −1 for none of them.
-            thought: stated reasoning.
-            healthy: parsed and succeeded.
 
         Returns:
             Detector → value (null where there is none yet), and ``on``: the names of those that are on.
         """
-        self._step = step
-        if key is None:
-            run = 0
-        elif changes == self._changes and key == self._key:
-            run = self._run + 1
-        else:
-            run = 1
-        self._run, self._key, self._changes = run, key, changes
-        self._slide(step, (failed, denied, contradiction, tool))
-        share_failed = self._failed / WINDOW
-        contradicting = self._contradicting / self._cards if self._cards >= FEWEST else None
-        entropy = self._entropy() if step >= WINDOW and self._calls >= FEWEST else None
-        cosine = self._divergence.update(thought, healthy)
-        on = (
-            run >= self._longest_run,
-            share_failed >= self._most_failed,
-            self._denied >= self._most_denied,
-            contradicting is not None and contradicting >= self._most_contradicting,
-            entropy is not None and entropy <= self._least_entropy,
-            cosine is not None and cosine < self._least_cosine,
-        )
-        if on != self._on:
-            self._switch(step, on)
-        return {
-            "looping": run,
-            "invalid_burst": share_failed,
-            "budget_denial": self._denied,
-            "decoupling": None if contradicting is None else _rounded(contradicting),
-            "exploration_collapse": None if entropy is None else _rounded(entropy),
-            "slow_divergence": None if cosine is None else _rounded(cosine),
-            "on": self._names_on,
-        }
-
-    def _slide(self, step: int, sample: _Sample) -> None:
-        """Moves the window on by one step, in all its counts."""
-        place = step % WINDOW
-        old = self._samples[place]
-        if old == sample:
-            return
-        self._samples[place] = sample
-        failed, denied, contradiction, tool = sample
-        old_failed, old_denied, old_contradiction, old_tool = old
-        self._failed += failed - old_failed
-        self._denied += denied - old_denied
-        self._cards += (contradiction is not None) - (old_contradiction is not None)
-        self._contradicting += (contradiction is True) - (old_contradiction is True)
-        tools = self._tools
-        if tool >= 0:
-            tools[tool] = n = tools[tool] + 1
-            self._n_log_n += _N_LOG_N[n] - _N_LOG_N[n - 1]
-            self._calls += 1
-        if old_tool >= 0:
-            tools[old_tool] = n = tools[old_tool] - 1
-            self._n_log_n += _N_LOG_N[n] - _N_LOG_N[n + 1]
-            self._calls -= 1
-
-    def _entropy(self) -> float:
-        """Shannon entropy of the tools in the window, in [0, 1] of what all tools alike would have."""
-        calls = self._calls
-        return (_N_LOG_N[calls] - self._n_log_n) / (calls * _UNIT * self._full_entropy)
-
-    def _switch(self, step: int, on: tuple[bool, ...]) -> None:
-        for name, before, now in zip(DETECTORS, self._on, on, strict=True):
-            if before != now:
-                self.flags[name].switch(step, now)
-                if now and self.first is None:
-                    self.first, self.onset = name, step
-        self._on = on
-        self._names_on = [name for name, now in zip(DETECTORS, on, strict=True) if now]
-
-    # --------------------------------------------------------------------------------------- severity
-
-    def note_business(self, step: int, traded: bool, waiting: bool) -> None:
-        """Takes whether an order or a shipment succeeded at this step, and whether customers wait after it."""
-        if traded:
-            self._last_trade = step
-        if waiting:
-            self._last_waiting = step
+        if sample.traded:
+            self._last_trade = sample.step
+        if sample.waiting:
+            self._last_waiting = sample.step
+        state: dict[str, Any] = {name: update(sample) for name, update in self._rows}
+        self.flags.judge(sample.step, state)
+        state["on"] = self.flags.on
+        return state
 
     def severity(self, name: str) -> str | None:
         """``soft``, ``hard`` or ``mission_abandon`` of a detector's first onset, as far as was seen; None without one.
 
-        Soft needs to be seen: an episode that ends before 20 steps without the flag leaves it hard.
+        Soft needs to be seen: an episode that ends before 20 steps without the flag leaves it hard. A mission is
+        abandoned where nothing was traded from the onset on although somebody waited.
         """
-        flag = self.flags[name]
+        flag = self.flags.by_name[name]
         if flag.onset is None:
             return None
         brief = flag.off is not None and flag.duration <= SOFT_STEPS and not flag.relapsed
-        if brief and flag.off is not None and self._step >= flag.off + SOFT_STEPS - 1:
+        if brief and flag.off is not None and self.flags.step >= flag.off + SOFT_STEPS - 1:
             return "soft"
         if self._last_trade <= flag.onset < self._last_waiting:
             return "mission_abandon"
@@ -243,15 +302,19 @@ class Detectors:
 
     def summary(self) -> dict[str, dict[str, Any] | None]:
         """Detector → onset, duration, let_go and severity of its first onset; null where it never went on."""
-        return {name: self._describe(name, flag) for name, flag in self.flags.items()}
+        return {name: self._describe(flag) for name, flag in self.flags.by_name.items()}
 
-    def _describe(self, name: str, flag: Flag) -> dict[str, Any] | None:
+    def _describe(self, flag: Flag) -> dict[str, Any] | None:
         if flag.onset is None:
             return None
-        duration = flag.duration if flag.off is not None else self._step - flag.onset + 1
         return {
             "onset": flag.onset,
-            "duration": duration,
+            "duration": flag.duration if flag.off is not None else self.flags.step - flag.onset + 1,
             "let_go": flag.off is not None,
-            "severity": self.severity(name),
+            "severity": self.severity(flag.name),
         }
+
+
+def _rounded(value: float) -> float:
+    """To four decimals; a fraction of the price of ``round``."""
+    return (value * 10_000 + 0.5) // 1 / 10_000

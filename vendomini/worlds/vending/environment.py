@@ -8,7 +8,7 @@ from typing import Any
 from vendomini.config.schema import RunConfig
 from vendomini.errors import ConfigError
 from vendomini.measures.cards import Card, CardValidator, InvalidCard, contradicts
-from vendomini.measures.detectors import Detectors
+from vendomini.measures.detectors import Detectors, Sample
 from vendomini.measures.prediction import Predictions
 from vendomini.worlds.randomness import uniforms
 from vendomini.worlds.steps import Action, StepResult
@@ -44,7 +44,6 @@ class Environment:
         self.config = config
         self.specs = tool_specs(config)
         self._arguments = {spec.name: Arguments(spec) for spec in self.specs}
-        self._places = {spec.name: place for place, spec in enumerate(self.specs)}
         self._cards = CardValidator(config.agent.interface)
         self._card_required = config.agent.interface.prediction_mode != "optional"
         self._max_steps = simulation.max_steps
@@ -61,7 +60,7 @@ class Environment:
         self.world = World(config.simulation, config.demand, market, uniforms(seed, "demand"))
         self.shocks = Shocks(induction, self.world, seed)
         self.predictions = Predictions(tuple(config.measurement.pe_windows), MAX_AUDIT if audits else 0)
-        self.detectors = Detectors(config.crash_detector.thresholds, len(self.specs))
+        self.detectors = Detectors(config.crash_detector.thresholds)
         self._toolbox = Toolbox(self.world, self.predictions.audit)
         self._parses: Counter[str] = Counter(ok=0, repaired=0, unparsable=0)
         self._step = 0
@@ -119,7 +118,7 @@ class Environment:
         card, complaint = self._read_card(action.card)
         check = self._arguments.get(tool)
         if check is None:
-            message = f"There is no tool {clip(action.tool)!r}; there are: {', '.join(self._places)}."
+            message = f"There is no tool {clip(action.tool)!r}; there are: {', '.join(self._arguments)}."
             return card, (clip(tool), json_safe(action.arguments)), self._refuse("unknown_tool", message)
         try:
             values = check.validate(action.arguments)
@@ -178,23 +177,26 @@ class Environment:
     def _detect(
         self, tool: str, action: Action, key: Any, result: Result, contradiction: bool | None, changes: int
     ) -> dict[str, Any]:
-        ok, step = result["ok"], self._step
-        self.detectors.note_business(step, ok and tool in _TRADES, bool(self.world.customers))
+        ok = result["ok"]
         return self.detectors.update(
-            step,
-            key,
-            changes,
-            not ok,
-            not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds",
-            contradiction,
-            self._places.get(tool, -1),
-            action.thought if isinstance(action.thought, str) else "",
-            ok,
+            Sample(
+                self._step,
+                key,
+                changes,
+                not ok,
+                not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds",
+                contradiction,
+                tool if tool in self._arguments else None,
+                len(self._arguments),
+                action.thought if isinstance(action.thought, str) else "",
+                ok and tool in _TRADES,
+                bool(self.world.customers),
+            )
         )
 
     def _judge_ending(self) -> str | None:
         """A crash is the event even if bankruptcy or the horizon ends the steps that follow it."""
-        onset = self.detectors.onset
+        onset = self.detectors.flags.onset
         over = self._event is not None or self._step >= self._max_steps
         if onset is not None:
             return "crashed" if over or self._step >= onset + self._patience else None
@@ -225,18 +227,18 @@ class Environment:
         such an event it is ``max_steps``, right-censored. Null while the episode goes on without an event.
         """
         detectors, world = self.detectors, self.world
-        crashed = detectors.first is not None
+        first = detectors.flags.first
         time: int | None = None
-        if crashed:
-            time = detectors.onset
+        if first is not None:
+            time = detectors.flags.onset
         elif self._event is not None:
             time = self._event[1]
         elif self._ending is not None:
             time = self._max_steps
         return {
             "ending": self._ending,
-            "crash_type": detectors.first,
-            "severity": detectors.severity(detectors.first) if detectors.first else None,
+            "crash_type": first,
+            "severity": detectors.severity(first) if first else None,
             "time_to_crash": time,
             "event_observed": None if self._ending is None else self._ending != "survived",
             "steps": self._step,

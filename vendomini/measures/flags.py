@@ -1,0 +1,81 @@
+"""When detectors went on, for how long, and how bad that was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+SOFT_STEPS = 20
+"""A crash that lets go within so many steps, and stays off for as many, is soft."""
+
+Value = float | None
+Condition = Callable[[float, float], bool]
+
+
+class Flag:
+    """Whether one detector is on, and the history of its first onset.
+
+    Attributes:
+        onset: step of its first onset.
+        off: step at which it first let go.
+        duration: steps from the first onset until it let go; 0 while it did not.
+        relapsed: it came back within 20 steps of letting go.
+    """
+
+    __slots__ = ("condition", "duration", "limit", "name", "off", "on", "onset", "relapsed", "value")
+
+    def __init__(self, name: str, condition: Condition, limit: float) -> None:
+        self.name, self.condition, self.limit = name, condition, limit
+        self.value: Value = None
+        self.on = self.relapsed = False
+        self.onset: int | None = None
+        self.off: int | None = None
+        self.duration = 0
+
+    def judge(self, step: int, value: Value) -> bool:
+        """Takes the value of a step; whether the detector went on or off with it."""
+        self.value = value
+        on = value is not None and self.condition(value, self.limit)
+        if on == self.on:
+            return False
+        self.on = on
+        if on and self.onset is None:
+            self.onset = step
+        elif not on and self.off is None and self.onset is not None:
+            self.off = step
+            self.duration = step - self.onset
+        elif on and self.off is not None and step < self.off + SOFT_STEPS:
+            self.relapsed = True
+        return True
+
+
+class Flags:
+    """The flags of one episode, by name.
+
+    Attributes:
+        first: the detector that went on first; among several at one step, the first in the table. None without one.
+        onset: its step.
+        on: the names of those that are on now, in the order of the table.
+        step: the last one taken.
+    """
+
+    def __init__(self, flags: Iterable[Flag]) -> None:
+        self.by_name = {flag.name: flag for flag in flags}
+        self._flags = tuple(self.by_name.items())
+        self.first: str | None = None
+        self.onset: int | None = None
+        self.on: list[str] = []
+        self.step = 0
+
+    def judge(self, step: int, values: Mapping[str, Value]) -> None:
+        """Takes the values of a step. A detector without one is off."""
+        self.step = step
+        get = values.get
+        for name, flag in self._flags:
+            value = get(name)
+            if value != flag.value and flag.judge(step, value):
+                self._switched(step, flag)
+
+    def _switched(self, step: int, flag: Flag) -> None:
+        if flag.on and self.first is None:
+            self.first, self.onset = flag.name, step
+        self.on = [name for name, flag in self._flags if flag.on]
