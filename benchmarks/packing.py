@@ -43,7 +43,7 @@ def wall_hours(jobs: list[tuple[int, float]], gpus: int) -> float:
 def groups_of(path: str, load_s: float) -> list[Group]:
     """The phase's groups, with this time to load a model."""
     phase = load_config(path)
-    sizing = Sizing(phase.config.engine, ASSUMED)
+    sizing = Sizing(phase.config.engine, ASSUMED, engines=phase.engines)
     groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
     return [replace(group, pace=replace(group.pace, load_s=load_s)) for group in groups]
 

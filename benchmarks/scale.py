@@ -157,7 +157,7 @@ def child_plan(runs: str, few_cells: str) -> None:
             f"grid.agent.model.temperature={[n / 100 for n in range(max(size // CELLS // max(horizons, 1), 1))]}",
         ]
     phase = load_config(CONFIG, chosen)
-    sizing = Sizing(phase.config.engine, ASSUMED)
+    sizing = Sizing(phase.config.engine, ASSUMED, engines=phase.engines)
     groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
     assert sum(len(shard.run_ids) for _, shard in cut(groups, Limits({0: 86_100.0}))) == max(size, CELLS)
 

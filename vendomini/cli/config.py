@@ -41,7 +41,7 @@ def check(config: Config, override: Override = None) -> None:
 
 @app.command()
 def show(config: Config, override: Override = None) -> None:
-    """Print a config with inheritance, overrides and defaults resolved, as YAML.
+    """Print a config with inheritance, overrides and defaults resolved, as YAML: under models, what each one gets.
 
     Example: vendomini config show configs/phases/phase5_large_models.yaml
     """
@@ -50,4 +50,5 @@ def show(config: Config, override: Override = None) -> None:
     from vendomini.config.experiments import load_phase
 
     phase = load_phase(config, override or ())
-    typer.echo(yaml.safe_dump(phase.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+    shown = phase.config.model_dump(mode="json") | {"models": phase.own_settings()}
+    typer.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,26 +81,25 @@ def _on_a_node(partition: str | None, as_json: bool) -> None:
         _print([Verdict(**verdict) for verdict in report["verdicts"]], [], report["next"])
 
 
-def _models(config: Path) -> list[tuple[dict[str, object], int]]:
-    """Each model section of the phase, and the longest episode it runs."""
+def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, Any]]]:
+    """Of each model of the phase: its section, the longest episode it runs, and its own settings."""
     from vendomini.config import load_config
 
     phase = load_config(config)
-    model = phase.base["agent"]["model"]
-    names = phase.axes.get("agent.model.name", [model["name"]])
     horizons = [
         phase.base["simulation"]["max_steps"],
         *phase.axes.get("simulation.max_steps", []),
         *phase.config.max_steps_by_level.values(),
     ]
-    return [({**model, "name": name}, max(horizons)) for name in names]
+    own = phase.own_settings()
+    return [(base["agent"]["model"], max(horizons), own.get(name, {})) for name, base in phase.bases.items()]
 
 
-def _advice(models: list[tuple[dict[str, object], int]], found: Capabilities) -> list[Advice]:
+def _advice(models: list[tuple[dict[str, object], int, dict[str, Any]]], found: Capabilities) -> list[Advice]:
     from vendomini.config.schema import Model
     from vendomini.engines.doctor import advise
 
-    return [advise(Model.model_validate(model), steps, found) for model, steps in models]
+    return [replace(advise(Model.model_validate(model), steps, found), settings=own) for model, steps, own in models]
 
 
 def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
@@ -120,4 +120,10 @@ def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
             plan.add_row(*map(escape, (entry.model, entry.gpus, entry.flash_attention, entry.vllm, entry.why)))
         out.print()
         out.print(plan)
+        for entry in advice:
+            if entry.settings:
+                own = ", ".join(
+                    f"{path.removeprefix('agent.model.')} {value}" for path, value in entry.settings.items()
+                )
+                out.print(f"\n{escape(entry.model)} has settings of its own: {escape(own)}")
     out.print(f"\nnext: {escape(command)}")

@@ -48,7 +48,7 @@ def estimate(phase: Phase, site: Site, measured: Mapping[tuple[str, str], Throug
     Raises:
         ClusterError: a model's size is unknown, or it fits nowhere.
     """
-    sizing = Sizing(phase.config.engine, site, measured)
+    sizing = Sizing(phase.config.engine, site, measured, engines=phase.engines)
     groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
     return [_row(phase.name, group, sizing) for group in groups if not is_scripted(group.model)]
 
@@ -62,5 +62,5 @@ def _row(phase: str, group: Group, sizing: Sizing) -> Row:
         rate = sizing.measured.get((name, engine))
         step_s = rate.step_s if rate else published_step_s(size, engine, horizon)
         hours[engine], sources[engine] = steps * step_s / 3600, MEASURED if rate else PUBLISHED
-    expected = sizing.expected_engine(group.gpus)
+    expected = sizing.expected_engine(group.model, group.gpus)
     return Row(phase, name, len(group.items), steps, group.gpus, expected, hours, sources)

@@ -85,7 +85,7 @@ def launch(
     if "%" in folder:
         raise UsageError(f"SLURM would fill something in for the % in {folder}: choose another with --results")
     specs = list(select(expand(phase), only, limit))
-    sizing = Sizing(phase.config.engine, site, throughput(results))
+    sizing = Sizing(phase.config.engine, site, throughput(results), engines=phase.engines)
     if dry_run:
         submission = prepare(phase, specs, results, request, site, sizing)
         return Outcome(submission, [], list(find_problems(submission, site)))

@@ -41,12 +41,17 @@ class Sizing:
     Attributes:
         measured: (model name, engine) → throughput of a job, from results.
         environ: for ``VENDOMINI_USE_VLLM``.
+        engines: model name → config of its engine, for those that don't take ``engine``.
     """
 
     engine: EngineConfig
     site: Site
     measured: Mapping[tuple[str, str], Throughput] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    engines: Mapping[str, EngineConfig] = field(default_factory=dict)
+
+    def of(self, model: Model) -> EngineConfig:
+        return self.engines.get(model.name, self.engine)
 
     def gpus(self, model: Model) -> int:
         """Of one job: as the config says, else as many as the model needs to have room for its batch.
@@ -55,10 +60,11 @@ class Sizing:
             ConfigError: the config asks for a number that no template has.
             ClusterError: the model's size is unknown, or it fits on no node.
         """
-        if is_scripted(model) or not wants_gpus(self.engine):
+        engine = self.of(model)
+        if is_scripted(model) or not wants_gpus(engine):
             return 0
-        if self.engine.gpus is not None:
-            return _with_template(self.engine.gpus)
+        if engine.gpus is not None:
+            return _with_template(engine.gpus)
         memory = self.site.gpu_memory_gb or UNKNOWN_GPU_GB
         counts = [count for count in GPU_COUNTS[1:] if count <= self.site.gpus_per_node]
         facts = self.facts(model)
@@ -66,7 +72,7 @@ class Sizing:
             size = self.size_b(model)
             found = next((count for count in counts if fits_by_size(size, count, memory)), None)
         else:
-            found = _smallest(facts, counts, memory, model.context_length, self.engine.gpu_memory_utilization)
+            found = _smallest(facts, counts, memory, model.context_length, engine.gpu_memory_utilization)
         if found is None:
             raise ClusterError(
                 f"{model.name} does not fit on the {self.site.gpus_per_node} GPUs ({memory} GB each) of a node of "
@@ -79,18 +85,18 @@ class Sizing:
         """Measured in the results folder, else the guide's published estimate."""
         if is_scripted(model):
             return SCRIPTED
-        engine = self.expected_engine(gpus)
+        engine = self.expected_engine(model, gpus)
         try:
             size = self.size_b(model)
         except ClusterError:  # engine.gpus says what to run it on, or a server somewhere runs it
             size = SIZES_B[0]
-        published = published_pace(size, engine, horizon, self.engine.max_num_seqs)
+        published = published_pace(size, engine, horizon, self.of(model).max_num_seqs)
         measured = self.measured.get((model.name, engine))
         return published if measured is None else Pace(LOAD_S, measured.step_s, published.concurrency, MEASURED)
 
-    def expected_engine(self, gpus: int) -> str:
+    def expected_engine(self, model: Model, gpus: int) -> str:
         """The column of the guide's table that its jobs will be in."""
-        return expected_engine(self.engine, gpus, self.environ.get("VENDOMINI_USE_VLLM") == "0")
+        return expected_engine(self.of(model), gpus, self.environ.get("VENDOMINI_USE_VLLM") == "0")
 
     def size_b(self, model: Model) -> float:
         """Billions of parameters: from the model's files, or, before they are here, as its name says.

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from vendomini.config.load import Phase
+from vendomini.config.models import NAME
 from vendomini.config.paths import assign, leaf_paths, lookup, nearest
 from vendomini.config.schema import RunConfig
 from vendomini.errors import UsageError
@@ -58,8 +59,9 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
     """Every run of a phase, in the order of the grid, replications innermost; streams, whatever the size."""
     experiment = phase.config.experiment
     for values in itertools.product(*phase.axes.values()):
-        parameters = phase.base
-        for path, value in zip(phase.axes, values, strict=True):
+        cell = dict(zip(phase.axes, values, strict=True))
+        parameters = phase.bases[cell[NAME]] if NAME in cell else phase.base
+        for path, value in cell.items():
             parameters = assign(parameters, path, value)
         parameters = _with_horizon(parameters, phase.config.max_steps_by_level)
         digest = hashlib.sha256(_canonical.encode(identity(parameters)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vendomini.config.models import settable
 from vendomini.config.paths import leaf_paths
 from vendomini.config.schema import BACKEND_SCHEMA, PhaseConfig, RunConfig
 
@@ -17,4 +18,6 @@ def json_schema() -> dict[str, Any]:
     paths = leaf_paths(RunConfig)
     for section, value in (("grid", {"type": "array", "minItems": 1}), ("fixed", {})):
         properties[section] |= {"properties": dict.fromkeys(paths, value), "additionalProperties": False}
+    own = {"type": "object", "properties": {key: {} for key in settable()}, "additionalProperties": False}
+    properties["models"]["additionalProperties"] = own
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "VendoMini phase"}

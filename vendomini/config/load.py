@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vendomini.config.paths import assign, leaf_paths, nearest
-from vendomini.config.schema import PhaseConfig, RunConfig
+from vendomini.config.models import NAME, Setting, matches, overridden, settable, settings, split
+from vendomini.config.paths import assign, leaf_paths, lookup, nearest
+from vendomini.config.schema import EngineConfig, PhaseConfig, RunConfig
 from vendomini.config.shipped import find_config
 from vendomini.config.source import MAX_DEPTH, KeyPath, Place, parse_value, read, shown
 from vendomini.errors import ConfigError
@@ -41,19 +42,32 @@ class Phase:
 
     Attributes:
         config: validated; ``fixed`` is checked but not yet applied.
-        base: the run sections as a plain tree with ``fixed`` applied and every default filled in.
+        bases: model name → its run's sections as a plain tree, with ``models`` and then ``fixed`` applied and every
+            default filled in.
+        engines: model name → where and how it runs.
         axes: grid path → its values, validated and in the order of the file.
         path: the file it came from.
     """
 
     config: PhaseConfig
-    base: dict[str, Any]
+    bases: dict[str, dict[str, Any]]
+    engines: dict[str, EngineConfig]
     axes: dict[str, list[Any]]
     path: Path
 
     @property
     def name(self) -> str:
         return self.config.experiment.name
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """Of the first model."""
+        return next(iter(self.bases.values()))
+
+    def own_settings(self) -> dict[str, dict[str, Any]]:
+        """Model name → path → value, of the models that have settings of their own under ``models``."""
+        own = {name: settings(self.config.models, name) for name in self.bases}
+        return {name: {path: said.value for path, said in found.items()} for name, found in own.items() if found}
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Phase:
@@ -95,45 +109,85 @@ def build_phase(raw: dict[str, Any], places: dict[KeyPath, Place] | None = None,
     """
     places = places or {}
     config = _validate(PhaseConfig, raw, places, path)
-    sections: dict[str, Any] = {key: raw.get(key) or {} for key in RunConfig.model_fields}
-    for key, value in config.fixed.items():
+    for key in config.fixed:
         _check_path(key, ("fixed", key), places, path)
         if key in config.grid:
             raise ConfigError(f"{_place(('fixed', key), places, path)}: {key} is both fixed and in the grid: keep one")
-        sections = assign(sections, key, value)
-    base = _run_tree(sections, places, path, prefix=("fixed",) if config.fixed else ())
-    axes = {key: _axis(key, values, base, places, path) for key, values in config.grid.items()}
+    for key, values in config.grid.items():
+        _check_path(key, ("grid", key), places, path)
+        if not values:
+            raise ConfigError(f"{_place(('grid', key), places, path)}: grid.{key} is empty: list at least one value")
+    common = _run_tree(_settled(raw, config, {}), places, path, prefix=("fixed",) if config.fixed else ())
+    names = [common["agent"]["model"]["name"]]
+    if NAME in config.grid:
+        names = _axis(NAME, config.grid[NAME], [common], places, path)
+    _check_models(raw, config, names, places, path)
+    phases = {name: _one_model(raw, config, name, places, path) for name in names}
+    bases = {name: phase.model_dump(mode="json", include=set(RunConfig.model_fields)) for name, phase in phases.items()}
+    axes = {key: _axis(key, values, list(bases.values()), places, path) for key, values in config.grid.items()}
     _check_horizon(config, axes, places, path)
-    return Phase(config, base, axes, path)
+    return Phase(config, bases, {name: phase.engine for name, phase in phases.items()}, axes, path)
 
 
-def _axis(key: str, values: list[Any], base: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> list[Any]:
-    """The axis' values, each validated in its place in a whole run and brought to its canonical type."""
-    _check_path(key, ("grid", key), places, path)
-    if not values:
-        raise ConfigError(f"{_place(('grid', key), places, path)}: grid.{key} is empty: list at least one value")
+def _settled(raw: dict[str, Any], config: PhaseConfig, own: dict[str, Setting]) -> dict[str, Any]:
+    """The file's sections, a model's own settings over them, and what is fixed for all over both."""
+    tree = {key: raw.get(key) or {} for key in (*RunConfig.model_fields, "engine")}
+    for key, setting in own.items():
+        tree = assign(tree, key, setting.value)
+    for key, value in config.fixed.items():
+        tree = assign(tree, key, value)
+    return tree
+
+
+def _one_model(
+    raw: dict[str, Any], config: PhaseConfig, name: str, places: dict[KeyPath, Place], path: Path
+) -> PhaseConfig:
+    """The phase as one of its models runs it."""
+    own = settings(config.models, name)
+    tree = assign(_settled(raw, config, own), NAME, name)
+    stand = {tuple(key.split(".")): _place(("models", said.entry, key), places, path) for key, said in own.items()}
+    phase: PhaseConfig = _validate(PhaseConfig, tree, places | stand, path, ("fixed",) if config.fixed else ())
+    return phase
+
+
+def _check_models(
+    raw: dict[str, Any], config: PhaseConfig, names: list[str], places: dict[KeyPath, Place], path: Path
+) -> None:
+    """Every entry's keys; the values of one that no model here has; and that a file's own entries are for its models."""
+    for entry, said in config.models.items():
+        for key in said:
+            _check_path(key, ("models", entry, key), places, path)
+        if any(matches(entry, name) for name in names):
+            continue
+        place = places.get(("models", entry))
+        if place and NAME in config.grid and place.file == _place(("grid", NAME), places, path).file:
+            raise ConfigError(f"{place}: models names {entry!r}, which is no model of the grid{nearest(entry, names)}")
+        _one_model(raw, config.model_copy(update={"models": {entry: said}}), entry, places, path)
+
+
+def _axis(
+    key: str, values: list[Any], bases: list[dict[str, Any]], places: dict[KeyPath, Place], path: Path
+) -> list[Any]:
+    """The axis' values, each validated in its place in a whole run of each model and brought to its canonical type."""
     valid = []
     for index, value in enumerate(values):
-        tree = _run_tree(assign(base, key, value), places, path, prefix=("grid", key, str(index)))
-        canonical: Any = tree
-        for part in key.split("."):
-            canonical = canonical[part]
+        at = ("grid", key, str(index))
+        trees = [_run_tree(assign(base, key, value), places, path, prefix=at) for base in bases]
+        canonical = lookup(trees[0], key)
         if canonical in valid:
-            raise ConfigError(
-                f"{_place(('grid', key, str(index)), places, path)}: grid.{key} lists {canonical!r} twice"
-            )
+            raise ConfigError(f"{_place(at, places, path)}: grid.{key} lists {canonical!r} twice")
         valid.append(canonical)
     return valid
 
 
 def _check_path(key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path) -> None:
-    known = leaf_paths(RunConfig)
+    of_models = at[0] == "models"
+    known = settable() if of_models else leaf_paths(RunConfig)
     free = key.count(".") < MAX_DEPTH and any(key.startswith(f"{one}.") for one in known if known[one])
     free = free and all(key.split("."))
     if key not in known and not free:
-        raise ConfigError(
-            f"{_place(at, places, path)}: {at[0]} names {key!r}, which is no parameter{nearest(key, known)}"
-        )
+        what = "which is no agent.model.* or engine.* setting" if of_models else "which is no parameter"
+        raise ConfigError(f"{_place(at, places, path)}: {at[0]} names {key!r}, {what}{nearest(key, known)}")
 
 
 def _check_horizon(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> None:
@@ -145,7 +199,7 @@ def _check_horizon(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPa
 
 
 def _run_tree(sections: dict[str, Any], places: dict[KeyPath, Place], path: Path, prefix: KeyPath) -> dict[str, Any]:
-    run: RunConfig = _validate(RunConfig, sections, places, path, prefix)
+    run: RunConfig = _validate(RunConfig, {key: sections[key] for key in RunConfig.model_fields}, places, path, prefix)
     return run.model_dump(mode="json")
 
 
@@ -165,6 +219,9 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise ConfigError(f"-o {text}: the value is not valid YAML") from exc
     section, _, path = key.partition(".")
+    if section == "models" and path:
+        _override_model(raw, places, path, value, here)
+        return
     if section in {"grid", "fixed"} and path:
         old = raw.get(section)
         raw[section] = {**old, path: value} if isinstance(old, dict) else old or {path: value}
@@ -175,9 +232,22 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
     for varied in ("grid", "fixed"):
         if isinstance(raw.get(varied), dict):
             raw[varied] = {path: values for path, values in raw[varied].items() if path != key}
+    if isinstance(raw.get("models"), dict):
+        raw["models"] = overridden(raw["models"], key, value)
     if key == "simulation.max_steps":
         raw.pop("max_steps_by_level", None)
     _mark(places, tuple(key.split(".")), here)
+
+
+def _override_model(raw: dict[str, Any], places: dict[KeyPath, Place], path: str, value: Any, here: Place) -> None:
+    found = split(path)
+    if found is None:
+        raise ConfigError(f"{here}: write models.NAME.agent.model.KEY=value or models.NAME.engine.KEY=value")
+    entry, key = found
+    models = raw.get("models")
+    said = models.get(entry) if isinstance(models, dict) else None
+    raw["models"] = {**(models or {}), entry: {**(said or {}), key: value}}
+    _mark(places, ("models", entry, key), here)
 
 
 def _mark(places: dict[KeyPath, Place], at: KeyPath, here: Place) -> None:

@@ -267,6 +267,12 @@ class PhaseConfig(RunConfig):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="Dot path → list of values. The runs are all their combinations."
     )
+    models: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Model name or pattern (* and ?) → dot path → value: agent.model.* and engine.* settings of these "
+        "models alone, over the sections and below fixed and grid. Of several that match the later wins, and the "
+        "model's own name always.",
+    )
     max_steps_by_level: dict[Annotated[int, Field(ge=0, le=4, strict=False)], Positive] = Field(
         default_factory=dict, description="complexity_level → max_steps, where the horizon depends on the level."
     )

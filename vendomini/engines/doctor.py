@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf.model import CAPABILITY, attention_choices, flash_obstacle
@@ -149,13 +149,15 @@ def _disk(disk: Disk) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a model needs and should run with; ``why`` shows the sums, or says what is unknown."""
+    """What a model needs and should run with; ``why`` shows the sums, or says what is unknown. ``settings`` are those
+    that the config gives to this model alone: path → value."""
 
     model: str
     gpus: str
     flash_attention: str
     vllm: str
     why: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def advise(model: Model, steps: int, found: Capabilities) -> Advice:

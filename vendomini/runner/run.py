@@ -8,9 +8,10 @@ import hashlib
 import os
 import resource
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 
@@ -82,11 +83,13 @@ async def run_all(
     stop: Stop,
     progress: Progress,
     counters: Counters,
+    engines: Mapping[str, EngineConfig] = MappingProxyType({}),
 ) -> None:
     """Runs what is pending, model by model, and adds to the tally.
 
     Args:
         todo, tally: as :func:`pending` gives them.
+        engines: model name → config of its engine, for those that don't take ``engine``.
         start_engine: makes a started engine; asked once for each model, and only if there is something to run.
 
     Raises:
@@ -103,8 +106,9 @@ async def run_all(
                 tally.unfinished += [spec.run_id for spec in specs]
                 continue
             model = specs[0].config().agent.model
+            own = engines.get(model.name, engine)
             try:
-                started = await start_engine(model, engine)
+                started = await start_engine(model, own)
             except EngineUnavailable as exc:
                 if len(groups) == 1:
                     raise
@@ -113,7 +117,7 @@ async def run_all(
                 counters.runs_failed += len(specs)
                 continue
             try:
-                await _run_on(started, specs, tally, results, engine, stop, progress, counters)
+                await _run_on(started, specs, tally, results, own, stop, progress, counters)
             finally:
                 await started.close()
     tally.stopped = stop.reason

@@ -34,5 +34,5 @@ def run_pending(phase: Phase, todo: Sequence[RunSpec], tally: Tally, results: Re
         return await start_engine(model, engine, say=progress.say)
 
     with stop.on_signals(progress.say), progress:
-        asyncio.run(run_all(todo, tally, results, phase.config.engine, start, stop, progress, counters))
+        asyncio.run(run_all(todo, tally, results, phase.config.engine, start, stop, progress, counters, phase.engines))
     return counters
