@@ -153,7 +153,7 @@ def _one_model(
 def _check_models(
     raw: dict[str, Any], config: PhaseConfig, names: list[str], places: dict[KeyPath, Place], path: Path
 ) -> None:
-    """Every entry's keys; the values of one that no model here has; and that a file's own entries are for its models."""
+    """Every entry's keys, the values of one that no model has, and whether a file's own entries name its models."""
     for entry, said in config.models.items():
         for key in said:
             _check_path(key, ("models", entry, key), places, path)
