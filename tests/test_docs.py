@@ -50,6 +50,8 @@ HERE = {
     "vendomini prefetch phase1_small": Expect(),
     "vendomini prefetch phase1_small --check": Expect(),
     "vendomini report results/phase1_large_models": Expect(says="Report: results/phase1_large_models/report/report"),
+    "vendomini dashboard phase1_large": Expect(124, "Dashboard: http://127.0.0.1"),
+    "vendomini dashboard phase1_large --static phase1.html": Expect(says="Wrote phase1.html"),
     "vendomini traces results/phase1_large_models": Expect(124, "Traces: http://127.0.0.1"),
     "vendomini traces results/phase1_large_models --ending crashed --export inspect --out logs": Expect(
         says="Wrote logs"

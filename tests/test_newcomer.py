@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run -c configs/demo.yaml -o agent.model.name=./model", 1, 'needs torch: pip install "vendomini[hf]"'),
         ("cancel demo", 0, "results/demo: nothing was live"),
         ("logs nobody", 2, "vendomini status names them"),
+        ("dashboard demo --static page.html", 0, "Wrote page.html"),
         ("traces results/demo --export jsonl", 0, "Wrote steps.jsonl"),
         ("report results/demo", 1, 'pip install "vendomini[report]"'),
         ("bench --model ./model", 1, 'vendomini bench needs torch: pip install "vendomini[hf]"'),

@@ -1,15 +1,22 @@
 """The pages in a real browser: clicked through without a complaint, and without a request to anywhere."""
 
+import math
+import os
+import shutil
 import threading
 
+import pandas
 import pytest
+from msgspec.structs import replace
 
 from tests.analysis.browser import CHROMIUM, Browser
 from tests.analysis.synthetic import config, summary, write_results, write_steps
 from vendomini.analysis.report.report import write_report
+from vendomini.analysis.statistics.survival import kaplan_meier
 from vendomini.analysis.traces.episodes import Library
 from vendomini.analysis.traces.server import TraceServer
-from vendomini.analysis.traces.static import write_static
+from vendomini.analysis.traces.static import write_dashboard, write_static
+from vendomini.cluster.status import status
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.records import Results, write_record
@@ -207,3 +214,87 @@ def test_the_reader_fits_a_phone(quiet, served, folder, theme):
     assert quiet.run("document.documentElement.scrollWidth") <= 390
     quiet.click("#back")
     quiet.wait("getComputedStyle(document.querySelector('#library')).display !== 'none'")
+
+
+# -------------------------------------------------------------------------------------------- dashboard
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """54 runs at 3 doses; of one, only 25 steps are there so far; one failed, one has not begun."""
+    root = tmp_path_factory.mktemp("running") / "live"
+    tree = config(replications=6, shocks=(0.05, 0.4, 0.1))
+    specs = list(expand(build_phase(tree)))
+    write_results(root, tree, hazard=0.01, steps=False)
+    results = Results(root)
+    unfinished, failed, absent = (results.run(spec.run_id) for spec in specs[:3])
+    unfinished.summary.unlink()
+    write_steps(unfinished.steps, 25)
+    reason = "the server <b>went</b> away"
+    write_record(failed.summary, replace(summary(specs[1], "failed", None, 0), event_observed=None, reason=reason))
+    shutil.rmtree(absent.folder)
+    for run in (unfinished, failed):  # not written to lately: nobody has them
+        os.utime(run.steps, (0, 0))
+    return results
+
+
+@pytest.fixture(scope="module")
+def dashboard(running):
+    with TraceServer(Library([running.root]), status=lambda: [status(running).as_json()]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"{server.url}dashboard"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
+def test_the_dashboard_fits_and_asks_nobody(quiet, dashboard, width, theme):
+    quiet.open(dashboard, width=width, theme=theme)
+    assert quiet.run("document.documentElement.scrollWidth") <= width
+    assert {address.rsplit("/", 1)[0].removesuffix("/api") for address in quiet.requests if "data:" not in address} == {
+        dashboard.rsplit("/", 1)[0]
+    }
+
+
+def test_the_dashboard_tells_where_an_experiment_stands(quiet, dashboard):
+    quiet.open(dashboard)
+    assert "51 of 54 runs done" in quiet.text(".experiment")
+    assert "1 interrupted · 1 not begun · 1 failed" in quiet.text(".experiment")
+    assert quiet.text("#reasons") == "1 × the server <b>went</b> away"
+    cells = quiet.run("[...document.querySelectorAll('#cells tbody tr')].map(row => row.cells[1].textContent)")
+    assert cells == ["0.05", "0.1", "0.4"] * 3
+
+
+def test_the_dashboards_curves_are_those_of_the_statistics(quiet, dashboard, running):
+    """By the median of each dose, with the unfinished run censored at its 25th step."""
+    quiet.open(dashboard)
+    shown = quiet.run("document.getElementById('curves').getAttribute('aria-label')")
+    rows = []
+    for run_id in running.run_ids():
+        found = running.summary(run_id)
+        dose = running.info(run_id).parameters["pe_induction"]["p_shock"]
+        if found is None:
+            rows.append((dose, 25.0, False))
+        elif found.finished:
+            rows.append((dose, float(found.time_to_crash), found.event_observed))
+    frame = pandas.DataFrame(rows, columns=["dose", "durations", "event_observed"])
+    for dose, group in frame.groupby("dose"):
+        median = kaplan_meier(group, str(dose), 100).median.value
+        words = f"{median:,.0f}" if math.isfinite(median) else "not reached"
+        assert f"{dose:g}: {len(group)} runs, median {words}" in shown
+    assert frame["event_observed"].sum() > 10
+
+
+def test_a_cell_of_the_dashboard_leads_to_its_episodes(quiet, dashboard):
+    quiet.open(dashboard)
+    quiet.click("#cells tbody tr:nth-child(2) a")
+    quiet.wait("document.querySelector('#count')?.textContent")
+    assert quiet.text("#count") == "6 of 53 runs"
+    doses = "[...document.querySelector(\"[data-key='parameter:pe_induction.p_shock']\").options].map(o => o.value)"
+    assert quiet.run(doses) == ["", "0.05", "0.1", "0.4"]
+
+
+def test_the_dashboard_as_a_file(quiet, running, tmp_path):
+    file = write_dashboard(Library([running.root]), [status(running).as_json()], tmp_path / "page.html")
+    quiet.open(file.as_uri())
+    assert quiet.text("#reasons") == "1 × the server <b>went</b> away"
+    assert [address for address in quiet.requests if not address.startswith("data:")] == [file.as_uri()]

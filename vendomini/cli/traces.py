@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +58,7 @@ def traces(
     elif export is not None:
         _write_export(library, run, ending, model, export, out)
     else:
-        _serve(library, port)
+        serve(library, port, "Traces")
 
 
 def _write_static(library: Library, run: list[str] | None, ending: str | None, model: str | None, file: Path) -> None:
@@ -86,13 +87,16 @@ def _write_export(
         console().print(f"Wrote {path}", markup=False)
 
 
-def _serve(library: Library, port: int) -> None:
+def serve(
+    library: Library, port: int, title: str, page: str = "", status: Callable[[], list[dict[str, object]]] = list
+) -> None:
+    """Serves both pages until Ctrl-C, and prints the address of one."""
     from vendomini.analysis.traces.server import TraceServer
     from vendomini.cli.output import console
 
-    with TraceServer(library, port) as server:
+    with TraceServer(library, port, status) as server:
         number = server.server_address[1]
         out = console()
-        out.print(f"Traces: {server.url}", markup=False)
+        out.print(f"{title}: {server.url}{page}", markup=False)
         out.print(f"From another machine: ssh -L {number}:127.0.0.1:{number} HOST, then the same address. Ctrl-C ends.")
         server.serve_forever()

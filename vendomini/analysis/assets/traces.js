@@ -18,6 +18,12 @@
     return made;
   }
 
+  // Numbers by their value, so that 0.05 comes before 0.4; text as people count, so that s2 comes before s10.
+  function order(a, b) {
+    return a !== "" && b !== "" && Number.isFinite(Number(a)) && Number.isFinite(Number(b))
+      ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true });
+  }
+
   // ------------------------------------------------------------------------------------------ where data come from
 
   const embedded = () => $("embedded") && JSON.parse($("embedded").textContent);
@@ -55,7 +61,6 @@
     return element("label", {}, label, list);
   }
   function distinct(value) {
-    const order = (a, b) => a.localeCompare(b, undefined, { numeric: true });
     return [...new Set(state.runs.map(value))].filter((text) => text !== "").sort(order);
   }
   function buildFilters() {
@@ -290,7 +295,16 @@
     event.preventDefault();
     moves[move]();
   }
+  // An address of the dashboard: the filters of one cell, as key=value behind #where.
+  function filterFrom(hash) {
+    const wanted = new URLSearchParams(hash.slice("#where&".length));
+    for (const box of $("filters").querySelectorAll("[data-key]")) {
+      if (wanted.has(box.dataset.key)) box.value = wanted.get(box.dataset.key);
+    }
+    listRuns();
+  }
   async function route() {
+    if (location.hash.startsWith("#where&")) filterFrom(location.hash);
     const [, place, id, step] = location.hash.match(/^#run=(\d+)\/([^&]+)&step=(\d+)$/) || [];
     if (id === undefined) {
       document.querySelector(".app").classList.remove("reading");
@@ -319,7 +333,7 @@
       showRun();
       await showStep(1);
     } else {
-      state.runs = await fetched("api/runs");
+      state.runs = (await fetched("api/runs")).sort((a, b) => a.place - b.place || order(a.run_id, b.run_id));
       buildFilters();
       listRuns();
       addEventListener("hashchange", route);

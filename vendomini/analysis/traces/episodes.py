@@ -22,7 +22,7 @@ Json = dict[str, Any]
 INDEXES = 8
 """Logs whose index is kept."""
 
-_UNFINISHED = {"running", "failed", "damaged"}
+UNFINISHED = {"running", "failed", "damaged"}
 
 _decode = msgspec.json.Decoder(StepRecord).decode
 _encode = msgspec.json.Encoder().encode
@@ -89,7 +89,7 @@ class Library:
         chosen = [
             (entry["place"], entry["run_id"])
             for entry in entries
-            if (entry["run_id"] in run_ids if run_ids else entry["ending"] not in _UNFINISHED)
+            if (entry["run_id"] in run_ids if run_ids else entry["ending"] not in UNFINISHED)
             and ending in {None, entry["ending"]}
             and (model is None or model in {entry["model"], entry["model"].removesuffix(" (synthetic)")})
         ]
@@ -180,6 +180,9 @@ def describe(results: Results, run_id: str) -> Json:
         "time_to_crash": summary.time_to_crash if summary and summary.event_observed else None,
         "steps": summary.steps if summary else None,
         "reason": summary.reason if summary else None,
+        "parse": summary.parse if summary else None,
+        "completion_tokens": summary.completion_tokens if summary else None,
+        "seconds": summary.seconds if summary else None,
         "seed": known.seed if known else None,
         "model": parameters.get(MODEL, ""),
         "parameters": parameters,
@@ -188,7 +191,7 @@ def describe(results: Results, run_id: str) -> Json:
 
 def _missing(entry: Json, logged: int) -> str:
     """What is wrong where the log of a run that has ended is not as long as its summary says."""
-    if entry["ending"] in _UNFINISHED or entry["steps"] == logged:
+    if entry["ending"] in UNFINISHED or entry["steps"] == logged:
         return ""
     return f"The log holds {logged} steps where the summary counts {entry['steps']}."
 

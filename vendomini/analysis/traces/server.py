@@ -1,4 +1,4 @@
-"""The trace reader's server: loopback only, for one reader, and suspicious of everything it shows."""
+"""The server of the two pages, dashboard and traces: loopback only, for one reader, and it trusts nothing it shows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import hmac
 import json
 import secrets
 import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from vendomini.analysis.report.page import asset
-from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.episodes import Json, Library
+from vendomini.analysis.traces.overview import overview
 from vendomini.errors import ResultsError
 
 POLICY = (
@@ -37,6 +39,9 @@ _FILES = {
     "theme.js": ("theme.js", "text/javascript"),
     "base.css": ("base.css", "text/css"),
     "traces.css": ("traces.css", "text/css"),
+    "dashboard": ("dashboard.html", "text/html"),
+    "dashboard.js": ("dashboard.js", "text/javascript"),
+    "dashboard.css": ("dashboard.css", "text/css"),
 }
 
 
@@ -46,13 +51,15 @@ class TraceServer(ThreadingHTTPServer):
     Args:
         library: the runs.
         port: 0 takes a free one.
+        status: what the queue knows of the runs, for the dashboard; asked at each of its looks.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, library: Library, port: int = 0) -> None:
+    def __init__(self, library: Library, port: int = 0, status: Callable[[], list[Json]] = list) -> None:
         self.library = library
+        self.status = status
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -99,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             case [name] if name in _FILES:
                 file, kind = _FILES[name]
                 self._send(asset(file).encode(), kind)
+            case ["api", "overview"]:
+                self._send_json(overview(library) | {"status": self.server.status()})
             case ["api", "runs"]:
                 self._send_json(library.runs())
             case ["api", "runs", place, run_id]:

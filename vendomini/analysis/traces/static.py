@@ -1,4 +1,4 @@
-"""One episode as one file, to send to a colleague."""
+"""A page as one file, to send to a colleague: one episode, or the dashboard as it is now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from string import Template
 
 from vendomini.analysis.report.page import asset, embed, inline_scripts
-from vendomini.analysis.traces.episodes import Library
+from vendomini.analysis.traces.episodes import Json, Library
+from vendomini.analysis.traces.overview import overview
 from vendomini.records import write_atomically
 
 
@@ -19,21 +20,34 @@ def write_static(library: Library, place: int, run_id: str, file: Path) -> Path:
     """
     episode = library.episode(place, run_id)
     steps = library.steps(place, run_id, 1, episode["length"])
-    scripts, digests = inline_scripts(asset("theme.js"), asset("traces.js"))
+    return _write("traces", run_id, {"episode": episode, "steps": steps}, file)
+
+
+def write_dashboard(library: Library, status: list[Json], file: Path) -> Path:
+    """Writes the dashboard with what it shows now. It asks no network for anything.
+
+    Raises:
+        ResultsError: the file can't be written.
+    """
+    return _write("dashboard", "VendoMini dashboard", overview(library) | {"status": status}, file)
+
+
+def _write(name: str, title: str, data: Json, file: Path) -> Path:
+    scripts, digests = inline_scripts(asset("theme.js"), asset(f"{name}.js"))
     page = Template(asset("static.html")).substitute(
         policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; base-uri 'none'; "
         "form-action 'none'",
-        title=escape(run_id),
-        style=asset("base.css") + asset("traces.css"),
-        body=reader_markup(),
-        data=f'<script type="application/json" id="embedded">{embed({"episode": episode, "steps": steps})}</script>',
+        title=escape(title),
+        style=asset("base.css") + asset(f"{name}.css"),
+        body=_markup(f"{name}.html"),
+        data=f'<script type="application/json" id="embedded">{embed(data)}</script>',
         scripts=scripts,
     )
     write_atomically(file, page.encode(errors="replace"))
     return file
 
 
-def reader_markup() -> str:
-    """The reader's own elements, shared with the served page."""
-    page = asset("traces.html")
+def _markup(name: str) -> str:
+    """The page's own elements, shared with the served page."""
+    page = asset(name)
     return page[page.index("<body>") + len("<body>") : page.index("</body>")]
