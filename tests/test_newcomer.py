@@ -37,7 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (" ".join(SMALL), 0, "Results are in results/demo."),
         ("status", 0, "demo: 12 of 240 runs done"),
         ("run -c configs/demo.yaml --dry-run", 0, "… and 220 more (--json lists all)"),
-        ("run -c configs/demo.yaml -o agent.model.name=./model", 1, 'needs torch: pip install "vendomini[hf]"'),
+        (
+            "run -c configs/demo.yaml -o agent.model.name=./model",
+            1,
+            'torch is not installed: pip install "vendomini[hf]"',
+        ),
         ("cancel demo", 0, "results/demo: nothing was live"),
         ("logs nobody", 2, "vendomini status names them"),
         ("dashboard demo --static page.html", 0, "Wrote page.html"),

@@ -92,7 +92,7 @@ def test_the_log_says_what_the_loaded_model_reports(found: Capabilities, attenti
         (machine("V100", packages=(VLLM,)), None),
         (machine("P100", packages=(VLLM,)), "vLLM needs GPU compute capability >= (7, 0), this is (6, 0)"),
         (machine("A100", "P100", packages=(VLLM,)), "vLLM needs GPU compute capability >= (7, 0), this is (6, 0)"),
-        (machine("A100"), "vLLM is not installed"),
+        (machine("A100"), 'vLLM is not installed: pip install "vendomini[vllm]"'),
         (machine(packages=(replace(VLLM, platform="cpu"),)), None),
         (
             machine(packages=(VLLM,)),
@@ -173,19 +173,19 @@ def test_vllm_that_is_missing_but_asked_for_falls_back_with_the_lines_of_the_con
     lines: list[str] = []
     engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(packages=TRANSFORMERS), lines))
     assert lines == [
-        "[WARNING] vLLM initialization failed: vLLM is not installed",
+        '[WARNING] vLLM initialization failed: vLLM is not installed: pip install "vendomini[vllm]"',
         "[*] Falling back to standard HuggingFace Transformers",
         "[*] Flash Attention not installed, using sdpa attention (slower)",
     ]
     assert engine.info.backend == "hf"
-    assert engine.info.rejected == {"vllm": "vLLM is not installed"}
+    assert engine.info.rejected == {"vllm": 'vLLM is not installed: pip install "vendomini[vllm]"'}
 
 
 def test_vllm_that_nobody_asked_for_is_passed_over_silently(tiny: Path) -> None:
     lines: list[str] = []
     engine = wait(start_and_close(Model(name=str(tiny), context_length=1024), machine(packages=TRANSFORMERS), lines))
     assert lines == ["[*] Flash Attention not installed, using sdpa attention (slower)"]
-    assert engine.info.rejected == {"vllm": "vLLM is not installed"}
+    assert engine.info.rejected == {"vllm": 'vLLM is not installed: pip install "vendomini[vllm]"'}
     assert engine.info.attention == "sdpa"
 
 

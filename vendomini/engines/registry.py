@@ -49,8 +49,9 @@ class Backend:
             package = found.package(name)
             label = self.title if name == self.name else name
             if not package.works:
-                version = f" {package.version}" if package.version else " is"
-                return f"{label}{version} {package.reason}"
+                if package.version is None and self.extra is not None:
+                    return f'{label} is {package.reason}: pip install "vendomini[{self.extra}]"'
+                return f"{label} {package.version or 'is'} {package.reason}"
         return self._gpu_obstacle(found)
 
     def _gpu_obstacle(self, found: Capabilities) -> str | None:
