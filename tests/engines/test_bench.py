@@ -40,9 +40,9 @@ def test_every_engine_has_a_row_measured_or_with_its_reason(random_model: Path) 
         assert rows[name].single > 0
         assert rows[name].batched > 0
     assert rows["Transformers, flash_attention_2"].reason == "no GPU here (not installed)"
-    assert rows["vLLM"].reason == "vLLM is not installed"
+    assert rows["vLLM"].reason == 'vLLM is not installed: pip install "vendomini[vllm]"'
     assert report.roofline == pytest.approx(report.bandwidth / report.weight_bytes)
-    assert "| vLLM | – | not measured: vLLM is not installed | |" in report.markdown()
+    assert '| vLLM | – | not measured: vLLM is not installed: pip install "vendomini[vllm]" | |' in report.markdown()
 
 
 def test_the_table_shows_the_fraction_of_the_roofline(random_model: Path) -> None:

@@ -201,14 +201,15 @@ def test_when_no_engine_can_run_a_model_each_says_why(tiny: Path) -> None:
     with pytest.raises(EngineUnavailable) as caught:
         wait(start_engine(Model(name=str(tiny), context_length=1024), EngineConfig(), machine(), [].append))
     assert str(caught.value) == (
-        f"no engine here can run {tiny} (vllm: vLLM is not installed; hf: torch is not installed)"
+        f'no engine here can run {tiny} (vllm: vLLM is not installed: pip install "vendomini[vllm]"; '
+        'hf: torch is not installed: pip install "vendomini[hf]")'
     )
 
 
 def test_never_falling_back_stops_at_the_engine_that_was_asked_for(tiny: Path) -> None:
     config = EngineConfig(backend="vllm", fallback="never")
     lines: list[str] = []
-    with pytest.raises(EngineUnavailable, match=r"engine\.fallback is never \(vllm: vLLM is not installed\)"):
+    with pytest.raises(EngineUnavailable, match=r"engine\.fallback is never \(vllm: vLLM is not installed: "):
         wait(start_engine(Model(name=str(tiny)), config, machine(packages=TRANSFORMERS), lines.append))
     assert lines == []
 
