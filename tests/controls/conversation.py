@@ -46,6 +46,7 @@ def complete(engine: ScriptedEngine, history: History, params: SamplingParams) -
 def talk(control: str, run: RunConfig, seed: int = 0) -> Iterator[Turn]:
     """All turns of an episode. The history is the one before the answer was added."""
     engine, environment = ScriptedEngine(f"scripted/{control}"), Environment(run)
+    tools = {spec.name for spec in environment.specs}
     model = run.agent.model
     history = History(system_prompt(run), context_length=model.context_length, max_tokens=model.max_tokens)
     observation, result, ending = environment.reset(seed=seed), None, None
@@ -53,7 +54,7 @@ def talk(control: str, run: RunConfig, seed: int = 0) -> Iterator[Turn]:
         history.add_user(user_turn(observation, result))
         params = SamplingParams(model.max_tokens, seed=sampling_seed(seed, observation["step"]))
         completion = complete(engine, history, params)
-        action = parse_completion(completion.text)
+        action = parse_completion(completion.text, tools)
         outcome = environment.step(action)
         yield Turn(history, params, completion, action, outcome)
         history.add_assistant(completion.text)

@@ -7,6 +7,7 @@ import pytest
 from tests.controls.conversation import config, talk
 from vendomini.agent import parse_completion
 from vendomini.worlds.vending.controls.garbled import HOPELESS, REPAIRABLE, garble
+from vendomini.worlds.vending.tools import tool_specs
 
 
 def _sound() -> list[str]:
@@ -17,6 +18,7 @@ def _sound() -> list[str]:
 
 
 SOUND = _sound()
+TOOLS = {spec.name for spec in tool_specs(config())}
 
 
 def test_there_is_something_to_garble() -> None:
@@ -26,7 +28,7 @@ def test_there_is_something_to_garble() -> None:
 @pytest.mark.parametrize("name", sorted(REPAIRABLE))
 def test_repairable_output_keeps_its_call(name: str) -> None:
     for text in SOUND:
-        meant, found = parse_completion(text), parse_completion(garble(text, REPAIRABLE[name]))
+        meant, found = parse_completion(text, TOOLS), parse_completion(garble(text, REPAIRABLE[name]), TOOLS)
         assert (found.tool, found.arguments) == (meant.tool, meant.arguments)
         assert found.parse == "repaired"
 
@@ -34,7 +36,7 @@ def test_repairable_output_keeps_its_call(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(HOPELESS))
 def test_hopeless_output_is_no_call(name: str) -> None:
     for text in SOUND:
-        found = parse_completion(garble(text, HOPELESS[name]))
+        found = parse_completion(garble(text, HOPELESS[name]), TOOLS)
         assert found.parse == "unparsable"
         assert found.tool is None
         assert found.error

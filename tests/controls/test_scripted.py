@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from tests.controls.conversation import complete, config, talk
-from vendomini.agent import History, parse_completion, reply_schema, system_prompt
+from vendomini.agent import History, reply_schema, system_prompt
 from vendomini.engines.base import SamplingParams
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.errors import EngineError, EngineUnavailable
@@ -99,4 +99,4 @@ def test_positive_controls_are_healthy_first() -> None:
     for control in POSITIVE:
         turns = list(talk(control.name, config(simulation__max_steps=80)))
         assert turns[-1].outcome.ending == "survived", control.name
-        assert parse_completion(turns[0].completion.text).tool is not None
+        assert turns[0].action.tool is not None

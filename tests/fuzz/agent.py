@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vendomini.agent import parse_completion, user_turn
+from vendomini.agent.formats import FAMILIES, PLAIN
+from vendomini.agent.parse import COMPLAINTS
 from vendomini.config import RunConfig
 from vendomini.measures.cards import LARGEST, card_fields
 from vendomini.worlds.steps import Action, StepResult
@@ -31,11 +34,14 @@ _STRICT = _CONFIG.model_copy(
     }
 )
 SPECS = tool_specs(_CONFIG)
+TOOLS = {spec.name for spec in SPECS}
+FORMS = (PLAIN, *(replace(family, opened=True) for family in FAMILIES))
 ARGUMENTS = sorted({name for spec in SPECS for name in spec.parameters["properties"]})
 CARD = card_fields(_STRICT.agent.interface)
 
 COMPLETION_TOKENS = [
     *('"tool":"', '"arguments":{', '"prediction":{', '"thought":"', '"function":{"name":"', "<think>", "</think>"),
+    *(mark for family in FAMILIES for mark in (family.start, family.end, *family.answer)),
     *("```json\n", "NaN", "Infinity", "1e999", "\\ud800", "True", "None", "},}", "{'", "'}"),
     *(spec.name for spec in SPECS),
 ]
@@ -96,12 +102,19 @@ def completion_seeds() -> Iterator[bytes]:
 
 def check_completion(data: bytes) -> None:
     """Text → parser → world → log."""
-    action = parse_completion(data.decode("utf-8", "replace"))
+    text = data.decode("utf-8", "replace")
+    for form in FORMS:
+        for how in ("stop", "length", "refused"):
+            _check_action(parse_completion(text, TOOLS, form, finish_reason=how))
+
+
+def _check_action(action: Action) -> None:
     _log([action.tool, action.arguments, action.card, action.thought, action.error])
     outcome = _text_world.step(action)
-    if action.parse == "unparsable":
+    if not action.is_call:
         assert action.tool is None
-        assert outcome.result["error"]["code"] == "unparsable"
+        assert outcome.result["error"]["code"] == action.parse
+        assert action.error == COMPLAINTS[action.reason]
 
 
 def tool_seeds() -> Iterator[bytes]:

@@ -64,7 +64,7 @@ def actions(draw: st.DrawFn) -> Action:
         | ugly
     )
     return Action(
-        draw(st.sampled_from(["ok", "repaired", "unparsable"])),
+        draw(st.sampled_from(["ok", "repaired", "unparsable", "cut_off"])),
         draw(st.just(spec.name) | ugly),
         arguments,
         draw(cards),
@@ -149,7 +149,7 @@ def test_a_reset_forgets_the_episode_before() -> None:
     for _ in range(50):
         environment.step(Action("unparsable"))
     assert dump(environment.reset(seed=3)) == fresh
-    assert environment.summary()["parse"] == {"ok": 0, "repaired": 0, "unparsable": 0}
+    assert environment.summary()["parse"] == {"ok": 0, "repaired": 0, "unparsable": 0, "cut_off": 0}
 
 
 def test_what_was_returned_never_changes_later() -> None:

@@ -1,7 +1,20 @@
 """The agent's side of a step: an observation becomes a prompt, a completion becomes an action."""
 
+from vendomini.agent.formats import named_format
 from vendomini.agent.history import History
-from vendomini.agent.parse import parse_completion
+from vendomini.agent.parse import complain, parse_completion, parse_reply
 from vendomini.agent.prompt import output_schema, reply_schema, system_prompt, user_turn
+from vendomini.agent.reply import read_reply
 
-__all__ = ["History", "output_schema", "parse_completion", "reply_schema", "system_prompt", "user_turn"]
+__all__ = [
+    "History",
+    "complain",
+    "named_format",
+    "output_schema",
+    "parse_completion",
+    "parse_reply",
+    "read_reply",
+    "reply_schema",
+    "system_prompt",
+    "user_turn",
+]

@@ -1,9 +1,11 @@
-"""The conversation as the model sees it: append-only, cut in rare chunks, never longer than its budget."""
+"""The conversation as the model sees it: grows at its end, cut in rare chunks, never longer than its budget."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
+from vendomini.agent.formats import PLAIN, ReplyFormat
 from vendomini.agent.template import ChatTemplate
 from vendomini.errors import ConfigError
 
@@ -18,19 +20,32 @@ CHARS_PER_TOKEN = 4
 """Estimate where the engine has no tokenizer."""
 
 
+@dataclass(slots=True)
+class _Turn:
+    """What the user said and the model answered, and their tokens (or how many they may be)."""
+
+    user: str
+    answer: str = ""
+    ids: list[int] = field(default_factory=list)
+    size: int = 0
+
+
 class History:
     """One episode's conversation; satisfies :class:`vendomini.engines.base.Prompt`.
 
-    A step costs O(new text): only the new turns are tokenised, and nothing is rendered again. What the model said is
-    encoded from its text, so that the conversation is a function of the step log alone.
+    A step costs O(new text): only the new turn is tokenised, and nothing is rendered again. What the model said is
+    encoded from its text, so that the conversation is a function of the step log alone. The thoughts of earlier turns
+    stay where the model's template keeps them, and else go.
 
     Args:
         system: the system message, which stays when old turns go.
         context_length: tokens of prompt and completion together.
-        max_tokens: of a completion; so much is kept free.
+        max_tokens: of a completion, thought and answer; so much is kept free.
         tokenizer: the engine's (a Transformers tokenizer), or None: then only ``messages`` is kept and lengths are
             estimated.
         template_kwargs: passed to the chat template.
+        today: ISO date for templates that write one.
+        reply_format: the model's family; None: it is found.
 
     Raises:
         ConfigError: the system message leaves no room for a conversation.
@@ -44,64 +59,108 @@ class History:
         max_tokens: int,
         tokenizer: Any = None,
         template_kwargs: dict[str, Any] | None = None,
+        today: str | None = None,
+        reply_format: ReplyFormat | None = None,
     ) -> None:
-        self._template = ChatTemplate(tokenizer, system, template_kwargs) if tokenizer is not None else None
-        self._head = self._template.head if self._template else []
-        head_size = len(self._head) if self._template else _estimate(system)
-        self._budget = context_length - max_tokens - head_size
+        self._template = (
+            ChatTemplate(tokenizer, system, template_kwargs, today, reply_format) if tokenizer is not None else None
+        )
+        self.format = self._template.format if self._template else reply_format or PLAIN
+        self.head = self._template.head if self._template else system
+        self._head_ids = self._template.encode(self.head) if self._template else []
+        self._head_size = len(self._head_ids) if self._template else _estimate(system)
+        self._budget = context_length - max_tokens - self._head_size
         if self._budget < max_tokens:
             raise ConfigError(
-                f"the system prompt takes {head_size} of {context_length} tokens, which leaves no room for a "
+                f"the system prompt takes {self._head_size} of {context_length} tokens, which leaves no room for a "
                 "conversation: raise agent.model.context_length or choose a model with a longer context"
             )
         self._system = {"role": "system", "content": system}
         self.messages: list[Any] = [self._system]
-        self.token_ids: list[int] = list(self._head)
+        self.token_ids: list[int] = list(self._head_ids)
         self.epoch = 0
-        self._sizes: list[int] = []  # tokens of each (user, assistant) turn
-        self._total = 0
+        self._turns: list[_Turn] = []
+        self._past: list[int] = []  # tokens of all turns that are over, the head included
 
     def add_user(self, text: str) -> None:
         """The next user turn; drops old turns first where the budget asks for it."""
-        if self._template:
-            ids = self._template.user(text)
-            size = len(ids)
-        else:
-            ids, size = [], _estimate(text)
-        if self._total + size > self._budget:
-            self._drop(int(self._budget * KEEP) - size)
+        turn = _Turn(text)
+        turn.size = len(self._asking(turn, first=False)) if self._template else _estimate(text)
+        if self._used() + turn.size > self._budget:
+            self._drop(int(self._budget * KEEP) - turn.size)
         self.messages.append({"role": "user", "content": text})
-        self.token_ids += ids
-        self._sizes.append(size)
-        self._total += size
+        self._turns.append(turn)
+        if self._template and not self._template.seams:
+            self.token_ids = self._whole()
+        elif self._template:
+            first = len(self._turns) == 1
+            self.token_ids = self._past + self._asking(turn, first=first)
 
-    def add_assistant(self, text: str) -> None:
-        """What the model answered."""
+    def add_assistant(self, answer: str, completion: str | None = None) -> None:
+        """What the model answered.
+
+        Args:
+            completion: all that it wrote, put back instead where the template keeps thoughts.
+        """
+        turn = self._turns[-1]
+        keeps = self._template is not None and self._template.keeps_thoughts
+        turn.answer = completion.strip() if keeps and completion and answer else answer
+        self.messages.append({"role": "assistant", "content": turn.answer})
         if self._template:
-            ids = self._template.encode(text) + self._template.next
-            size = len(ids)
+            turn.ids = self._over(turn, first=len(self._turns) == 1)
+            turn.size = len(turn.ids) - (self._head_size if len(self._turns) == 1 else 0)
+            self._past += turn.ids
+            self.token_ids = self._past
         else:
-            ids, size = [], _estimate(text)
-        self.messages.append({"role": "assistant", "content": text})
-        self.token_ids += ids
-        self._sizes[-1] += size
-        self._total += size
+            turn.size += _estimate(answer)
 
     def clear(self) -> None:
         """Forgets everything but the system message."""
         self._drop(0)
 
+    def _used(self) -> int:
+        return sum(turn.size for turn in self._turns)
+
+    def _asking(self, turn: _Turn, *, first: bool) -> list[int]:
+        """Tokens of a turn that waits for its answer."""
+        template = self._template
+        assert template is not None
+        return template.encode(f"{template.head if first else template.begin}{turn.user}{template.open}")
+
+    def _over(self, turn: _Turn, *, first: bool) -> list[int]:
+        """Tokens of a turn that has its answer."""
+        assert self._template is not None
+        return self._template.encode(self._text(turn, first=first))
+
+    def _text(self, turn: _Turn, *, first: bool) -> str:
+        template = self._template
+        assert template is not None
+        return f"{template.head if first else template.begin}{turn.user}{template.past}{turn.answer}{template.close}"
+
+    def _whole(self) -> list[int]:
+        """The tokens of everything, where the text can't be cut."""
+        template, *turns = self._template, *self._turns
+        assert template is not None
+        over = "".join(self._text(turn, first=place == 0) for place, turn in enumerate(turns[:-1]))
+        return template.encode(f"{over}{template.begin if over else template.head}{turns[-1].user}{template.open}")
+
     def _drop(self, room: int) -> None:
         """Drops turns from the front until the rest takes at most ``room`` tokens."""
-        dropped = 0
-        while self._sizes and self._total > room:
-            self._total -= self._sizes.pop(0)
+        used, dropped = self._used(), 0
+        while dropped < len(self._turns) and used > room:
+            used -= self._turns[dropped].size
             dropped += 1
-        if dropped:
-            self.messages = [self._system, *self.messages[1 + 2 * dropped :]]
-            kept = self._total if self._template else 0
-            self.token_ids = self._head + self.token_ids[len(self.token_ids) - kept :]
-            self.epoch += 1
+        if not dropped:
+            return
+        del self._turns[:dropped]
+        self.messages = [self._system, *self.messages[1 + 2 * dropped :]]
+        self.epoch += 1
+        self._past = []
+        if self._template:
+            if self._turns:
+                self._turns[0].ids = self._over(self._turns[0], first=True)
+            self._past = [token for turn in self._turns for token in turn.ids]
+            self.token_ids = self._past or list(self._head_ids)
 
 
 def _estimate(text: str) -> int:

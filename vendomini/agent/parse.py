@@ -1,110 +1,252 @@
-"""A completion → an :class:`Action`. Nothing that a model can say raises, and nothing is guessed.
+"""A reply's answer → an :class:`Action`. Nothing that a model can say raises, and nothing is guessed.
 
-``ok`` is exactly one JSON object of the asked-for shape (behind a ``<think>`` block, where the model has one).
-``repaired`` is a complete object that had to be dug out: prose or a fence around it, single quotes, trailing commas,
-another key for the same thing. Everything else is ``unparsable``, and that is what the world is told: no action is
-ever put in its place. A truncated object is not completed, since the missing part is what the agent meant to say.
+``ok`` is exactly one JSON object of the asked-for shape. ``repaired`` is a call that had to be dug out, where a reader
+would not doubt it: one distinct call of a tool of this world, in an object that stands on its own, with prose, a fence
+or tags around it, single quotes, trailing commas, other keys for the same thing, or a model's native form of a call.
+``cut_off`` is a reply that reached the limit of its length before its answer was complete. Everything else is
+``unparsable``, and that is what the world is told: no action is ever put in its place.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from vendomini.agent.clean import clean, small
+from vendomini.agent.formats import PLAIN, ReplyFormat
+from vendomini.agent.reply import Reply, read_reply
 from vendomini.worlds.steps import Action
 
 MAX_SCAN = 65_536
-"""Characters of a malformed completion that are searched for an object."""
+"""Characters of a malformed answer that are searched for an object."""
 
 MAX_CANDIDATES = 32
 """Opening braces at which an object is looked for."""
 
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+COMPLAINTS = {
+    "empty": "the reply was empty",
+    "cut_off": "the reply was cut off at the limit of its length, before its answer was complete: reply with less",
+    "no_answer": "the reply holds thoughts and no answer",
+    "refused": "the reply was a refusal",
+    "no_object": "the reply holds no JSON object",
+    "broken": "the reply holds a JSON object that is broken or not complete",
+    "no_call": "the reply holds no JSON object that calls one of the tools",
+    "ambiguous": "the reply holds more than one call, or one that is only mentioned: reply with one JSON object",
+    "code": "the reply is program code: reply with one JSON object",
+}
+"""Reason → what the agent is told."""
 
 _decode = msgspec.json.Decoder().decode
-_lenient = json.JSONDecoder(strict=False)
-_THINK = re.compile(r"^\s*(?:<think>)?(?P<thought>.*?)</think>\s*", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _MARKS = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?""", re.DOTALL)
 """Braces and quoted texts. A single quote behind a letter or digit is an apostrophe; a quote may be left open."""
 
-_TOOL_KEYS = ("tool", "name", "tool_name", "action", "function")
-_ARGUMENT_KEYS = ("arguments", "args", "parameters", "tool_input", "input")
+_TOOL_KEYS = ("tool", "tool_name", "name", "action", "function")
+_ARGUMENT_KEYS = ("arguments", "args", "parameters", "params", "tool_input", "action_input", "input", "kwargs")
 _CARD_KEYS = ("prediction", "prediction_card", "card", "predictions")
 _THOUGHT_KEYS = ("thought", "thoughts", "reasoning", "thinking")
+_NESTED_KEYS = ("tool_call", "tool_calls", "function_call", "function", "action", "call")
+_LABEL_KEYS = ("id", "type", "call_id", "index")
+_KNOWN_KEYS = frozenset((*_TOOL_KEYS, *_ARGUMENT_KEYS, *_CARD_KEYS, *_THOUGHT_KEYS, *_NESTED_KEYS, *_LABEL_KEYS))
+_ASKED_KEYS = frozenset(("thought", "tool", "arguments", "prediction"))
+
+_ANNOUNCES = tuple(":：>[]`*|")
+_CLOSES = tuple("],;`*<[|.。")
+"""What may stand before and behind an object on its lines, so that it is said and not mentioned."""
+
+_CODE = re.compile(
+    r"^[ \t]*(?:def |class |import \w|from \w[\w.]* import |return\b|print\(|async |const |let |var |function )"
+    r"|^[ \t]*[\w.\[\]]+ ?= ?(?:\S|$)|^[ \t]*(?:for|if|while) .*:$|^```(?!json|text|plaintext|tool)\w+",
+    re.MULTILINE,
+)
+_CODE_BEFORE = ("(", "=", ",", "+", '"""', "'''")
+
+_NATIVE = re.compile(
+    r"(?:\[TOOL_CALLS\]\s*(?P<mistral>\w+)(?:\[CALL_ID\]\w+)?\s*(?:\[ARGS\])?\s*"
+    r"|<\|tool_call_begin\|>\s*(?:functions\.)?(?P<kimi>\w+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"
+    r"|<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?(?P<deepseek>\w+)\s*(?:<｜tool▁sep｜>)?\s*(?:```json)?\s*"
+    r"|<function=(?P<llama>\w+)>\s*|>>>(?P<functionary>\w+)\n\s*)$"
+)
+"""Native calls that name the tool outside of the object, which then holds the arguments."""
 
 
-def parse_completion(text: str) -> Action:
-    """Reads a reply of the form ``{"thought", "tool", "arguments", "prediction"}``."""
-    body, thinking = _split_thinking(text)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An object in an answer and where it stands."""
+
+    value: dict[str, Any]
+    start: int
+    end: int
+
+
+def parse_completion(text: str, tools: Collection[str], form: ReplyFormat = PLAIN, **how: Any) -> Action:
+    """:func:`parse_reply` of a text as it was generated; ``how`` is passed to :func:`read_reply`."""
+    return parse_reply(read_reply(text, form, **how), tools)
+
+
+def parse_reply(reply: Reply, tools: Collection[str]) -> Action:
+    """Reads an answer of the form ``{"thought", "tool", "arguments", "prediction"}``.
+
+    Args:
+        tools: names of the tools of this world.
+    """
+    if reply.finish_reason == "refused":
+        return _unparsable("refused", reply)
+    if reply.unclosed:
+        return _unparsable("no_answer", reply)
+    action = _asked(reply) or _repair(reply, tools)
+    if isinstance(action, Action):
+        return action
+    return _unparsable(action, reply)
+
+
+def complain(reason: str) -> str:
+    """What the agent is told; a reason of another version is told as it is."""
+    return COMPLAINTS.get(reason, reason)
+
+
+def _unparsable(reason: str, reply: Reply) -> Action:
+    if reply.finish_reason == "length":
+        return Action("cut_off", error=complain("cut_off"), reason="cut_off")
+    return Action("unparsable", thought=clean(reply.reasoning), error=complain(reason), reason=reason)
+
+
+def _asked(reply: Reply) -> Action | None:
+    """The action of an answer that is just as it was asked for."""
+    answer = reply.answer
     try:
-        reply = _decode(body)
+        value = _decode(answer)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _repair(body, thinking)
-    if type(reply) is dict and type(tool := reply.get("tool")) is str and type(reply.get("arguments")) is dict:
-        thought = reply.get("thought", thinking)
-        if type(thought) is str:
-            return Action("ok", tool, _small(reply["arguments"]), _small(reply.get("prediction")), thought)
-    return _repair(body, thinking)
+        return None
+    if type(value) is not dict or not value.keys() <= _ASKED_KEYS or _says_twice(answer):
+        return None
+    if type(tool := value.get("tool")) is not str or type(value.get("arguments")) is not dict:
+        return None
+    thought = value.get("thought", reply.reasoning)
+    if type(thought) is not str:
+        return None
+    return Action("ok", tool, small(value["arguments"]), small(value.get("prediction")), thought)
 
 
-def _split_thinking(text: str) -> tuple[str, str]:
-    if "</think>" not in text:
-        return text, ""
-    match = _THINK.match(text)
-    return (text[match.end() :], match["thought"].strip()) if match else (text, "")
+def _says_twice(answer: str) -> bool:
+    """Whether the object has a key twice, of which JSON readers silently keep the last."""
+    if answer.count('"tool"') < 2 and answer.count('"arguments"') < 2 and answer.count('"prediction"') < 2:
+        return False
+    try:
+        _lenient.decode(answer)
+    except (ValueError, RecursionError, _KeyTwiceError):
+        return True
+    return False
 
 
-def _repair(body: str, thinking: str) -> Action:
-    """The first complete object in the text that names a tool."""
-    for candidate in _objects(body[:MAX_SCAN]):
-        action = _read_object(candidate, thinking)
-        if action is not None:
-            return action
-    return Action("unparsable", None, None, None, thinking, _complaint(body))
+class _KeyTwiceError(Exception):
+    """An object has a key twice."""
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every complete object in a text, from the left, none inside another."""
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise _KeyTwiceError
+    return value
+
+
+_lenient = json.JSONDecoder(strict=False, object_pairs_hook=_once)
+
+
+def _repair(reply: Reply, tools: Collection[str]) -> Action | str:
+    """The one call in an answer, or the reason why there is none."""
+    answer = reply.answer[:MAX_SCAN]
+    if not answer:
+        return "no_answer" if reply.reasoning else "empty"
+    if "{" not in answer:
+        return "no_object"
+    objects = list(_objects(answer))
+    if objects and objects[-1] is None:
+        return "broken"
+    calls = [(found, call) for found in objects if found for call in _calls(answer, found, tools, reply.reasoning)]
+    if not calls:
+        return "no_call"
+    if any((call.tool, call.arguments) != (calls[0][1].tool, calls[0][1].arguments) for _, call in calls):
+        return "ambiguous"
+    outside = _outside(answer, [found for found in objects if found])
+    if _CODE.search(outside) or any(answer[: found.start].rstrip().endswith(_CODE_BEFORE) for found, _ in calls):
+        return "code"
+    if not all(_stands_alone(answer, found) for found, _ in calls):
+        return "ambiguous"
+    last, call = calls[-1]
+    if reply.finish_reason == "length" and answer[last.end :].strip(" \n`]>"):
+        return "cut_off"
+    return call
+
+
+def _outside(text: str, objects: list[_Found]) -> str:
+    """The text without its objects."""
+    pieces, position = [], 0
+    for found in objects:
+        pieces.append(text[position : found.start])
+        position = found.end
+    return "{}".join((*pieces, text[position:]))
+
+
+def _stands_alone(text: str, found: _Found) -> bool:
+    """Whether an object has its lines for itself, or is announced by a colon or wrapped: said, and not mentioned."""
+    before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip()
+    line_end = text.find("\n", found.end)
+    after = text[found.end : line_end if line_end >= 0 else len(text)].strip()
+    announced = not before or before.endswith(_ANNOUNCES) or _NATIVE.search(before[-200:])
+    return bool(announced and (not after or after.startswith(_CLOSES)))
+
+
+# ------------------------------------------------------------------------------------------------ objects
+
+
+def _objects(text: str) -> Iterator[_Found | None]:
+    """Every complete object in a text, from the left, none inside another; None at one that is never closed."""
     position = text.find("{")
     for _ in range(MAX_CANDIDATES):
         if position < 0:
             return
-        found, end = _object_at(text, position)
-        if found is not None:
-            yield found
+        value, end = _object_at(text, position)
+        if end is None:
+            yield None
+            return
+        if value is not None:
+            yield _Found(value, position, end)
         position = text.find("{", end)
+    yield None
 
 
-def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
-    """The object that begins at ``start`` and where it ends; else None and where to look on."""
+def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int | None]:
+    """The object that begins at ``start``, None where it can't be read, and where it ends, None where it doesn't."""
     try:
         value, end = _lenient.raw_decode(text, start)
         return value, end
+    except _KeyTwiceError:
+        return None, _balanced_end(text, start)
     except (ValueError, RecursionError):
         pass
     close = _balanced_end(text, start)
     if close is None:
-        return None, start + 1
+        return None, None
     piece = text[start:close]
     for read in (_without_trailing_commas, ast.literal_eval):
         try:
             value = read(piece)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, _KeyTwiceError):
             continue
         if isinstance(value, dict):
             return value, close
-    return None, start + 1
+    return None, close
 
 
 def _without_trailing_commas(piece: str) -> Any:
-    return json.loads(_TRAILING_COMMA.sub(r"\1", piece), strict=False)
+    return _lenient.decode(_TRAILING_COMMA.sub(r"\1", piece))
 
 
 def _balanced_end(text: str, start: int) -> int | None:
@@ -120,79 +262,66 @@ def _balanced_end(text: str, start: int) -> int | None:
     return None
 
 
-def _read_object(reply: dict[str, Any], thinking: str) -> Action | None:
-    nested = reply.get("tool_call") or reply.get("function_call") or reply.get("function")
-    if isinstance(nested, dict):
-        reply = {**reply, **nested}
-    tool = _first(reply, _TOOL_KEYS, str)
-    if tool is None:
-        return None
-    arguments = _first(reply, _ARGUMENT_KEYS, dict | str)
-    if isinstance(arguments, str):
-        arguments = _json_object(arguments)
-    card = _first(reply, _CARD_KEYS, object)
-    thought = _first(reply, _THOUGHT_KEYS, str) or thinking
-    return Action("repaired", _clean(tool), _clean(arguments or {}), _clean(card), _clean(thought))
+# ------------------------------------------------------------------------------------------------ calls
 
 
-def _first(reply: dict[str, Any], keys: tuple[str, ...], kind: Any) -> Any:
-    return next((reply[key] for key in keys if key in reply and isinstance(reply[key], kind)), None)
+def _calls(answer: str, found: _Found, tools: Collection[str], reasoning: str) -> Iterator[Action]:
+    """The calls that an object makes: mostly one, or none."""
+    before = answer[max(0, found.start - 200) : found.start]
+    if (native := _NATIVE.search(before)) and (tool := native[native.lastgroup or 0]) in tools:
+        yield Action("repaired", tool, clean(found.value), None, clean(reasoning))
+        return
+    yield from _read_object(found.value, tools, reasoning)
 
 
-def _json_object(text: str) -> Any:
-    """Arguments as JSON in a string, as some chat APIs write them; any other string stays what it is."""
+def _read_object(value: dict[str, Any], tools: Collection[str], reasoning: str) -> Iterator[Action]:
+    inner = [nested for key in _NESTED_KEYS for nested in _nested(value.get(key))]
+    for nested in inner:
+        yield from _read_object({**{k: v for k, v in value.items() if k in _OUTER_KEYS}, **nested}, tools, reasoning)
+    names = [value[key] for key in _TOOL_KEYS if isinstance(value.get(key), str)]
+    if not names or names[0] not in tools or (inner and "tool" not in value):
+        return
+    given = [value[key] for key in _ARGUMENT_KEYS if value.get(key) not in (None, {}, "")]
+    if _describes(value, given) or not (given or _calls_without_arguments(value)):
+        return
+    thought = clean(_first(value, _THOUGHT_KEYS, str) or reasoning)
+    card = clean(_first(value, _CARD_KEYS, object))
+    for name in (name for name in names if name in tools):  # more than one only where it contradicts itself
+        for arguments in given or [{}]:
+            yield Action("repaired", name, clean(_json_object(arguments)), card, thought)
+
+
+_OUTER_KEYS = frozenset((*_CARD_KEYS, *_THOUGHT_KEYS))
+
+
+def _nested(value: Any) -> list[dict[str, Any]]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, dict)]
+
+
+def _describes(value: dict[str, Any], given: list[Any]) -> bool:
+    """Whether this describes a tool instead of calling it."""
+    schemas = (item for item in given if isinstance(item, dict) and {"type", "properties"} <= item.keys())
+    return "description" in value or "inputSchema" in value or any(schemas)
+
+
+def _calls_without_arguments(value: dict[str, Any]) -> bool:
+    """Whether there were none to be sent; they may stand beside the tool's name, and are not to be lost."""
+    if any(key in value for key in _ARGUMENT_KEYS):
+        return True
+    return "tool" in value and value.keys() <= _KNOWN_KEYS
+
+
+def _first(value: dict[str, Any], keys: tuple[str, ...], kind: Any) -> Any:
+    return next((value[key] for key in keys if key in value and isinstance(value[key], kind)), None)
+
+
+def _json_object(given: Any) -> Any:
+    """Arguments as JSON in a string, as some chat APIs write them; anything else stays what it is."""
+    if not isinstance(given, str):
+        return given
     try:
-        value = json.loads(text)
+        value = json.loads(given)
     except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, dict) else text
-
-
-def _complaint(body: str) -> str:
-    if not body.strip():
-        return "the reply was empty"
-    if "{" not in body:
-        return "the reply holds no JSON object"
-    return "the reply holds no complete JSON object that names a tool"
-
-
-def _small(value: Any) -> Any:
-    """:func:`_clean`, for what strict JSON can say: only where it nests or holds a long number is there work to do."""
-    if type(value) is dict:
-        for item in value.values():
-            kind = type(item)
-            if kind is dict or kind is list or (kind is int and not _INT64_MIN <= item <= _INT64_MAX):
-                return _clean(value)
-        return value
-    return _clean(value)
-
-
-def _clean(value: Any, depth: int = 0) -> Any:
-    """The value as a log can hold it, so that what is replayed is what was done.
-
-    Numbers without a JSON form (NaN, infinities) become null, integers beyond 64 bits floats, unpaired surrogates
-    are replaced, keys are text, and what nests deeper than 32 becomes its text.
-    """
-    kind = type(value)
-    if kind is str:
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return value if _INT64_MIN <= value <= _INT64_MAX else _finite(value)
-    if kind is float:
-        return value if math.isfinite(value) else None
-    if depth > 32:
-        return repr(type(value))
-    if kind is dict:
-        return {_clean(key if type(key) is str else str(key)): _clean(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(item, depth + 1) for item in value]
-    return _clean(str(value))
-
-
-def _finite(value: int) -> float | None:
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+        return given
+    return value if isinstance(value, dict) else given

@@ -1,76 +1,180 @@
-"""A model's chat template, taken apart into pieces that are only ever put behind one another.
+"""A model's chat template, taken apart into texts that are only ever put behind one another.
 
-Rendering a whole conversation at every step costs O(history), and many templates rewrite earlier turns, which throws
-the engine's prefix cache away. A conversation here is
+Rendering a whole conversation at every step costs O(history). A conversation here is
 
-    head · user₁ · open · assistant₁ · next · user₂ · open · assistant₂ · next · …
+    head · user₁ · past · answer₁ · next · user₂ · past · answer₂ · next · … · userₙ · open
 
-where ``head`` holds the system message, ``open`` ends a user turn and asks for an answer, and ``next`` ends an answer
-and begins a user turn: three constants, read off one rendering of a sample conversation. Where a template treats an
-old answer differently from a new one (most reasoning models drop earlier thoughts), what stays in the conversation is
-what was really prompted.
+where ``head`` holds the system message, ``past`` stands between a user's turn and an old answer, ``next`` ends an
+answer and begins a user's turn, and ``open`` asks for an answer: constants, read off one rendering of a sample
+conversation. ``past`` and ``open`` differ where a template opens a thought for the new answer, or drops those of old
+ones.
+
+Tokens are those of the whole text: it is cut for the tokeniser only where cutting changes nothing, before a special
+token of ``next``. Where there is no such place, the whole is tokenised at every step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from datetime import date
 from typing import Any
 
+from vendomini.agent.formats import ReplyFormat, find_format, opened_by
 from vendomini.errors import ConfigError
 
-_SYSTEM, _USER, _ASSISTANT, _LAST = "vmSystemMark", "vmFirstMark", "vmAnswerMark", "vmLastMark"
+PROMPT_DATE = "2026-01-01"
+"""Today, for templates that write a date, where the config names none: a run goes on under the prompt it began with."""
+
+_USER, _ASSISTANT, _LAST, _THOUGHT = "vmFirstMark", "vmAnswerMark", "vmLastMark", "vmThoughtMark"
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_TRIAL = ('{"thought":"a","tool":"b","arguments":{}}', "An answer.")
+
+Messages = list[dict[str, Any]]
 
 
 class ChatTemplate:
-    """Encodes the pieces of a conversation for one tokenizer.
+    """The constants of one tokenizer's template, with the system message in them.
 
     Args:
         tokenizer: a Transformers tokenizer with a chat template.
         system: the system message; put before the first user message where the template has no such role.
         kwargs: passed to the template.
+        today: ISO date for templates that write one.
+        reply_format: the model's family; else it is found.
+
+    Attributes:
+        head, past, next, open: as above.
+        format: how replies are marked.
+        keeps_thoughts: the thoughts of earlier turns stay in the conversation.
+        seams: ``next`` can be cut into ``close`` and ``begin``, between which the tokeniser never merges.
 
     Raises:
         ConfigError: there is no template, or it can't be taken apart.
     """
 
-    def __init__(self, tokenizer: Any, system: str, kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        system: str,
+        kwargs: dict[str, Any] | None = None,
+        today: str | None = None,
+        reply_format: ReplyFormat | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
-        text = _sample(tokenizer, kwargs or {})
-        marks = [_SYSTEM, _USER, _ASSISTANT, _LAST]
-        if any(text.count(mark) != 1 for mark in marks) or sorted(marks, key=text.index) != marks:
-            raise ConfigError(f"the chat template of {_name(tokenizer)} rewrites messages, which is not supported")
-        head, rest = text.split(_USER)
-        _, rest = rest.split(_ASSISTANT)
-        following, tail = rest.split(_LAST)
-        self.head: list[int] = self.encode(head.replace(_SYSTEM, system))
-        self.next: list[int] = self.encode(following)
-        self._open = tail
+        source, options = _source(tokenizer), _options(kwargs, today)
+        messages, text = _sample(tokenizer, system, options | {"chat_template": source})
+        self.head, rest = text.split(_USER)
+        self.past, rest = rest.split(_ASSISTANT)
+        self.next, self.open = rest.split(_LAST)
+        added: dict[str, int] = tokenizer.get_added_vocab()
+        self.format = opened_by(reply_format or find_format(source, added, self.open), self.open)
+        self.keeps_thoughts = _keeps_thoughts(self.format, source, messages, self._renderer(options, source))
+        if self.keeps_thoughts:  # an old answer stands where it was asked for
+            self.past = self.open
+        self.seams, self.close, self.begin = self._cut(added)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def user(self, text: str) -> list[int]:
-        """A user turn, up to where the answer begins."""
-        return self.encode(text + self._open)
+    def _renderer(self, options: dict[str, Any], source: str) -> Callable[[Messages], str]:
+        return lambda messages: _render(self._tokenizer, messages, options | {"chat_template": source})
+
+    def _cut(self, added: dict[str, int]) -> tuple[bool, str, str]:
+        """Where ``next`` may be cut, and whether anywhere."""
+        places = {0, *(place for token in added if token and (place := self.next.find(token)) >= 0)}
+        for place in sorted(places):
+            if self._is_seam(self.next[:place], self.next[place:]):
+                return True, self.next[:place], self.next[place:]
+        return False, "", self.next
+
+    def _is_seam(self, close: str, begin: str) -> bool:
+        if not begin:
+            return False
+        user = "OBSERVATION {}" + self.open
+        for answer in _TRIAL:
+            before = f"{self.head}OBSERVATION {{}}{self.past}{answer}{close}"
+            if self.encode(before) + self.encode(begin + user) != self.encode(before + begin + user):
+                return False
+        return True
 
 
-def _sample(tokenizer: Any, kwargs: dict[str, Any]) -> str:
-    if not getattr(tokenizer, "chat_template", None):
+def _source(tokenizer: Any) -> str:
+    """The template itself: of several, the default, else one that is not for a purpose of its own."""
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        named = {"tool_use", "rag"}
+        template = template.get("default") or next((t for name, t in template.items() if name not in named), None)
+    if not template:
         raise ConfigError(f"{_name(tokenizer)} has no chat template: choose an instruction-tuned model")
-    answer = {"role": "assistant", "content": _ASSISTANT}
-    last = {"role": "user", "content": _LAST}
-    with_role = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}, answer, last]
-    without = [{"role": "user", "content": f"{_SYSTEM}\n\n{_USER}"}, answer, last]
-    for messages in (with_role, without):
+    return str(template)
+
+
+def _options(kwargs: dict[str, Any] | None, today: str | None) -> dict[str, Any]:
+    """What is passed to a template: the clock stands still."""
+    day = date.fromisoformat(today or PROMPT_DATE)
+    return {"strftime_now": day.strftime, **(kwargs or {})}
+
+
+def _render(tokenizer: Any, messages: Messages, options: dict[str, Any]) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
+
+
+def _sample(tokenizer: Any, system: str, options: dict[str, Any]) -> tuple[Messages, str]:
+    """A conversation of two turns as the template takes it, and its rendering."""
+    reason: Exception = ValueError("it fits no conversation")
+    for messages in _variants(system):
         try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **kwargs)
+            text = _render(tokenizer, messages, options)
         except Exception as exc:  # templates raise what their authors chose
             reason = exc
             continue
-        if _SYSTEM in text:
-            return str(text)
-        reason = ValueError("it drops the system message")
+        if system.strip() not in text:
+            reason = ValueError("it drops the system message")
+        elif not _in_order(text, [system.strip(), _USER, _ASSISTANT, _LAST]):
+            reason = ValueError("it rewrites messages, which is not supported")
+        else:
+            return messages, text
     raise ConfigError(f"the chat template of {_name(tokenizer)} fails: {reason}") from reason
+
+
+def _in_order(text: str, parts: list[str]) -> bool:
+    places = [text.find(part) for part in parts]
+    return places == sorted(places) and all(text.count(mark) == 1 for mark in parts[1:])
+
+
+def _variants(system: str) -> Iterator[Messages]:
+    """With a system role and without, contents as texts and as lists of parts."""
+    told = [{"role": "system", "content": system}, {"role": "user", "content": _USER}]
+    merged = [{"role": "user", "content": f"{system}\n\n{_USER}"}]
+    rest = [{"role": "assistant", "content": _ASSISTANT}, {"role": "user", "content": _LAST}]
+    for messages in ([*told, *rest], [*merged, *rest]):
+        yield messages
+        yield [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+
+
+def _keeps_thoughts(form: ReplyFormat, source: str, messages: Messages, render: Callable[[Messages], str]) -> bool:
+    """Whether the thought of an earlier turn is still in a rendering, put there in either of the usual ways."""
+    if not form.start:
+        return False
+    for answer in _thoughtful(form, source, listed=isinstance(messages[-1]["content"], list)):
+        try:
+            text = render([*messages[:-2], answer, messages[-1]])
+        except Exception:  # this template refuses such an answer
+            text = _THOUGHT
+        if _THOUGHT not in text:
+            return False
+    return True
+
+
+def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> Iterator[dict[str, Any]]:
+    def content(text: str) -> Any:
+        return [{"type": "text", "text": text}] if listed else text
+
+    thought = f"{form.start}\n{_THOUGHT}\n{form.end}"
+    yield {"role": "assistant", "content": content(f"{thought}\n\n{_ASSISTANT}")}
+    if any(key in source for key in _REASONING_KEYS):
+        yield {"role": "assistant", "content": content(_ASSISTANT), **dict.fromkeys(_REASONING_KEYS, _THOUGHT)}
 
 
 def _name(tokenizer: Any) -> str:

@@ -121,6 +121,15 @@ class PEInduction(Section):
     notice_delay_days: NonNegative = Field(3, description="Days until the notice where observability is delayed.")
 
 
+class ReplyMarkers(Section):
+    """How a model marks its thoughts, where no known family does it so."""
+
+    start: Annotated[str, Field(min_length=1)] = Field(description="What stands before a thought.")
+    end: Annotated[str, Field(min_length=1)] = Field(description="What stands behind it.")
+    answer: str = Field("", description="A header before the answer, if there is one.")
+    opened: bool = Field(False, description="The prompt itself ends with the start of a thought.")
+
+
 class Model(Section):
     """The language model and how it is sampled."""
 
@@ -134,7 +143,12 @@ class Model(Section):
     context_length: Annotated[int, Field(ge=512)] = Field(
         16384, description="Tokens of conversation that the agent keeps; older turns are dropped in chunks."
     )
-    max_tokens: Positive = Field(512, description="Tokens of a completion, at most.")
+    max_tokens: Positive = Field(
+        512, description="Tokens of an answer, at most; of thought and answer together without max_thinking_tokens."
+    )
+    max_thinking_tokens: Positive | None = Field(
+        None, description="Tokens of a thought before it is ended, on top of max_tokens. Null: no limit of its own."
+    )
     temperature: Annotated[float, Field(ge=0, le=10)] | None = Field(0.7, description=f"0 is greedy. {_OWN_DEFAULT}")
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(1.0, description=f"Nucleus sampling. {_OWN_DEFAULT}")
     top_k: NonNegative | None = Field(
@@ -155,6 +169,19 @@ class Model(Section):
     chat_template_kwargs: dict[str, JsonValue] = Field(
         default_factory=dict, description="Passed to the model's chat template, e.g. {enable_thinking: false}."
     )
+    prompt_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
+        None, description="Today, in prompts of models whose chat template writes a date. Null: 2026-01-01."
+    )
+    reply_format: str | ReplyMarkers | None = Field(
+        None,
+        description="How thoughts are marked: the name of a family (docs/models.md), or start, end, answer and opened. "
+        "Null: as the chat template and the tokenizer show.",
+    )
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of a completion, at most: thought and answer."""
+        return self.max_tokens + (self.max_thinking_tokens or 0)
 
 
 class Interface(Section):
@@ -205,9 +232,11 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _completion_fits(self) -> RunConfig:
         model = self.agent.model
-        if model.max_tokens * 2 > model.context_length:
+        if model.completion_tokens * 2 > model.context_length:
+            both = f" + agent.model.max_thinking_tokens ({model.max_thinking_tokens})"
             raise ValueError(
-                f"agent.model.max_tokens ({model.max_tokens}) must be at most half of "
+                f"agent.model.max_tokens ({model.max_tokens}){both if model.max_thinking_tokens else ''} "
+                "must be at most half of "
                 f"agent.model.context_length ({model.context_length}): the conversation needs the other half"
             )
         return self

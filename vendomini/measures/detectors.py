@@ -36,7 +36,7 @@ class Sample(msgspec.Struct):
         step: counted from 1.
         call: identity of the call (tool and arguments); None where there was none (unparsable).
         changes: how often the world has changed, other than by time passing, right after the call.
-        failed: the call failed, or there was none.
+        failed: the call failed, or there was none; never of a reply that was cut off.
         denied: it was an order refused for lack of funds.
         contradiction: whether the card contradicts the action; None without a card.
         tool: the tool, if it is one of those offered.
@@ -207,7 +207,7 @@ class SlowDivergence(Detector):
         self._divergence = Divergence()
 
     def update(self, sample: Sample) -> Value:
-        cosine = self._divergence.update(sample.thought, not sample.failed)
+        cosine = self._divergence.update(sample.thought, sample.call is not None and not sample.failed)
         return None if cosine is None else _rounded(cosine)
 
 

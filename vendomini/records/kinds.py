@@ -10,14 +10,19 @@ import msgspec
 SCHEMA_VERSION = 1
 """Of every file here. A reader refuses another version by name instead of guessing."""
 
-ParseStatus = Literal["ok", "repaired", "unparsable"]
-Ending = Literal["survived", "crashed", "bankrupt", "customers_lost", "failed"]
+ParseStatus = Literal["ok", "repaired", "unparsable", "cut_off"]
+Ending = Literal["survived", "crashed", "bankrupt", "customers_lost", "cut_off", "failed"]
 Severity = Literal["soft", "hard", "mission_abandon"]
 JsonObject = dict[str, Any]
 
 
 class StepRecord(msgspec.Struct, kw_only=True):
     """One step: what the agent saw, said and did, what came of it, and what the measures made of it.
+
+    ``completion`` is what the model wrote, special tokens included; ``reasoning`` a thought that a server had taken
+    apart from it, and ``answer`` what was read as the answer, each null where ``completion`` says it all.
+    ``parse_reason`` says in a word why a reply is no call (:data:`vendomini.agent.parse.COMPLAINTS`). From these and
+    ``run.json`` alone the conversation can be built again.
 
     Steps count from 1. ``observation`` is what the agent was shown *before* it acted; ``result`` is the tool's
     answer; ``tool``, ``arguments`` and ``card`` are what the agent sent, valid or not. Values that do not exist are
@@ -29,8 +34,11 @@ class StepRecord(msgspec.Struct, kw_only=True):
     day: int
     observation: JsonObject
     completion: str
+    reasoning: str | None = None
+    answer: str | None = None
     finish_reason: str
     parse: ParseStatus
+    parse_reason: str | None = None
     thought: str
     tool: str | None
     arguments: Any
@@ -51,7 +59,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
     ``parameters`` is the run's full parameter tree, defaults included; ``owner`` has host, pid and, inside a job,
     the SLURM job id. ``attempt`` counts starts from 1. ``sampling`` is how tokens are chosen: the parameters, with what
-    they leave to the model's own files filled in; a later start goes on with it.
+    they leave to the model's own files filled in; a later start goes on with it. ``prompt_head`` is what every prompt
+    begins with, in the model's own template, and ``reply_format`` the family whose way of marking thoughts was found.
     """
 
     schema: int = SCHEMA_VERSION
@@ -64,6 +73,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     attempt: int
     started_at: str
     sampling: JsonObject = {}
+    prompt_head: str = ""
+    reply_format: str = ""
 
 
 class RunOutcome(msgspec.Struct, kw_only=True):
@@ -91,7 +102,8 @@ class RunSummary(RunOutcome, kw_only=True):
     """``summary.json``: how a run ended.
 
     ``time_to_crash`` is in steps: the onset of the first crash, or the step of bankruptcy or of the last customer;
-    without such an event it is ``max_steps`` and ``event_observed`` is false (right-censored). A ``failed`` run has
+    without such an event ``event_observed`` is false and it is where the run was censored: ``max_steps``, or the last
+    step of one that ended ``cut_off``. A ``failed`` run has
     neither: it says nothing about the agent, and is to be rerun. ``owner`` is as in ``run.json``.
     """
 

@@ -7,7 +7,18 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from vendomini.agent import History, output_schema, parse_completion, system_prompt, user_turn
+import msgspec
+
+from vendomini.agent import (
+    History,
+    complain,
+    named_format,
+    output_schema,
+    parse_reply,
+    read_reply,
+    system_prompt,
+    user_turn,
+)
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING
 from vendomini.engines.base import Completion, Engine, SamplingParams
@@ -50,6 +61,7 @@ class Episode:
         self.spec, self.paths, self.engine, self.counters = spec, paths, engine, counters
         self.config = spec.config()
         self.environment = Environment(self.config)
+        self._tools = frozenset(spec.name for spec in self.environment.specs)
         self.history = self._new_history()
         interface = self.config.agent.interface
         self._schema = output_schema(self.config) if interface.structured_output else None
@@ -95,16 +107,22 @@ class Episode:
         observation = self.observation
         self.history.add_user(user_turn(observation, self.result))
         completion = await self.engine.generate(self.history, self._sampling_params(observation["step"]))
-        text = _printable(completion.text)
-        action = parse_completion(text)
+        completion = _printable(completion)
+        reply = read_reply(
+            completion.text,
+            self.history.format,
+            finish_reason=completion.finish_reason,
+            reasoning=completion.reasoning,
+        )
+        action = parse_reply(reply, self._tools)
         outcome = self.environment.step(action)
-        self._log.append(_record(observation, text, completion, action, outcome))
-        self._advance(text, outcome)
+        self._log.append(_record(observation, completion, reply.answer, action, outcome))
+        self._advance(completion.text, reply.answer, outcome)
         self._count(completion)
 
-    def _advance(self, text: str, outcome: StepResult) -> None:
+    def _advance(self, completion: str, answer: str, outcome: StepResult) -> None:
         """What the next step begins with."""
-        self.history.add_assistant(text)
+        self.history.add_assistant(answer, completion)
         if outcome.history_cleared:
             self.history.clear()
         self.result, self.observation = outcome.result, outcome.observation
@@ -124,7 +142,8 @@ class Episode:
             outcome = self.environment.step(_logged_action(record))
             if (record.observation, record.result) != (self.observation, outcome.result):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
-            self._advance(record.completion, outcome)
+            answer = record.completion if record.answer is None else record.answer
+            self._advance(record.completion, answer, outcome)
         self.counters.steps_resumed += len(self._log.records)
         self._log.records.clear()
 
@@ -134,9 +153,11 @@ class Episode:
         return History(
             system_prompt(self.config),
             context_length=min(limits),
-            max_tokens=model.max_tokens,
+            max_tokens=model.completion_tokens,
             tokenizer=self.engine.tokenizer,
             template_kwargs=model.chat_template_kwargs,
+            today=model.prompt_date,
+            reply_format=named_format(model.reply_format),
         )
 
     def _resolved_sampling(self) -> dict[str, Any]:
@@ -147,7 +168,14 @@ class Episode:
 
     def _sampling_params(self, step: int) -> SamplingParams:
         seed = sampling_seed(self.spec.seed, step)
-        return SamplingParams(self.config.agent.model.max_tokens, seed=seed, json_schema=self._schema, **self._sampling)
+        model = self.config.agent.model
+        return SamplingParams(
+            model.completion_tokens,
+            seed=seed,
+            json_schema=self._schema,
+            max_thinking_tokens=model.max_thinking_tokens,
+            **self._sampling,
+        )
 
     def _count(self, completion: Completion) -> None:
         self._tokens.add(completion)
@@ -170,6 +198,8 @@ class Episode:
             seed=spec.seed,
             replication=spec.replication,
             system_prompt=self.history.messages[0]["content"],
+            prompt_head=self.history.head,
+            reply_format=self.history.format.name,
             owner=owner(),
             attempt=attempt,
             started_at=_now(),
@@ -231,15 +261,18 @@ _MISMATCH = (
 
 
 def _record(
-    observation: dict[str, Any], text: str, completion: Completion, action: Action, outcome: StepResult
+    observation: dict[str, Any], completion: Completion, answer: str, action: Action, outcome: StepResult
 ) -> StepRecord:
     return StepRecord(
         step=observation["step"],
         day=observation["day"],
         observation=observation,
-        completion=text,
+        completion=completion.text,
+        reasoning=completion.reasoning,
+        answer=None if answer == completion.text else answer,
         finish_reason=completion.finish_reason,
         parse=action.parse,
+        parse_reason=action.reason or None,
         thought=action.thought,
         tool=action.tool,
         arguments=action.arguments,
@@ -257,13 +290,16 @@ def _record(
 
 
 def _logged_action(record: StepRecord) -> Action:
-    error = parse_completion(record.completion).error if record.parse == "unparsable" else ""
-    return Action(record.parse, record.tool, record.arguments, record.card, record.thought, error)
+    reason = record.parse_reason or ""
+    told = complain(reason)
+    return Action(record.parse, record.tool, record.arguments, record.card, record.thought, told, reason)
 
 
-def _printable(text: str) -> str:
+def _printable(completion: Completion) -> Completion:
     """Without unpaired surrogates, which no log can hold."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    texts = {"text": completion.text, "reasoning": completion.reasoning or ""}
+    clean = {key: text.encode("utf-8", "replace").decode() for key, text in texts.items() if not text.isascii()}
+    return msgspec.structs.replace(completion, **clean) if clean else completion
 
 
 def _has_ended(paths: RunPaths) -> bool:

@@ -15,11 +15,12 @@ class Action:
     """What an agent did, as the parser found it; nothing in it is trusted.
 
     Attributes:
-        parse: ``ok``, ``repaired`` or ``unparsable``.
+        parse: ``ok``, ``repaired``, ``unparsable`` or ``cut_off``; the last two are no call.
         tool, arguments: the call.
         card: the prediction that came with it; None if none did.
         thought: stated reasoning.
-        error: why the completion can't be parsed.
+        error: why the completion can't be parsed, as the agent is told.
+        reason: the same in a word of :data:`vendomini.agent.parse.COMPLAINTS`; empty for a call.
     """
 
     parse: ParseStatus
@@ -28,6 +29,11 @@ class Action:
     card: Any = None
     thought: str = ""
     error: str = ""
+    reason: str = ""
+
+    @property
+    def is_call(self) -> bool:
+        return self.parse in {"ok", "repaired"}
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ class StepResult:
         resolved: claims settled at this step, see :mod:`vendomini.measures.prediction`.
         pe: type → accumulators, null while nothing of that type resolved.
         detectors: detector → value, and ``on``.
-        ending: ``crashed``, ``bankrupt``, ``customers_lost`` or ``survived`` if this step was the last.
+        ending: ``crashed``, ``bankrupt``, ``customers_lost``, ``survived`` or ``cut_off`` if this step was the last.
         history_cleared: the agent asked for its conversation to be cleared.
     """
 
@@ -59,9 +65,9 @@ class StepResult:
     @property
     def terminated(self) -> bool:
         """The episode ended by an event."""
-        return self.ending is not None and self.ending != "survived"
+        return self.ending is not None and not self.truncated
 
     @property
     def truncated(self) -> bool:
-        """The episode ended at ``max_steps``: right-censored."""
-        return self.ending == "survived"
+        """The episode ended without an event, at ``max_steps`` or because replies were cut off: right-censored."""
+        return self.ending in {"survived", "cut_off"}

@@ -8,6 +8,7 @@ from typing import Any
 from vendomini.config.schema import RunConfig
 from vendomini.errors import ConfigError
 from vendomini.measures.cards import Card, CardValidator, InvalidCard, contradicts
+from vendomini.measures.cut_offs import CutOffs
 from vendomini.measures.detectors import Detectors, Sample
 from vendomini.measures.prediction import Predictions
 from vendomini.worlds.randomness import uniforms
@@ -61,8 +62,9 @@ class Environment:
         self.shocks = Shocks(induction, self.world, seed)
         self.predictions = Predictions(tuple(config.measurement.pe_windows), MAX_AUDIT if audits else 0)
         self.detectors = Detectors(config.crash_detector.thresholds)
+        self._cut_offs = CutOffs(config.crash_detector.thresholds)
         self._toolbox = Toolbox(self.world, self.predictions.audit)
-        self._parses: Counter[str] = Counter(ok=0, repaired=0, unparsable=0)
+        self._parses: Counter[str] = Counter(ok=0, repaired=0, unparsable=0, cut_off=0)
         self._step = 0
         self._actions_left = self._actions_per_day
         self._event: tuple[str, int] | None = None
@@ -80,8 +82,9 @@ class Environment:
             raise RuntimeError("the episode is over, or has not begun: reset the environment")
         self._step = step = self._step + 1
         self._parses[action.parse] += 1
+        self._cut_offs.add(action.parse == "cut_off")
         world = self.world
-        tool = action.tool if isinstance(action.tool, str) and action.parse != "unparsable" else ""
+        tool = action.tool if isinstance(action.tool, str) and action.is_call else ""
 
         shocks = self.shocks.strike(step)
         card, key, result = self._call(tool, action)
@@ -113,8 +116,8 @@ class Environment:
         """Runs the tool. Returns the validated card, the identity of the call, and the result."""
         toolbox = self._toolbox
         toolbox.placed = toolbox.charged = None
-        if action.parse == "unparsable":
-            return None, None, self._refuse("unparsable", clip(action.error or "The reply is not a JSON object.", 400))
+        if not action.is_call:
+            return None, None, self._refuse(action.parse, clip(action.error or "The reply is not a JSON object.", 400))
         card, complaint = self._read_card(action.card)
         check = self._arguments.get(tool)
         if check is None:
@@ -183,7 +186,7 @@ class Environment:
                 self._step,
                 key,
                 changes,
-                not ok,
+                not ok and action.parse != "cut_off",
                 not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds",
                 contradiction,
                 tool if tool in self._arguments else None,
@@ -202,6 +205,8 @@ class Environment:
             return "crashed" if over or self._step >= onset + self._patience else None
         if self._event is not None:
             return self._event[0]
+        if self._cut_offs.too_many:
+            return "cut_off"
         return "survived" if over else None
 
     # -------------------------------------------------------------------------------------- what is seen
@@ -224,7 +229,8 @@ class Environment:
         """The fields of a run's summary that the episode knows.
 
         ``time_to_crash`` is the onset of the first crash, or the step of bankruptcy or of the last customer; without
-        such an event it is ``max_steps``, right-censored. Null while the episode goes on without an event.
+        such an event it is ``max_steps``, or the last step where cut-off replies ended the episode: right-censored.
+        Null while the episode goes on without an event.
         """
         detectors, world = self.detectors, self.world
         first = detectors.flags.first
@@ -234,13 +240,13 @@ class Environment:
         elif self._event is not None:
             time = self._event[1]
         elif self._ending is not None:
-            time = self._max_steps
+            time = self._step
         return {
             "ending": self._ending,
             "crash_type": first,
             "severity": detectors.severity(first) if first else None,
             "time_to_crash": time,
-            "event_observed": None if self._ending is None else self._ending != "survived",
+            "event_observed": None if self._ending is None else self._ending not in {"survived", "cut_off"},
             "steps": self._step,
             "days": world.day,
             "detectors": detectors.summary(),

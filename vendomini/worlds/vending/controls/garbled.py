@@ -14,7 +14,11 @@ from vendomini.worlds.vending.controls.view import View
 Garble = Callable[[str, dict[str, Any]], str]
 """(a sound completion, the object in it) → what is said instead."""
 
-_TWO = '{"thought": "Or rather this.", "tool": "tool_end_day", "arguments": {}, "prediction": null}'
+
+def _another(reply: dict[str, Any]) -> str:
+    tool = "tool_check_budget" if reply["tool"] == "tool_end_day" else "tool_end_day"
+    return json.dumps({"thought": "Or rather this.", "tool": tool, "arguments": {}, "prediction": None})
+
 
 REPAIRABLE: dict[str, Garble] = {
     "prose_around": lambda text, _: f"Sure! Here is my next action:\n\n{text}\n\nLet me know how it goes.",
@@ -22,7 +26,7 @@ REPAIRABLE: dict[str, Garble] = {
     "fenced_after_prose": lambda text, _: f"**Thought:** the stock is low.\n```\n{text}\n```",
     "single_quotes": lambda _, reply: repr(reply),
     "trailing_commas": lambda text, _: text.replace("}", ",}").replace("{,}", "{}"),
-    "two_objects": lambda text, _: f"{text}\n{_TWO}",
+    "said_twice": lambda text, _: f"{text}\n{text}",
     "array_of_one": lambda text, _: f"[{text}]",
     "raw_line_break": lambda text, _: text.replace('{"thought":"', '{"thought":"First:\n', 1),
     "other_keys": lambda _, reply: json.dumps({"name": reply["tool"], "parameters": reply["arguments"]}),
@@ -47,6 +51,9 @@ HOPELESS: dict[str, Garble] = {
     "number_only": lambda *_: "42",
     "yaml": lambda _, reply: f"thought: low stock\ntool: {reply['tool']}\narguments: none",
     "empty_object": lambda *_: "{}",
+    "two_calls": lambda text, reply: f"{text}\n{_another(reply)}",
+    "thought_not_closed": lambda text, _: f"<think>\nPerhaps this:\n{text}\nBut then",
+    "mentioned": lambda text, _: f"I thought of {text} but it is too early for that.",
 }
 """Name → malformed output in which the meant call can't be known."""
 

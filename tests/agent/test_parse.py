@@ -1,0 +1,261 @@
+"""Which action a reply holds: the one that was answered, never one that was thought of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vendomini.agent.formats import FAMILIES, PLAIN, named_format
+from vendomini.agent.parse import COMPLAINTS, parse_completion
+from vendomini.config import RunConfig
+from vendomini.worlds.vending.tools import tool_specs
+
+EVERYTHING = {"memory_tools": "full", "recovery_tools": "all"}
+TOOLS = {spec.name for spec in tool_specs(RunConfig.model_validate({"agent": {"interface": EVERYTHING}}))}
+GOOD = '{"thought":"t","tool":"tool_order","arguments":{"quantity":3},"prediction":{"expected_success":true}}'
+DRAFT = '{"thought":"draft","tool":"tool_end_day","arguments":{}}'
+BARE = '{"quantity":3}'
+UGLY = sorted((Path(__file__).parent.parent / "corpus" / "completion").glob("*.txt"))
+OPENED = {name: replace(named_format(name), opened=True) for name in ("think", "mistral", "harmony", "cohere")}
+CUT = {"finish_reason": "length"}
+TOOLS_LINE = (
+    '{"name":"tool_end_day","description":"Ends the day.","parameters":{"type":"object","properties":{},"required":[]}}'
+)
+
+
+def parse(text: str, form=PLAIN, **how):
+    return parse_completion(text, TOOLS, form, **how)
+
+
+class TestOneAction:
+    def test_ok(self):
+        action = parse(GOOD)
+        assert (action.parse, action.tool, action.arguments, action.thought) == (
+            *("ok", "tool_order", {"quantity": 3}),
+            "t",
+        )
+        assert action.card == {"expected_success": True}
+
+    def test_a_thought_stands_in_where_none_is_stated(self):
+        assert parse('<think>hm</think>{"tool":"tool_end_day","arguments":{}}').thought == "hm"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"Sure! Here it is:\n{GOOD}\nGood luck.",
+            f"Ich mache Folgendes: {GOOD}",
+            f"我的行动是：{GOOD}",
+            f"```json\n{GOOD}\n```",
+            f"```\n{GOOD}\n```",
+            GOOD.replace('"', "'").replace("true", "True"),
+            GOOD.replace("}}", "},}"),
+            f"{GOOD}\n{GOOD}",
+            f"[{GOOD}]",
+            GOOD.replace('"tool"', '"name"').replace('"prediction"', '"card"'),
+            GOOD.replace('{"quantity":3}', '"{\\"quantity\\": 3}"'),
+            f'{{"tool_call": {GOOD}}}',
+            f'{{"tool_calls": [{{"type": "function", "function": {GOOD}}}]}}',
+            f'{{"action": {GOOD}}}',
+            f'Customer {{"name":"C5"}} is due.\n{GOOD}',
+            f"{TOOLS_LINE}\n{GOOD}",
+            f"{{'a': }}\n{GOOD}",
+            f"<tool_call>\n{GOOD}\n</tool_call>",
+        ],
+    )
+    def test_repaired_without_changing_what_was_meant(self, text):
+        action = parse(text)
+        assert (action.parse, action.tool, action.arguments) == ("repaired", "tool_order", {"quantity": 3})
+        assert action.card == {"expected_success": True}
+
+    @pytest.mark.parametrize("key", ["arguments", "args", "parameters", "params", "action_input", "input"])
+    def test_arguments_are_not_lost_under_another_key(self, key):
+        assert parse(f'{{"tool":"tool_order","{key}":{BARE}}}').arguments == {"quantity": 3}
+        both = parse(f'{{"tool":"tool_order","arguments":{{}},"{key}":{BARE}}}')
+        assert both.arguments == (None if key == "arguments" else {"quantity": 3})
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f'[TOOL_CALLS][{{"name":"tool_order","arguments":{BARE}}}]',
+            f"[TOOL_CALLS]tool_order[ARGS]{BARE}",
+            f'<|python_tag|>{{"name":"tool_order","parameters":{BARE}}}<|eom_id|>',
+            f'<tool_call>\n{{"name":"tool_order","arguments":{BARE}}}\n</tool_call>',
+            f"<function=tool_order>{BARE}</function>",
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.tool_order:0<|tool_call_argument_begin|>"
+            f"{BARE}<|tool_call_end|><|tool_calls_section_end|>",
+            f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>tool_order\n```json\n{BARE}\n```<｜tool▁call▁end｜>",
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=functions.tool_order "
+            f"<|constrain|>json<|message|>{BARE}<|call|>",
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant to=functions.tool_order<|channel|>commentary"
+            f" json<|message|>{BARE}",
+        ],
+    )
+    def test_a_family_s_native_call_is_read(self, text):
+        action = parse(text)
+        assert (action.parse, action.tool, action.arguments) == ("repaired", "tool_order", {"quantity": 3})
+
+    @pytest.mark.parametrize("path", UGLY, ids=lambda p: p.stem)
+    def test_corpus(self, path):
+        expected, _, text = path.read_text(encoding="utf-8").partition("\n")
+        action = parse(text)
+        assert f"{action.parse} {action.tool}" == expected
+
+
+class TestDrafts:
+    """``DRAFT`` is thought of, quoted or rejected; only ``GOOD`` is answered."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"<think>a</think>\n<think>maybe {DRAFT}</think>\n{GOOD}",
+            f"<think>{DRAFT}<think>{DRAFT}</think>{DRAFT}</think>{GOOD}",
+            f"<think>```json\n{DRAFT}\n```</think>\n\n{GOOD}",
+            f"{DRAFT}</think>{GOOD}",
+            f"{GOOD}<think>or {DRAFT}</think>",
+            f"[THINK]{DRAFT}[/THINK]{GOOD}",
+            f"<thinking>{DRAFT}</thinking>{GOOD}",
+            f"<Thinking>\n{DRAFT}\n</Thinking>\n{GOOD}",
+            f"<reflection>{DRAFT}</reflection>\n{GOOD}",
+            f"<scratchpad>{DRAFT}</scratchpad>\n{GOOD}",
+            f"<|START_THINKING|>{DRAFT}<|END_THINKING|><|START_RESPONSE|>{GOOD}<|END_RESPONSE|>",
+            f"<|channel>thought\n{DRAFT}<channel|>{GOOD}",
+            f"analysis{DRAFT} I think.assistantfinal{GOOD}",
+            f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}",
+            f"<|channel|>commentary<|message|>I plan {DRAFT}<|end|><|start|>assistant<|channel|>final <|constrain|>json"
+            f"<|message|>{GOOD}<|return|>",
+            f"<think>{DRAFT}</think><response>{GOOD}</response>",
+            f"<think>\n{DRAFT}\n</think>\n<answer>\n{GOOD}\n</answer>",
+            f"<|begin_of_thought|>{DRAFT}<|end_of_thought|>\n<|begin_of_solution|>{GOOD}<|end_of_solution|>",
+            f"<seed:think>{DRAFT}</seed:think>{GOOD}",
+            f"<mm:think>{DRAFT}</mm:think>{GOOD}",
+            f"◁think▷{DRAFT}◁/think▷{GOOD}",
+            f"<|inner_prefix|>{DRAFT}<|inner_suffix|>{GOOD}",
+            f"Here is my thought process: {DRAFT}\nHere is my response: {GOOD}",
+            f"{DRAFT}\n[BEGIN FINAL RESPONSE]\n{GOOD}\n[END FINAL RESPONSE]",
+            f"<|open|>think<|sep|>{DRAFT}<|close|>think<|sep|><|open|>response<|sep|>{GOOD}<|close|>response<|sep|>",
+        ],
+    )
+    def test_a_thought_is_not_the_answer(self, text):
+        action = parse(text)
+        assert (action.parse, action.tool) == ("ok", "tool_order")
+
+    @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+    def test_every_family_s_thought_opened_by_the_prompt_or_not(self, family):
+        header = family.answer[0] if family.answer else ""
+        answer = (f"<|start|>assistant{header}" if family.name == "harmony" else header) + GOOD
+        for form, text in (
+            (family, f"{family.start}{DRAFT} hm{family.end}{answer}"),
+            (PLAIN, f"{family.start}{DRAFT} hm{family.end}{answer}"),
+            (replace(family, opened=True), f"{DRAFT} hm{family.end}{answer}"),
+        ):
+            assert parse(text, form).parse == "ok", form
+            assert parse(text, form).tool == "tool_order"
+        for form, text in ((PLAIN, f"{family.start}{DRAFT}"), (replace(family, opened=True), DRAFT)):
+            assert parse(text, form).reason == "no_answer"
+            assert parse(text, form, **CUT).parse == "cut_off"
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            (f"<think>\nMaybe {DRAFT} but…", "no_answer"),
+            (f"<think>{DRAFT}</think>", "no_answer"),
+            (f"<|channel|>analysis<|message|>{DRAFT}<|end|>", "no_answer"),
+            (f"analysis{DRAFT}", "no_answer"),
+            (f"{GOOD}\n<think>or {DRAFT}", "no_answer"),
+            (f"Do NOT do {DRAFT}. I do: {GOOD}", "ambiguous"),
+            (f"Maybe {DRAFT} but I am not sure.", "ambiguous"),
+            (f"Vielleicht {DRAFT}, aber erst später.", "ambiguous"),
+            (f"也许 {DRAFT} 但是现在不行。", "ambiguous"),
+            (f"```json\n{DRAFT}\n```\nor rather\n```json\n{GOOD}\n```", "ambiguous"),
+            (f"[{DRAFT},{GOOD}]", "ambiguous"),
+            (f'{GOOD}\nOBSERVATION {{"step":2}}\n{DRAFT}', "ambiguous"),
+            (f'{{"tool":"tool_order","arguments":{BARE},"params":{{"quantity":4}}}}', "ambiguous"),
+            (f'{{"tool":"tool_order","name":"tool_end_day","arguments":{BARE}}}', "ambiguous"),
+            (f'{{"tool_calls":[{DRAFT},{GOOD}]}}', "ambiguous"),
+            (f"```python\nact({GOOD})\n```", "code"),
+            (f"import json\nreply = {GOOD}\nprint(json.dumps(reply))", "code"),
+            (f"```python\nreply = json.dumps(\n{GOOD}\n)\n```", "code"),
+            (f"def act():\n    return {GOOD}", "code"),
+            (TOOLS_LINE, "no_call"),
+            ('{"name":"C5"}', "no_call"),
+            ('{"name":"tool_end_day"}', "no_call"),
+            ('{"name":"C5","arguments":{}}', "no_call"),
+            ('{"tool":"tool_order","supplier_id":"SUP1","quantity":3}', "no_call"),
+            (f'{{"draft":{DRAFT},"final":{GOOD}}}', "no_call"),
+            ('{"tool":"tool_end_day","tool":"tool_order","arguments":{}}', "no_call"),
+            ("{}", "no_call"),
+            ('{"tool": 3, "arguments": {}}', "no_call"),
+            (f'{{"thought":"x","plan":{DRAFT}', "broken"),
+            (GOOD[:-1], "broken"),
+            (GOOD[:60], "broken"),
+            (f"{{{{{{{GOOD}", "broken"),
+            ("I order 3 units.", "no_object"),
+            ("null", "no_object"),
+            ("", "empty"),
+            ("   ", "empty"),
+        ],
+    )
+    def test_unparsable_says_why_and_acts_nothing(self, text, reason):
+        action = parse(text)
+        assert (action.parse, action.tool, action.arguments, action.card) == ("unparsable", None, None, None)
+        assert (action.reason, action.error) == (reason, COMPLAINTS[reason])
+        assert parse(text, **CUT).parse == "cut_off"
+
+    @pytest.mark.parametrize("name", OPENED)
+    def test_a_thought_that_the_prompt_opened(self, name):
+        form = OPENED[name]
+        assert parse(f"Maybe {DRAFT} but…", form, **CUT).reason == "cut_off"
+        assert parse(f"Maybe {DRAFT} but…", form).reason == "no_answer"
+        assert parse(DRAFT, form).reason == "no_answer"
+
+    def test_markers_inside_a_text_of_the_answer_are_text(self):
+        for mark in ("</think>", "<think>", "[/THINK]", "<|channel>thought\n", "<answer>"):
+            answer = msgspec.json.encode({"thought": f"I stop my {mark} here", "tool": "tool_end_day", "arguments": {}})
+            for before, form in (("", PLAIN), ("hm</think>", OPENED["think"]), ("<think>hm</think>\n", PLAIN)):
+                action = parse(before + answer.decode(), form)
+                assert (action.parse, action.tool) == ("ok", "tool_end_day"), (mark, before)
+
+    def test_a_limit_that_falls_behind_the_whole_answer_cuts_nothing(self):
+        assert parse(GOOD, **CUT).parse == "ok"
+        assert parse(f"```json\n{GOOD}\n", **CUT).parse == "repaired"
+        assert parse(f"{GOOD}\nOn second thoughts", **CUT).parse == "cut_off"
+
+    def test_what_a_server_has_taken_apart(self):
+        action = parse(GOOD.replace('"thought":"t",', ""), reasoning=f"Maybe {DRAFT}")
+        assert (action.parse, action.tool, action.thought) == ("ok", "tool_order", f"Maybe {DRAFT}")
+        assert parse("", reasoning=f"Maybe {DRAFT}").reason == "no_answer"
+        assert parse("I can't help with that.", finish_reason="refused").reason == "refused"
+
+
+class TestHostile:
+    def test_numbers_that_no_log_can_hold(self):
+        text = '{"thought":"","tool":"t","arguments":{"a":%s,"b":NaN,"c":1e999,"d":-Infinity}}' % ("9" * 400)
+        assert parse_completion(text, {"t"}).arguments == {"a": None, "b": None, "c": None, "d": None}
+        long = '{"tool":"t","arguments":{"a":36893488147419103232}}'
+        assert parse_completion(long, {"t"}).arguments == {"a": 2.0**65}
+
+    def test_a_megabyte_takes_no_longer_than_its_search_window(self):
+        pieces = ("{", '{"a":', "'", "\\", "{'", '{"tool":"t","arguments":{},', "\ud800", "</think>", "</think>{")
+        for piece in (
+            *pieces,
+            "<think>",
+            "<|channel|>",
+            "<|channel|>a<|message|>",
+            "[TOOL_CALLS]x",
+            "`a\n",
+            "a = ",
+            "  ",
+        ):
+            parse(piece * (1_000_000 // len(piece)))
+
+    @settings(max_examples=2000, deadline=None)
+    @given(st.text(st.characters(), max_size=120) | st.from_regex(r"[\{\}\[\]\"':,\\a-c0-9eE.\-\s]{0,80}"))
+    @example('{"tool":"\\ud800","arguments":{"\\ud800":"\\udfff"}}')
+    def test_nothing_raises_and_everything_can_be_logged(self, text):
+        action = parse(text)
+        msgspec.json.encode([action.tool, action.arguments, action.card, action.thought, action.error])

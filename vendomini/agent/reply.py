@@ -1,0 +1,187 @@
+"""A completion → its parts: what the model thought, and what it answered.
+
+Drafts of actions stand in thoughts, so nothing of a thought may be taken for the answer. A model's family is found from
+its template (``formats``), but the markers of *all* families count in every reply: a model that was trained on another
+one's thoughts, or a server that says nothing of its template, must not have a draft executed.
+
+A complete JSON object outside a thought is skipped as one piece, so that ``</think>`` inside its strings is text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from vendomini.agent.formats import FAMILIES, HARMONY, PLAIN, ReplyFormat
+
+MAX_OBJECTS = 32
+"""Opening braces at which an object is looked for."""
+
+_lenient = json.JSONDecoder(strict=False)
+
+_TAG = (
+    r"(?i:(?:[\w.-]+[:|])?(?:think\w*|thoughts?|reason(?:ing)?|reflect\w*|scratchpad|analysis|inner[_-]\w+)"
+    r"(?:[:_|-][\w.-]+)?)"
+)
+_CLOSERS = (
+    *("</response>", "</answer>", "<|END_RESPONSE|>", "<|END_TEXT|>"),
+    *("<|end_of_solution|>", "<|close|>response<|sep|>", "[END FINAL RESPONSE]"),
+)
+
+
+def _one_of(texts: set[str]) -> str:
+    return "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+
+
+_LISTED = [family for family in FAMILIES if family is not HARMONY]
+_ENDS = {family.start.strip(): family.end for family in _LISTED}
+_MARKS = re.compile(
+    rf"(?P<brace>\{{)|(?P<start>{_one_of(set(_ENDS))})|(?P<tag><(?P<name>{_TAG})>)"
+    rf"|(?P<end>{_one_of({f.end for f in _LISTED} - {'<|end|>'})}|</{_TAG}>)"
+    rf"|(?P<header>{_one_of({header for f in _LISTED for header in f.answer})})|(?P<closer>{_one_of(set(_CLOSERS))})"
+)
+_ENDING_TOKEN = re.compile(r"(?:<[|｜][^|｜<>\s]{1,60}[|｜]>|</?s>|<pad>|<eos>|<end_of_turn>)$")
+_CHANNELS = re.compile(
+    r"(?:<\|start\|>assistant)?(?P<to>[^<]{0,200})<\|channel\|>(?P<channel>[^<]{0,200})"
+    r"(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
+    r"(?P<body>.*?)(?P<end><\|end\|>|<\|return\|>|<\|call\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
+    re.DOTALL,
+)
+_BARE_ANALYSIS = re.compile(r"\s*analysis(?=[^\s:,.])")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A completion taken apart.
+
+    Attributes:
+        reasoning: all that was thought.
+        answer: the rest; empty where there is none.
+        unclosed: the reply ends inside a thought.
+        finish_reason: how it ended: ``stop``, ``length`` or ``refused``.
+    """
+
+    reasoning: str
+    answer: str
+    unclosed: bool = False
+    finish_reason: str = "stop"
+
+
+def read_reply(
+    text: str, form: ReplyFormat = PLAIN, *, finish_reason: str = "stop", reasoning: str | None = None
+) -> Reply:
+    """The parts of a completion of a model of this family; the arguments are the completion's."""
+    thought, answer, unclosed = split(text, form if reasoning is None else PLAIN)
+    if reasoning:
+        thought = f"{reasoning}\n{thought}"
+    return Reply(thought.strip(), _without_ending_tokens(answer), unclosed, finish_reason)
+
+
+def _without_ending_tokens(text: str) -> str:
+    text = text.strip()
+    while ending := _ENDING_TOKEN.search(text[-64:]):
+        text = text[: -len(ending[0])].rstrip()
+    return text
+
+
+def split(text: str, form: ReplyFormat) -> tuple[str, str, bool]:
+    """Reasoning, answer, and whether the text ends inside a thought."""
+    if form.name == "harmony" and form.opened:
+        text = form.start + text
+    if "<|channel|>" in text and "<|message|>" in text:
+        return _channels(text)
+    if "assistantfinal" in text or _BARE_ANALYSIS.match(text):
+        return _bare_channels(text)
+    return _Splitter(text, form).split()
+
+
+class _Splitter:
+    def __init__(self, text: str, form: ReplyFormat) -> None:
+        self._text, self._form = text, form
+        self._thoughts: list[str] = []
+        self._answer: list[str] = []
+        self._position = 0
+        self._objects = 0
+
+    def split(self) -> tuple[str, str, bool]:
+        if self._form.opened and not self._think_until(self._form.end, 0):
+            return self._text, "", True
+        while (mark := self._next()) is not None:
+            if not self._take(mark):
+                return "\n".join(self._thoughts), "".join(self._answer), True
+        self._answer.append(self._text[self._position :])
+        return "\n".join(self._thoughts), "".join(self._answer), False
+
+    def _next(self) -> re.Match[str] | None:
+        found = _MARKS.search(self._text, self._position)
+        form = self._form
+        if form.name != "custom":
+            return found
+        own = re.compile(
+            f"(?P<start>{re.escape(form.start)})|(?P<end>{re.escape(form.end)})"
+            f"|(?P<header>{_one_of(set(form.answer)) or '(?!)'})"
+        ).search(self._text, self._position)
+        return min((mark for mark in (own, found) if mark), key=lambda mark: mark.start(), default=None)
+
+    def _take(self, mark: re.Match[str]) -> bool:
+        """Goes on behind a mark; False where the text ends inside a thought."""
+        before = self._text[self._position : mark.start()]
+        self._position = mark.end()
+        match mark.lastgroup:
+            case "brace":
+                self._position = self._object_end(mark.start())
+                self._answer.append(before + self._text[mark.start() : self._position])
+            case "start":
+                self._answer.append(before)
+                return self._think_until(_ENDS.get(mark[0], self._form.end), mark.end())
+            case "tag":
+                self._answer.append(before)
+                return self._think_until(f"</{mark['name']}>", mark.end())
+            case "closer":
+                self._answer.append(before)
+            case _:  # an end without a start, or the answer's header: what stands before was no answer
+                self._thoughts.append("".join((*self._answer, before)))
+                self._answer.clear()
+        return True
+
+    def _think_until(self, end: str, begin: int) -> bool:
+        position = self._text.find(end, begin)
+        self._thoughts.append(self._text[begin : position if position >= 0 else None])
+        self._position = position + len(end)
+        return position >= 0
+
+    def _object_end(self, start: int) -> int:
+        """Where the JSON object that begins here ends; where there is none, behind its brace."""
+        self._objects += 1
+        if self._objects > MAX_OBJECTS:
+            return start + 1
+        try:
+            return _lenient.raw_decode(self._text, start)[1]
+        except (ValueError, RecursionError):
+            return start + 1
+
+
+def _channels(text: str) -> tuple[str, str, bool]:
+    """Messages of gpt-oss. The final channel is the answer, and so is a call to a tool on another one."""
+    thoughts, answers, unclosed, position = [], [], False, 0
+    for message in _CHANNELS.finditer(text):
+        thoughts.append(text[position : message.start()])
+        position = message.end()
+        channel, body = message["channel"].strip(), message["body"]
+        recipient = re.search(r"to=(?:functions\.)?(\S+)", f"{message['to']} {channel}")
+        if recipient:
+            answers.append(f"[TOOL_CALLS]{recipient[1]}[ARGS]{body}")
+        elif channel.startswith("final"):
+            answers.append(body)
+        else:
+            thoughts.append(body)
+        unclosed = not message["end"] and position == len(text) and not channel.startswith("final") and not recipient
+    thoughts.append(text[position:])
+    return "\n".join(filter(str.strip, thoughts)), "\n".join(answers), unclosed
+
+
+def _bare_channels(text: str) -> tuple[str, str, bool]:
+    """The same where somebody dropped the special tokens: ``analysis…assistantfinal…``."""
+    thought, found, answer = text.rpartition("assistantfinal")
+    return (thought, answer, False) if found else (text, "", True)

@@ -1,0 +1,33 @@
+"""Replies that were cut off at a limit of length: not behaviour, but something that hides it.
+
+A reply that reached its limit before its answer was complete says how long the model wanted to write, and nothing of
+what it would have done. It is therefore no failed call for ``invalid_burst`` or any other detector. Where so many
+replies are cut off that failed calls of the same number would be an ``invalid_burst``, the episode ends: ``cut_off``,
+censored at that step. It is no event, since nobody saw the agent derail; nor is it ``failed``, since the same
+parameters would do it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from vendomini.measures.detectors import WINDOW, InvalidBurst
+
+
+class CutOffs:
+    """Counts them over the last 20 steps.
+
+    Args:
+        thresholds: ``strict``, ``moderate`` or ``lenient``; the share is ``invalid_burst``'s.
+    """
+
+    def __init__(self, thresholds: str) -> None:
+        self._limit = InvalidBurst.thresholds[thresholds] * WINDOW - 1e-9
+        self._window = deque([False] * WINDOW, maxlen=WINDOW)
+
+    def add(self, cut_off: bool) -> None:
+        self._window.append(cut_off)
+
+    @property
+    def too_many(self) -> bool:
+        return sum(self._window) >= self._limit
