@@ -22,7 +22,7 @@ from typing import Any
 
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.base import Engine, Message, SamplingParams
-from vendomini.engines.hf.model import attention_choices
+from vendomini.engines.hf.attention import attention_choices
 from vendomini.engines.resolve import vllm_refusal
 from vendomini.errors import UsageError, VendoMiniError
 from vendomini.model_info import model_facts

@@ -14,6 +14,7 @@ import pytest
 
 from tests.engines.conftest import Conversation, wait
 from tests.tiny_model import make_tiny_model, make_tokenizer
+from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, SamplingParams
 from vendomini.engines.hf import engine as hf
 from vendomini.engines.hf import model as hf_model
@@ -21,6 +22,7 @@ from vendomini.engines.hf.cache import common_prefix
 from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.engines.hf.model import LoadedModel
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.probe import Capabilities
 
 MakeEngine = Callable[..., HuggingFaceEngine]
 GREEDY = SamplingParams(max_tokens=24, temperature=0)
@@ -148,9 +150,26 @@ def test_sliding_windows_experts_and_latent_attention_say_what_generate_says(
     assert [answer.text for answer in answers] == [reference(folder, prompt, 24) for prompt in prompts]
 
 
-def test_an_architecture_with_a_recurrent_state_is_refused_by_name(tmp_path: Path, hugging_face: MakeEngine) -> None:
-    with pytest.raises(EngineUnavailable, match="linear_attention keep a state"):
-        wait(hugging_face(other_model(tmp_path, "Qwen3Next")).start())
+def test_an_architecture_with_a_recurrent_state_runs_one_conversation_at_a_time(
+    tmp_path: Path, here: Capabilities
+) -> None:
+    folder, lines = other_model(tmp_path, "Qwen3Next"), []
+    model = Model(name=str(folder), dtype="float32", context_length=1024, max_tokens=64)
+    engine = HuggingFaceEngine(model, EngineConfig(), here, lines.append)
+    prompts = [ids(length, length) for length in (30, 5, 61)]
+    answers = completions(engine, prompts, GREEDY)
+    assert [answer.text for answer in answers] == [reference(folder, prompt, 24) for prompt in prompts]
+    assert "linear_attention keep a state" in engine.info.details["batching"]
+    (warning,) = [line for line in lines if line.startswith("[WARNING]")]
+    assert "runs one conversation at a time" in warning
+    assert "tokens/s" in warning
+
+
+def test_one_conversation_at_a_time_is_refused_where_nothing_slower_is_wanted(
+    tmp_path: Path, hugging_face: MakeEngine
+) -> None:
+    with pytest.raises(EngineUnavailable, match=r"can't be batched .* engine\.fallback is never\. Run it with vLLM"):
+        wait(hugging_face(other_model(tmp_path, "Qwen3Next"), fallback="never").start())
 
 
 def test_a_seed_decides_alone_whoever_the_neighbours_are(tiny: Path, hugging_face: MakeEngine) -> None:

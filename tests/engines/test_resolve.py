@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.engines.conftest import BROKEN_FLASH, FLASH, TRANSFORMERS, VLLM, Conversation, machine, wait
 from vendomini.config.schema import BACKENDS, EngineConfig, Model
 from vendomini.engines import Engine, SamplingParams
-from vendomini.engines.hf.model import attention_choices, attention_line
+from vendomini.engines.hf.attention import attention_choices, attention_line
 from vendomini.engines.registry import BUILT_IN
 from vendomini.engines.resolve import print_line, start_engine, too_large, vllm_refusal, wants_vllm
 from vendomini.errors import ConfigError, EngineUnavailable

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.hf.model import CAPABILITY, attention_choices, flash_obstacle
+from vendomini.engines.hf.attention import CAPABILITY, attention_choices, flash_obstacle
 from vendomini.engines.resolve import USE_VLLM, vllm_refusal, wants_vllm
 from vendomini.errors import ConfigError, EngineUnavailable
 from vendomini.model_info import GIB, gib, model_facts, recommend, smallest_fit

@@ -11,9 +11,9 @@ import threading
 import weakref
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
-from vendomini.engines.hf.cache import Slot, SlotCache, common_prefix
+from vendomini.engines.hf.cache import Slot, common_prefix
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars, has_penalty, penalise, sample
 from vendomini.errors import EngineError
@@ -22,6 +22,16 @@ Tensor = Any
 Forward = Callable[[list[tuple[int, list[int], int]]], Tensor]
 PREFILL_TOKENS = 2048
 """New tokens that one forward pass takes at most, padding included: bounds what attention needs at once."""
+
+
+class Kept(Protocol):
+    """What is kept of the conversations, a slot each; ``limit`` is the context."""
+
+    slots: int
+    limit: int
+
+    def truncate(self, slot: Slot, length: int, /) -> int: ...
+    def copy_prefix(self, source: Slot, target: Slot, length: int, /) -> bool: ...
 
 
 class Batcher:
@@ -33,19 +43,22 @@ class Batcher:
         eos: tokens that end a completion.
         decode: token ids → text, special tokens included.
         one_row_prefill: the attention can't take prompts of unequal length together.
+        first_look: called with the first whole prompt and the logits after it; raises if they can't be right.
     """
 
     def __init__(
         self,
         forward: Forward,
-        cache: SlotCache,
+        cache: Kept,
         eos: frozenset[int],
         decode: Callable[[list[int]], str],
         grammars: Grammars,
         one_row_prefill: bool = False,
+        first_look: Callable[[list[int], Tensor], None] | None = None,
     ) -> None:
         self._forward, self._cache, self._eos, self._decode = forward, cache, eos, decode
         self._grammars, self._one_row_prefill = grammars, one_row_prefill
+        self._first_look = first_look
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._waiting: list[Request] = []
         self._active: list[Request] = []
@@ -100,6 +113,9 @@ class Batcher:
         for request, n in batch:
             self._account(request, n)
         ready = [row for row, (request, _) in enumerate(batch) if not request.missing]
+        if ready and self._first_look is not None:
+            self._first_look(batch[ready[0]][0].tokens, logits[ready[0]])
+            self._first_look = None
         if ready:
             self._sample(logits[ready], [batch[row][0] for row in ready])
 
@@ -216,7 +232,8 @@ class Batcher:
                 del self._owned[owner]
             self._owned[request.conversation] = slot
         # The last token of the prompt is always computed: its logits are what we want.
-        request.cached = min(common_prefix(slot.tokens, request.prompt), len(request.prompt) - 1)
+        common = min(common_prefix(slot.tokens, request.prompt), len(request.prompt) - 1)
+        request.cached = self._cache.truncate(slot, common)
         del slot.tokens[request.cached :]
         slot.used = next(self._clock)
         request.slot, request.computed = slot, request.cached
@@ -232,8 +249,7 @@ class Batcher:
                 shared = min(common_prefix(other.tokens, prompt), len(prompt) - 1)
                 if shared > length:
                     best, length = other, shared
-        if best is not None:
-            self._cache.copy_prefix(best, request.slot, length)
+        if best is not None and self._cache.copy_prefix(best, request.slot, length):
             request.cached = request.computed = length
 
     def _fail_all(self) -> None:

@@ -96,12 +96,17 @@ class SlotCache:
         stored[rows[:, None], :, positions] = new.transpose(1, 2)
         return (stored[batch.span] if batch.span else stored[rows])[:, :, : batch.length]
 
-    def copy_prefix(self, source: Slot, target: Slot, length: int) -> None:
+    def truncate(self, _slot: Slot, length: int) -> int:
+        """Drops what a slot holds beyond ``length`` tokens, and says how many it still holds."""
+        return length
+
+    def copy_prefix(self, source: Slot, target: Slot, length: int) -> bool:
         """Gives ``target`` the first ``length`` tokens of ``source``: a system prompt is computed once for all."""
         for keys, values in self.layers.values():
             keys[target.index, :, :length] = keys[source.index, :, :length]
             values[target.index, :, :length] = values[source.index, :, :length]
         target.tokens = source.tokens[:length]
+        return True
 
     # What Transformers asks while it builds masks for Flash Attention.
 

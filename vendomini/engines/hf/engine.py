@@ -15,18 +15,26 @@ from typing import Any
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
+from vendomini.engines.hf.attention import attention_line
 from vendomini.engines.hf.batch import Batcher
 from vendomini.engines.hf.cache import SlotCache
-from vendomini.engines.hf.forward import Forward, affordable_slots, check
-from vendomini.engines.hf.model import LoadedModel, attention_line, load
+from vendomini.engines.hf.check import affordable_slots, first_prompt, settle
+from vendomini.engines.hf.forward import CannotBatch, Forward
+from vendomini.engines.hf.model import LoadedModel, first_line, load
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars
-from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.engines.hf.single import KEPT, SAYS, NativeCaches, OneAtATime, best_keeping, tokens_per_second
+from vendomini.errors import EngineError, EngineUnavailable, MissingExtraError
 from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
 
 SLOTS = {"cuda": 64, "cpu": 16}
 """Episodes in flight where the config leaves it open and memory allows."""
+
+
+ALTERNATIVE = (
+    "Run it with vLLM (engine.backend: vllm), or where it is served (engine.backend: openai with engine.base_url)"
+)
 
 
 class HuggingFaceEngine(Engine):
@@ -41,6 +49,8 @@ class HuggingFaceEngine(Engine):
     ) -> None:
         self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
         self._batcher: Batcher | None = None
+        self._batching = "continuous"
+        self.loaded: LoadedModel | None = None
         self.info = EngineInfo("hf", model.name)
         self.max_num_seqs = engine.max_num_seqs or SLOTS["cpu"]
 
@@ -56,11 +66,16 @@ class HuggingFaceEngine(Engine):
         try:
             loaded = await loop.run_in_executor(loader, load, self._model, self._engine, self._capabilities)
             await loop.run_in_executor(loader, self._prepare, loaded)
-        except RuntimeError as exc:
-            raise EngineUnavailable(f"{self._model.name} does not run: {exc}") from exc
+        except MissingExtraError:
+            raise
+        except Exception as exc:  # remote code, kernels and half-written files fail in every way there is
+            why = str(exc) if isinstance(exc, EngineUnavailable) else first_line(exc)
+            raise EngineUnavailable(
+                f"{self._model.name} can't run with Transformers {version('transformers')}: {why}. {ALTERNATIVE}"
+            ) from exc
         finally:
             loader.shutdown(wait=False)
-        self._say(attention_line(loaded.attention, self._capabilities))
+        self._say(attention_line(loaded.attention, self._capabilities, loaded.passed_over))
         self._announce_offload(loaded)
         self.info = EngineInfo(
             "hf",
@@ -72,15 +87,21 @@ class HuggingFaceEngine(Engine):
                 "dtype": str(loaded.model.dtype).removeprefix("torch."),
                 "devices": loaded.devices,
                 "max_num_seqs": self.max_num_seqs,
+                "batching": self._batching,
                 "load_s": round(time.perf_counter() - began, 1),
             },
         )
 
     def _prepare(self, loaded: LoadedModel) -> None:
-        self.tokenizer, self.context_length = loaded.tokenizer, loaded.context_length
+        self.loaded, self.tokenizer, self.context_length = loaded, loaded.tokenizer, loaded.context_length
         self.sampling_defaults = own_sampling(self._model, self._capabilities)
         limit = min(loaded.context_length, self._model.context_length)
-        affordable = affordable_slots(check(loaded), limit)
+        try:
+            sample = settle(loaded, limit)
+        except CannotBatch as exc:
+            self._one_at_a_time(loaded, limit, str(exc))
+            return
+        affordable = affordable_slots(sample, limit)
         if affordable < 1:
             raise EngineUnavailable(f"no memory is left for one conversation of {limit} tokens")
         wanted = self._engine.max_num_seqs or SLOTS.get(loaded.device.type, SLOTS["cpu"])
@@ -91,8 +112,29 @@ class HuggingFaceEngine(Engine):
             cache,
             loaded.eos,
             partial(_decode, loaded.tokenizer),
-            Grammars(loaded.tokenizer, loaded.model.get_output_embeddings().weight.shape[0]),
+            Grammars(loaded.tokenizer, loaded.vocabulary),
             one_row_prefill=loaded.flash,
+            first_look=partial(first_prompt, loaded),
+        )
+
+    def _one_at_a_time(self, loaded: LoadedModel, limit: int, why: str) -> None:
+        """The floor under batching: slower, and said so."""
+        if self._engine.fallback == "never":
+            raise EngineUnavailable(f"it can't be batched ({why}) and engine.fallback is never")
+        keeping = best_keeping(loaded, limit)
+        speed = tokens_per_second(loaded, keeping)
+        self._batching = f"one conversation at a time, {SAYS[keeping]}: {why}"
+        self._say(
+            f"[WARNING] {self._model.name} runs one conversation at a time with Transformers, {SAYS[keeping]} "
+            f"({speed:.1f} tokens/s here): {why}. vLLM batches most of these models"
+        )
+        self.max_num_seqs = self._engine.max_num_seqs or KEPT
+        self._batcher = OneAtATime(
+            loaded,
+            keeping,
+            NativeCaches(self.max_num_seqs, limit),
+            partial(_decode, loaded.tokenizer),
+            Grammars(loaded.tokenizer, loaded.vocabulary),
         )
 
     def _announce_offload(self, loaded: LoadedModel) -> None:
@@ -133,6 +175,7 @@ class HuggingFaceEngine(Engine):
         if self._batcher is not None:
             batcher, self._batcher = self._batcher, None
             await asyncio.to_thread(batcher.close)
+            self.loaded = None
             del batcher
             _free_memory()
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from vendomini.engines.hf.cache import Batch, SlotCache
 from vendomini.engines.hf.model import LoadedModel
-from vendomini.errors import EngineUnavailable
 
 Tensor = Any
 Row = tuple[int, list[int], int]
 """Slot, new tokens, position of the first of them."""
 
-MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
-"""Of the memory left after loading, what keys and values may take; the rest is for activations."""
+
+class CannotBatch(Exception):
+    """Why this model can't run in a batch of unequal rows."""
 
 
 class Forward:
@@ -26,9 +25,7 @@ class Forward:
         self._layer_types = set(getattr(config, "layer_types", None) or ())
         self._window = getattr(config, "sliding_window", None)
         if unknown := self._layer_types - {"full_attention", "sliding_attention"}:
-            raise EngineUnavailable(
-                f"layers of type {', '.join(sorted(unknown))} keep a state that the Hugging Face engine does not batch"
-            )
+            raise CannotBatch(f"its layers of type {', '.join(sorted(unknown))} keep a state that can't be batched")
 
     def __call__(self, rows: list[Row]) -> Tensor:
         import torch
@@ -101,58 +98,3 @@ def _layout(rows: list[Row]) -> tuple[list[int], list[int], slice | None]:
     if high - low == len(wanted) or (single and high - low <= 2 * len(wanted)):
         return list(range(low, high)), [slot - low for slot in wanted], slice(low, high)
     return wanted, list(range(len(wanted))), None
-
-
-def check(loaded: LoadedModel) -> SlotCache:
-    """Runs a few tokens in pieces, beside a longer row, and compares with the model run plainly.
-
-    A wrong mask or position raises nothing by itself; it only makes the model a little stupid.
-
-    Returns:
-        The cache that was used: its layers tell how much memory a token takes, and where.
-
-    Raises:
-        EngineUnavailable: the logits differ: this architecture needs something that the batching does not give it.
-    """
-    import torch
-
-    ids = [(7 * n) % 97 + 3 for n in range(12)]
-    cache = SlotCache(slots=2, capacity=64)
-    forward = Forward(loaded, cache)
-    with torch.inference_mode():
-        plain = loaded.model(input_ids=torch.tensor([ids], device=loaded.device), use_cache=False).logits[0, -1].float()
-        for rows in ([(0, ids[::-1], 0)], [(1, ids[:7], 0)], [(1, ids[7:10], 7)], [(1, ids[10:11], 10)]):
-            forward(rows)
-        pieces = forward([(0, ids[:1], 12), (1, ids[11:], 11)])[1].float()
-        if not loaded.flash:
-            pieces = forward([(0, ids[:2], 13), (1, ids[8:], 8)])[1].float()
-    error = float((pieces - plain).norm() / plain.norm())
-    if not error <= (1e-3 if loaded.model.dtype == torch.float32 else 0.2):
-        raise EngineUnavailable(
-            f"batching changes this model's answers (relative error of its logits {error:.2g}), so the Hugging Face "
-            "engine refuses it"
-        )
-    return cache
-
-
-def affordable_slots(sample: SlotCache, context: int) -> int:
-    """How many conversations of ``context`` tokens fit into the memory that is left, by a token's measured size."""
-    import torch
-
-    per_token: dict[Any, int] = {}
-    for keys, values in sample.layers.values():
-        size = sum(part.shape[1] * part.shape[3] * part.element_size() for part in (keys, values))
-        per_token[keys.device] = per_token.get(keys.device, 0) + size
-    rooms = []
-    for device, size in per_token.items():
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
-        rooms.append(int(free * MEMORY_SHARE.get(device.type, 0.5)) // (size * context))
-    return min(rooms)
-
-
-def _available_memory() -> int:
-    """Bytes that the kernel can give without swapping."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        fields = dict(line.split(":", 1) for line in file)
-    available = int(fields["MemAvailable"].split()[0]) << 10
-    return available or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

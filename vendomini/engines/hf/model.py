@@ -1,30 +1,38 @@
-"""Loading a Transformers model: which attention it can run, on which devices, in how much memory."""
+"""Loading a Transformers model: through which class, on which devices, with which attention to begin with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vendomini.config import schema
+from vendomini.engines.hf.attention import attention_choices, for_model
 from vendomini.errors import EngineUnavailable, MissingExtraError
 from vendomini.probe import Capabilities
 
 Tensor = Any
 
-CAPABILITY = (8, 0)
-CUDA = (11, 8)
-"""What Flash Attention 2 needs."""
-
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A model and what it says of itself."""
+    """A model and what it says of itself.
+
+    Attributes:
+        attentions: implementations that it may run with here, the fastest first; it runs with the first.
+        passed_over: those that could not load or run, each with the reason.
+    """
 
     model: Any
     tokenizer: Any
-    attention: str
+    attentions: list[str]
     context_length: int
     eos: frozenset[int]
+    passed_over: list[str] = field(default_factory=list)
+
+    @property
+    def attention(self) -> str:
+        """As the model itself reports it."""
+        return str(self.model.config._attn_implementation)
 
     @property
     def device(self) -> Any:
@@ -40,48 +48,44 @@ class LoadedModel:
     def flash(self) -> bool:
         return "flash" in self.attention
 
+    @property
+    def vocabulary(self) -> int:
+        """Logits after each token."""
+        head = self.model.get_output_embeddings()
+        weight = getattr(head, "weight", None)
+        return int(weight.shape[0] if weight is not None else self.model.config.get_text_config().vocab_size)
 
-def attention_choices(capabilities: Capabilities, asked: str) -> list[str]:
-    """Attention implementations to try, the fastest first; what was asked for stands alone.
+    @property
+    def tolerance(self) -> float:
+        """Relative error of logits that rounding explains."""
+        import torch
 
-    Flash Attention 3 is made for compute capability 9 alone.
-    """
-    if asked != "auto":
-        return [asked]
-    capability = capabilities.gpus.capability or (0, 0)
-    flash = []
-    if (9, 0) <= capability < (10, 0) and capabilities.package("flash_attn_3").works:
-        flash.append("flash_attention_3")
-    if flash_obstacle(capabilities) is None:
-        flash.append("flash_attention_2")
-    return [*flash, "sdpa", "eager"]
+        return 1e-3 if self.model.dtype == torch.float32 else 0.2
 
+    def some_tokens(self, count: int) -> list[int]:
+        """Token ids for a trial, the same each time; the first few, which mark ends and padding, are left out."""
+        size = self.model.get_input_embeddings().weight.shape[0]
+        return [(7 * n + n * n // 64) % max(1, min(97, size - 3)) + 3 for n in range(count)]
 
-def flash_obstacle(capabilities: Capabilities) -> str | None:
-    """Why Flash Attention 2 can't run here; None if nothing speaks against it."""
-    flash, capability = capabilities.package("flash_attn"), capabilities.gpus.capability
-    built_for = capabilities.package("torch").platform
-    if flash.version is None:
-        return flash.reason
-    if capability is None:
-        return "needs a GPU"
-    if capability < CAPABILITY:
-        return f"needs GPU compute capability >= {CAPABILITY}, this is {capability}"
-    if built_for.startswith("cuda ") and tuple(map(int, built_for[5:].split(".")[:2])) < CUDA:
-        return f"needs CUDA 11.8 or newer, torch is built for {built_for}"
-    return None if flash.works else flash.reason
+    def use(self, attention: str) -> None:
+        self.model.set_attn_implementation(attention)
 
-
-def attention_line(attention: str, capabilities: Capabilities) -> str:
-    """What the log says of the attention that the loaded model reports."""
-    if attention.startswith("flash_attention"):
-        return f"[*] Using Flash Attention {attention[-1]} (GPU compute capability: {capabilities.gpus.capability})"
-    obstacle = flash_obstacle(capabilities) or "is installed but not used for this model"
-    return f"[*] Flash Attention {obstacle}, using {attention} attention (slower)"
+    def next_attention(self, reason: str) -> bool:
+        """Goes on to the next implementation; False if there is none."""
+        self.passed_over.append(f"{self.attention}: {reason}")
+        del self.attentions[0]
+        while self.attentions:
+            try:
+                self.use(self.attentions[0])
+            except (ImportError, ValueError) as exc:
+                self.passed_over.append(f"{self.attentions.pop(0)}: {first_line(exc)}")
+            else:
+                return True
+        return False
 
 
 def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities) -> LoadedModel:
-    """Loads weights and tokenizer.
+    """Loads weights and tokenizer. With which attention the model really runs, its first pass decides.
 
     Raises:
         EngineUnavailable: it can't be loaded here, with the reason.
@@ -90,17 +94,23 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
     try:
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoConfig
         from transformers.utils import logging as transformers_logging
     except ImportError as exc:
         raise MissingExtraError("the Hugging Face engine", exc.name or "transformers", "hf") from exc
     transformers_logging.disable_progress_bar()
     options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     tokenizer = load_tokenizer(model)
-    failures = []
-    for attention in attention_choices(capabilities, engine.attn_implementation):
+    try:
+        config = AutoConfig.from_pretrained(model.name, **options)
+        maker = _class_of(config)
+    except (ImportError, OSError, ValueError, KeyError) as exc:
+        raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {first_line(exc)}") from exc
+    attentions = for_model(attention_choices(capabilities, engine.attn_implementation), config)
+    passed_over = []
+    for at, attention in enumerate(attentions):
         try:
-            loaded = AutoModelForCausalLM.from_pretrained(
+            loaded = maker.from_pretrained(
                 model.name,
                 dtype=model.dtype,
                 attn_implementation=attention,
@@ -108,15 +118,47 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
                 **options,
             )
         except (ImportError, ValueError) as exc:
-            failures.append(f"{attention}: {first_line(exc)}")
+            passed_over.append(f"{attention}: {first_line(exc)}")
         except (OSError, RuntimeError, SafetensorError) as exc:
             raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {first_line(exc)}") from exc
         else:
             loaded.eval()
             return LoadedModel(
-                loaded, tokenizer, loaded.config._attn_implementation, _context(loaded.config), _eos(loaded, tokenizer)
+                loaded, tokenizer, attentions[at:], _context(config), _eos(loaded, tokenizer), passed_over
             )
-    raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {'; '.join(failures)}")
+    raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {'; '.join(passed_over)}")
+
+
+def _class_of(config: Any) -> Any:
+    """What loads this model: the class that its config names, where that can write text, else the automatic one.
+
+    Some models are wrappers around a causal one (for images, say) and no causal model by their own name.
+    """
+    import transformers
+
+    for name in getattr(config, "architectures", None) or ():
+        named = getattr(transformers, name, None)
+        if named is not None and hasattr(named, "generate"):
+            return named
+    known = transformers.AutoModelForCausalLM
+    if type(config) in known._model_mapping or "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return known
+    return transformers.AutoModelForImageTextToText
+
+
+def rope_switch(config: Any) -> int | None:
+    """Length at which the rotary factors change by the longest row of a batch; None where they never do."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    for one in kinds:
+        if (one.get("rope_type") or one.get("type")) in {"longrope", "dynamic"}:
+            return int(
+                one.get("original_max_position_embeddings")
+                or getattr(text, "original_max_position_embeddings", None)
+                or text.max_position_embeddings
+            )
+    return None
 
 
 def load_tokenizer(model: schema.Model) -> Any:
@@ -145,7 +187,7 @@ def _context(config: Any) -> int:
 
 
 def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    configured = getattr(model.generation_config or model.config, "eos_token_id", None)
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None)
 

@@ -1,0 +1,174 @@
+"""Whether what we compute is what the model says: compared, before the first episode, with the model run plainly.
+
+A wrong mask or position raises nothing by itself; it only makes the model a little stupid.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from vendomini.engines.hf.cache import SlotCache
+from vendomini.engines.hf.forward import CannotBatch, Forward
+from vendomini.engines.hf.model import LoadedModel, first_line, rope_switch
+from vendomini.errors import EngineError, EngineUnavailable
+
+Tensor = Any
+
+SHORT = 12
+"""Tokens of the shortest probe."""
+
+BEYOND = 9
+"""Tokens by which a probe passes a length at which a model changes what it does."""
+
+LONGEST = 8192
+"""Tokens of the longest probe: beyond it, a plain pass may cost more memory than the batches do."""
+
+TURNING_POINTS = (
+    "sliding_window", "window_size", "attention_window_size", "attention_chunk_size", "chunk_size", "mamba_chunk_size",
+    "original_max_position_embeddings", "local_attention_window", "local_attention",
+)  # fmt: skip
+"""Keys of a model's config that name a length at which its layers begin to do something else."""
+
+MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
+"""Of the memory left after loading, what keys and values may take; the rest is for activations."""
+
+
+def probe_tokens(loaded: LoadedModel, limit: int) -> list[int]:
+    """Lengths to try, the shortest first: one short, and one beyond each turning point within ``limit`` tokens."""
+    config = loaded.model.config.get_text_config().to_dict()
+    points = {config.get(key) for key in TURNING_POINTS} | {rope_switch(loaded.model.config)}
+    turns = [point for point in points if isinstance(point, int) and point > 0]
+    lengths = {length for point in turns for length in (point - 1, point + BEYOND)}
+    return [SHORT, *sorted(length for length in lengths if SHORT < length <= min(limit, LONGEST) - 4)]
+
+
+def plain_logits(loaded: LoadedModel, ids: list[int]) -> Tensor:
+    """What the model says after these tokens when it is given them alone and all at once, ``[vocabulary]``."""
+    import torch
+
+    with torch.inference_mode():
+        output = loaded.model(input_ids=torch.tensor([ids], device=loaded.device), use_cache=False)
+        return output.logits[0, -1].float()
+
+
+def close_enough(loaded: LoadedModel, got: Tensor, wanted: Tensor) -> bool:
+    return _error(got, wanted) <= loaded.tolerance
+
+
+def _error(got: Tensor, wanted: Tensor) -> float:
+    return float((got.float() - wanted).norm() / wanted.norm())
+
+
+def settle(loaded: LoadedModel, limit: int) -> SlotCache:
+    """Goes through the attention implementations to the first that runs, and runs in batches.
+
+    Returns:
+        As :func:`check_batching`.
+
+    Raises:
+        CannotBatch: none does; the model has the first that runs at all.
+        EngineUnavailable: not even one conversation can be computed.
+    """
+    runs, reason = "", ""
+    while loaded.attentions:
+        try:
+            if not bool(plain_logits(loaded, loaded.some_tokens(SHORT)).isfinite().all()):
+                raise ValueError("its logits are not finite")
+            runs = runs or loaded.attention
+            return check_batching(loaded, limit)
+        except Exception as exc:  # kernels, remote code and shapes fail in every way there is
+            why = str(exc) if isinstance(exc, CannotBatch) else first_line(exc)
+            reason = reason or (why if runs else "")
+            loaded.next_attention(why)
+    if not runs:
+        raise EngineUnavailable(f"its first pass fails ({'; '.join(loaded.passed_over)})")
+    loaded.use(runs)
+    raise CannotBatch(reason)
+
+
+def first_prompt(loaded: LoadedModel, ids: list[int], got: Tensor) -> None:
+    """Compares the logits after the first real prompt with the model run plainly.
+
+    Raises:
+        EngineError: they differ.
+    """
+    if len(ids) > LONGEST:
+        return
+    error = _error(got, plain_logits(loaded, ids))
+    if not error <= loaded.tolerance:
+        raise EngineError(
+            f"the logits after the first prompt, of {len(ids)} tokens, are not those of the model run plainly "
+            f"(relative error {error:.2g}): set engine.attn_implementation to eager, or engine.backend to vllm"
+        )
+
+
+def check_batching(loaded: LoadedModel, limit: int) -> SlotCache:
+    """Feeds a long row in pieces beside a short one, for each probe length, and compares both.
+
+    Returns:
+        The cache that was used: its layers tell how much memory a token takes, and where.
+
+    Raises:
+        CannotBatch: the logits differ, or the model has no place for a batch of unequal rows.
+    """
+    import torch
+
+    switch = rope_switch(loaded.model.config)
+    if switch is not None and limit > switch:
+        raise CannotBatch(
+            f"beyond {switch} tokens its rotary factors depend on the longest row of a batch "
+            f"(with agent.model.context_length: {switch} it is batched)"
+        )
+    lengths = probe_tokens(loaded, limit)
+    cache = SlotCache(slots=2, capacity=lengths[-1] + 8)
+    forward = Forward(loaded, cache)
+    with torch.inference_mode():
+        for length in lengths:
+            for got, ids in _pieces(loaded, forward, length):
+                error = _error(got, plain_logits(loaded, ids))
+                if not error <= loaded.tolerance:
+                    raise CannotBatch(
+                        f"batching changes its answers at {length} tokens (relative error of the logits {error:.2g})"
+                    )
+    return cache
+
+
+def _pieces(loaded: LoadedModel, forward: Forward, length: int) -> list[tuple[Tensor, list[int]]]:
+    """Logits, and the tokens after which they are."""
+    long, short = loaded.some_tokens(length), loaded.some_tokens(SHORT)[::-1]
+    head = length * 2 // 3
+    forward([(0, short[:5], 0)])
+    forward([(1, long[:head], 0)])
+    forward([(1, long[head : length - 2], head)])
+    both = forward([(0, short[5:6], 5), (1, long[length - 2 : -1], length - 2)])
+    if not loaded.flash:  # unequal rows in one pass; Flash Attention takes prompts one by one
+        together = forward([(0, short[6:9], 6), (1, long[-1:], length - 1)])
+    else:
+        forward([(0, short[6:9], 6)])
+        together = forward([(0, short[9:10], 9), (1, long[-1:], length - 1)])
+    end = 9 if not loaded.flash else 10
+    return [(both[0], short[:6]), (together[0], short[:end]), (together[1], long)]
+
+
+def affordable_slots(sample: SlotCache, context: int) -> int:
+    """How many conversations of ``context`` tokens fit into the memory that is left, by a token's measured size."""
+    import torch
+
+    per_token: dict[Any, int] = {}
+    for keys, values in sample.layers.values():
+        size = sum(part.shape[1] * part.shape[3] * part.element_size() for part in (keys, values))
+        per_token[keys.device] = per_token.get(keys.device, 0) + size
+    rooms = []
+    for device, size in per_token.items():
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
+        rooms.append(int(free * MEMORY_SHARE.get(device.type, 0.5)) // (size * context))
+    return min(rooms)
+
+
+def _available_memory() -> int:
+    """Bytes that the kernel can give without swapping."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    available = int(fields["MemAvailable"].split()[0]) << 10
+    return available or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
