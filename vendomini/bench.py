@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.base import Engine, Message, SamplingParams
+from vendomini.engines.base import Engine, SamplingParams
 from vendomini.engines.hf.attention import attention_choices
 from vendomini.engines.resolve import vllm_refusal
 from vendomini.errors import UsageError, VendoMiniError

@@ -9,11 +9,12 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from vendomini.worlds.steps import Action
+
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.drive import Job, Outcome, parameters, run_many
 from vendomini.config import RunConfig
 from vendomini.measures.prediction import TYPES
-from vendomini.worlds.steps import Action
 from vendomini.worlds.vending.environment import Environment
 
 MAGNITUDES = ("low", "medium", "high")

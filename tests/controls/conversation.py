@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from vendomini.worlds.steps import Action, StepResult
+
 from vendomini.agent import History, parse_completion, system_prompt, user_turn
 from vendomini.config import RunConfig
 from vendomini.config.paths import assign
 from vendomini.engines.base import Completion, SamplingParams
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.worlds.randomness import sampling_seed
-from vendomini.worlds.steps import Action, StepResult
 from vendomini.worlds.vending.environment import Environment
 
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vendomini.worlds.steps import Action, StepResult
+
 from vendomini.agent import parse_completion, user_turn
 from vendomini.agent.formats import FAMILIES, PLAIN
 from vendomini.agent.parse import COMPLAINTS
 from vendomini.config import RunConfig
 from vendomini.measures.cards import LARGEST, card_fields
-from vendomini.worlds.steps import Action, StepResult
 from vendomini.worlds.vending.environment import Environment
 from vendomini.worlds.vending.tools import tool_specs
 

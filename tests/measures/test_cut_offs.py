@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from vendomini.worlds.steps import Action
 
 from vendomini.config import RunConfig
-from vendomini.worlds.steps import Action
 from vendomini.worlds.vending.environment import Environment
 
 CUT = Action("cut_off", error="cut", reason="cut_off")

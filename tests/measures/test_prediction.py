@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vendomini.worlds.steps import StepResult
 
 from tests.vending.driver import Player, begin, call, end_day, interface
 from vendomini.measures.prediction import Series
-from vendomini.worlds.steps import StepResult
 from vendomini.worlds.vending.environment import Environment
 
 TERMS = {"supplier_id": "SUP1", "sku": "SKU01", "quantity": 10}

@@ -6,8 +6,9 @@ import json
 import random
 from typing import Any
 
-from vendomini.config.schema import RunConfig
 from vendomini.worlds.steps import Action, StepResult
+
+from vendomini.config.schema import RunConfig
 from vendomini.worlds.vending.environment import Environment
 
 FOREVER = 10**9

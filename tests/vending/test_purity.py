@@ -6,9 +6,9 @@ import random
 from typing import Any
 
 import pytest
+from vendomini.worlds.steps import Action
 
 from tests.vending.driver import begin, call
-from vendomini.worlds.steps import Action
 from vendomini.worlds.vending.environment import Environment
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from vendomini.worlds.steps import StepResult
 
 from tests.vending.driver import Player, begin, call, do, end_day, order
-from vendomini.worlds.steps import StepResult
 from vendomini.worlds.vending.environment import Environment
 from vendomini.worlds.vending.shocks import DELAY_DAYS, LAG_DAYS, LEAD_FACTOR, MULTIPLIER, RISE_PERCENT
 

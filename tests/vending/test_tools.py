@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vendomini.worlds.steps import Action
 
 from tests.vending.driver import begin, call, config, do, end_day, interface, order
 from vendomini.measures.cards import CardValidator, InvalidCard, card_schema
-from vendomini.worlds.steps import Action
 from vendomini.worlds.vending.environment import Environment
 from vendomini.worlds.vending.tools import Arguments, InvalidArguments, tool_specs
 

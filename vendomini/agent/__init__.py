@@ -3,7 +3,7 @@
 from vendomini.agent.formats import named_format
 from vendomini.agent.history import History
 from vendomini.agent.parse import complain, parse_completion, parse_reply
-from vendomini.agent.prompt import output_schema, reply_schema, system_prompt, user_turn
+from vendomini.agent.prompt import output_schema, reply_schema, system_prompt
 from vendomini.agent.reply import read_reply
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "read_reply",
     "reply_schema",
     "system_prompt",
-    "user_turn",
 ]

@@ -21,7 +21,7 @@ import msgspec
 from vendomini.agent.clean import clean, small
 from vendomini.agent.formats import PLAIN, ReplyFormat
 from vendomini.agent.reply import Reply, read_reply
-from vendomini.worlds.steps import Action
+from vendomini.worlds.protocol import Action
 
 MAX_SCAN = 65_536
 """Characters of a malformed answer that are searched for an object."""

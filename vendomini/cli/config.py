@@ -14,7 +14,9 @@ Config = Annotated[str, typer.Argument(help="A phase, a YAML file or a results f
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    world: Annotated[str, typer.Option("--world", help="The experiment.world that the file is for.")] = "vending",
+) -> None:
     """Print the JSON Schema of a phase file, for editors.
 
     Example: vendomini config schema > configs/phase.schema.json
@@ -22,7 +24,7 @@ def schema() -> None:
     from vendomini.cli.output import print_json
     from vendomini.config.json_schema import json_schema
 
-    print_json(json_schema())
+    print_json(json_schema(world))
 
 
 @app.command()

@@ -83,16 +83,12 @@ def _on_a_node(partition: str | None, as_json: bool) -> None:
 
 def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, Any]]]:
     """Of each model of the phase: its section, the longest episode it runs, and its own settings."""
-    from vendomini.config import load_config
+    from vendomini.config import expand, load_config
 
     phase = load_config(config)
-    horizons = [
-        phase.base["simulation"]["max_steps"],
-        *phase.axes.get("simulation.max_steps", []),
-        *phase.config.max_steps_by_level.values(),
-    ]
+    longest = max(spec.horizon for spec in expand(phase) if spec.replication == 0)
     own = phase.own_settings()
-    return [(base["agent"]["model"], max(horizons), own.get(name, {})) for name, base in phase.bases.items()]
+    return [(base["agent"]["model"], longest, own.get(name, {})) for name, base in phase.bases.items()]
 
 
 def _advice(models: list[tuple[dict[str, object], int, dict[str, Any]]], found: Capabilities) -> list[Advice]:

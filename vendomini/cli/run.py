@@ -118,7 +118,7 @@ def _show_plan(specs: list[RunSpec], results: Results, as_json: bool) -> None:
     from vendomini.runner import pending
 
     todo, tally = pending(specs, results)
-    steps = sum(spec.parameters["simulation"]["max_steps"] for spec in todo)
+    steps = sum(spec.horizon for spec in todo)
     models = sorted({spec.model for spec in specs})
     if as_json:
         print_json(

@@ -97,7 +97,7 @@ def group_runs(
         key = load_key(spec)
         if key not in items:
             items[key], models[key] = [], Model.model_validate(spec.parameters["agent"]["model"])
-        items[key].append(Item(spec.run_id, spec.parameters["simulation"]["max_steps"]))
+        items[key].append(Item(spec.run_id, spec.horizon))
     groups = []
     for key, model in models.items():
         gpus, horizon = gpus_of(model), max(item.steps for item in items[key])

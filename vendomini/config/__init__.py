@@ -2,7 +2,7 @@
 
 from vendomini.config.grid import RunSpec, count, expand, select
 from vendomini.config.load import Phase, build_phase, load_config
-from vendomini.config.schema import PhaseConfig, RunConfig
+from vendomini.config.schema import PhaseConfig, RunConfig, Section
 from vendomini.config.shipped import find_config, find_phase, shipped
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "PhaseConfig",
     "RunConfig",
     "RunSpec",
+    "Section",
     "build_phase",
     "count",
     "expand",

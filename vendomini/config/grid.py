@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,8 @@ from vendomini.config.load import Phase
 from vendomini.config.models import NAME
 from vendomini.config.paths import assign, leaf_paths, lookup, nearest
 from vendomini.config.schema import RunConfig
+from vendomini.config.worlds import WorldInfo, horizon, named, run_config, world_name, world_of
 from vendomini.errors import UsageError
-
-FIRST_NULLS = {"demand.orders_per_day", "agent.model.revision", "agent.model.quantization"}
-"""Null and part of an id all the same, as they were before nulls were left out."""
 
 _canonical = msgspec.json.Encoder(order="sorted")
 
@@ -31,7 +29,8 @@ class RunSpec:
     Attributes:
         run_id: a readable prefix and 16 hexadecimal digits of the SHA-256 of what :func:`identity` keeps of
             ``parameters``, and of ``seed``.
-        parameters: the :class:`RunConfig` tree, defaults included.
+        parameters: the tree of its :class:`RunConfig`, defaults included; ``world`` names another world than the
+            default one.
         seed: of the whole run; replication r of every cell has the same one, so that cells are compared under
             common random numbers.
         replication: from 0.
@@ -46,8 +45,19 @@ class RunSpec:
     def model(self) -> str:
         return str(self.parameters["agent"]["model"]["name"])
 
+    @property
+    def world(self) -> str:
+        """The name of its world."""
+        return world_name(self.parameters)
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which it is right-censored."""
+        return horizon(self.parameters)
+
     def config(self) -> RunConfig:
-        return RunConfig.model_validate(self.parameters)
+        """Validated; of the class that its world defines."""
+        return run_config(self.parameters)
 
 
 def count(phase: Phase) -> int:
@@ -57,15 +67,15 @@ def count(phase: Phase) -> int:
 
 def expand(phase: Phase) -> Iterator[RunSpec]:
     """Every run of a phase, in the order of the grid, replications innermost; streams, whatever the size."""
-    experiment = phase.config.experiment
+    experiment, world = phase.config.experiment, phase.world
     for values in itertools.product(*phase.axes.values()):
         cell = dict(zip(phase.axes, values, strict=True))
         parameters = phase.bases[cell[NAME]] if NAME in cell else phase.base
         for path, value in cell.items():
             parameters = assign(parameters, path, value)
-        parameters = _with_horizon(parameters, phase.config.max_steps_by_level)
+        parameters = named(_looked_up(parameters, phase), experiment.world)
         digest = hashlib.sha256(_canonical.encode(identity(parameters)))
-        prefix = _prefix(parameters)
+        prefix = _prefix(parameters, world)
         for replication in range(experiment.replications):
             seed = experiment.seed + replication
             run_digest = digest.copy()
@@ -74,56 +84,69 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
             yield RunSpec(run_id, parameters, seed, replication)
 
 
-def identity(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def identity(parameters: dict[str, Any]) -> dict[str, Any]:
     """What of a run's parameters its id is made of: all that is set. A key that is null is left out, so that a version
     that adds one, null for "as before", leaves the ids of all other runs as they were."""
-    leaves = leaf_paths(RunConfig)
-    kept: dict[str, Any] = {}
-    for key, value in parameters.items():
-        path = prefix + key
-        if path in leaves:
-            if value is not None or path in FIRST_NULLS:
-                kept[key] = value
-        elif below := identity(value, f"{path}."):
-            kept[key] = below
-    return kept
+    config = world_of(parameters).config
+    leaves = {"world", *leaf_paths(config)}
+
+    def kept(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in tree.items():
+            path = prefix + key
+            if path in leaves:
+                if value is not None or path in config.hashed_nulls:
+                    found[key] = value
+            elif below := kept(value, f"{path}."):
+                found[key] = below
+        return found
+
+    return kept(parameters)
 
 
 def select(specs: Iterator[RunSpec], only: Sequence[str] = (), limit: int | None = None) -> Iterator[RunSpec]:
-    """The runs that match every ``key=value`` (the same key twice: either), at most ``limit`` of them.
+    """The runs, all of one world, that match every ``key=value`` (the same key twice: either), at most ``limit``.
 
     Keys are dot paths, their last part where that is unambiguous, or ``seed``, ``replication``, ``model``.
 
     Raises:
         UsageError: a key names no parameter.
     """
+    first = next(specs, None)
+    if first is None:
+        return specs
+    known = leaf_paths(world_of(first.parameters).config)
     wanted: dict[str, set[str]] = {}
     for text in only:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--only {text}: write key=value, for example --only p_shock=0.2")
-        wanted.setdefault(_full_path(key.strip()), set()).add(_text(_number(value.strip())))
-    matching = (s for s in specs if all(_text(_value(s, key)) in values for key, values in wanted.items()))
+            raise UsageError(f"--only {text}: write key=value, for example --only seed=0")
+        wanted.setdefault(_full_path(key.strip(), known), set()).add(_text(_number(value.strip())))
+    everything = itertools.chain([first], specs)
+    matching = (s for s in everything if all(_text(_value(s, key)) in values for key, values in wanted.items()))
     return itertools.islice(matching, limit)
 
 
-def _with_horizon(parameters: dict[str, Any], max_steps_by_level: dict[int, int]) -> dict[str, Any]:
-    steps = max_steps_by_level.get(parameters["simulation"]["complexity_level"])
-    return parameters if steps is None else assign(parameters, "simulation.max_steps", steps)
+def _looked_up(parameters: dict[str, Any], phase: Phase) -> dict[str, Any]:
+    for table in phase.world.config.lookups:
+        value = getattr(phase.config, table.key).get(lookup(parameters, table.by))
+        if value is not None:
+            parameters = assign(parameters, table.sets, value)
+    return parameters
 
 
-def _prefix(parameters: dict[str, Any]) -> str:
-    """Of parameters that every run has, so that another axis in the grid leaves the ids as they were."""
+def _prefix(parameters: dict[str, Any], world: type[WorldInfo]) -> str:
+    """Of parameters that every run has, so that another axis in the grid leaves the ids as they were: the model, and
+    the dose with the first letter of its name."""
     model = parameters["agent"]["model"]["name"].rstrip("/").rsplit("/", 1)[-1]
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-.")[:40] or "model"
-    return f"{slug}-p{parameters['pe_induction']['p_shock']:g}"
+    return f"{slug}-{world.dose.rpartition('.')[2][0]}{lookup(parameters, world.dose):g}"
 
 
 _SPEC_FIELDS = {"seed", "replication", "run_id"}
 
 
-def _full_path(key: str) -> str:
-    known = leaf_paths(RunConfig)
+def _full_path(key: str, known: Iterable[str]) -> str:
     if key in known or key in _SPEC_FIELDS:
         return key
     if key == "model":

@@ -6,16 +6,25 @@ from typing import Any
 
 from vendomini.config.models import settable
 from vendomini.config.paths import leaf_paths
-from vendomini.config.schema import BACKEND_SCHEMA, PhaseConfig, RunConfig
+from vendomini.config.schema import BACKEND_SCHEMA, DEFAULT_WORLD
+from vendomini.config.worlds import find_world, phase_config
 
 
-def json_schema() -> dict[str, Any]:
-    """Of a file as written: with ``inherit``, and with the names that ``grid`` and ``fixed`` may use."""
-    schema = PhaseConfig.model_json_schema()
+def json_schema(world: str = DEFAULT_WORLD) -> dict[str, Any]:
+    """Of a file as written: with ``inherit``, and with the names that ``grid`` and ``fixed`` may use.
+
+    Args:
+        world: the file's ``experiment.world``.
+
+    Raises:
+        ConfigError: there is no such world.
+    """
+    found = find_world(world)
+    schema = phase_config(found.config).model_json_schema()
     properties = schema["properties"]
     properties["inherit"] = {"type": "string", "description": "A file whose keys this one extends, from its folder."}
     properties["engine"] = {"anyOf": [properties["engine"], *BACKEND_SCHEMA["anyOf"]]}
-    paths = leaf_paths(RunConfig)
+    paths = leaf_paths(found.config)
     for section, value in (("grid", {"type": "array", "minItems": 1}), ("fixed", {})):
         properties[section] |= {"properties": dict.fromkeys(paths, value), "additionalProperties": False}
     own = {"type": "object", "properties": {key: {} for key in settable()}, "additionalProperties": False}

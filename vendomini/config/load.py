@@ -16,24 +16,11 @@ from pydantic import BaseModel, ValidationError
 
 from vendomini.config.models import NAME, Setting, matches, overridden, settable, settings, split
 from vendomini.config.paths import assign, leaf_paths, lookup, nearest
-from vendomini.config.schema import EngineConfig, PhaseConfig, RunConfig
+from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, EngineConfig, Lookup, PhaseConfig, RunConfig
 from vendomini.config.shipped import find_config
 from vendomini.config.source import MAX_DEPTH, KeyPath, Place, parse_value, read, shown
+from vendomini.config.worlds import WorldInfo, control_name, find_world, phase_config, split_control
 from vendomini.errors import ConfigError
-
-LEGACY_KEYS = {
-    "env": "simulation",
-    "environment": "simulation",
-    "model": "agent.model",
-    "interface": "agent.interface",
-    "prediction": "agent.interface",
-    "pe": "pe_induction",
-    "detector": "crash_detector",
-    "crash_detection": "crash_detector",
-    "seeds": "experiment.replications",
-    "replications": "experiment.replications",
-}
-"""Names that earlier configs used, and where their content belongs now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +50,10 @@ class Phase:
     def base(self) -> dict[str, Any]:
         """Of the first model."""
         return next(iter(self.bases.values()))
+
+    @property
+    def world(self) -> type[WorldInfo]:
+        return find_world(self.config.experiment.world)
 
     def own_settings(self) -> dict[str, dict[str, Any]]:
         """Model name → path → value, of the models that have settings of their own under ``models``."""
@@ -101,37 +92,59 @@ def load_tree(
     return build_phase(raw, places, path)
 
 
-def build_phase(raw: dict[str, Any], places: dict[KeyPath, Place] | None = None, path: Path = Path("config")) -> Phase:
+def build_phase(
+    raw: dict[str, Any],
+    places: dict[KeyPath, Place] | None = None,
+    path: Path = Path("config"),
+    *,
+    trusted: bool = True,
+) -> Phase:
     """Validates a merged tree (as :func:`load_config` reads it, or as a results folder's plan keeps it).
+
+    Args:
+        trusted: see :func:`find_world`.
 
     Raises:
         ConfigError: see :func:`load_config`.
     """
     places = places or {}
-    config = _validate(PhaseConfig, raw, places, path)
+    run = _world(raw, places, path, trusted).config
+    config: PhaseConfig = _validate(phase_config(run), raw, places, path)
     for key in config.fixed:
-        _check_path(key, ("fixed", key), places, path)
+        _check_path(run, key, ("fixed", key), places, path)
         if key in config.grid:
             raise ConfigError(f"{_place(('fixed', key), places, path)}: {key} is both fixed and in the grid: keep one")
     for key, values in config.grid.items():
-        _check_path(key, ("grid", key), places, path)
+        _check_path(run, key, ("grid", key), places, path)
         if not values:
             raise ConfigError(f"{_place(('grid', key), places, path)}: grid.{key} is empty: list at least one value")
-    common = _run_tree(_settled(raw, config, {}), places, path, prefix=("fixed",) if config.fixed else ())
+    common = _run_tree(run, _settled(run, raw, config, {}), places, path, prefix=("fixed",) if config.fixed else ())
     names = [common["agent"]["model"]["name"]]
     if NAME in config.grid:
-        names = _axis(NAME, config.grid[NAME], [common], places, path)
-    _check_models(raw, config, names, places, path)
-    phases = {name: _one_model(raw, config, name, places, path) for name in names}
-    bases = {name: phase.model_dump(mode="json", include=set(RunConfig.model_fields)) for name, phase in phases.items()}
-    axes = {key: _axis(key, values, list(bases.values()), places, path) for key, values in config.grid.items()}
-    _check_horizon(config, axes, places, path)
+        names = _axis(run, NAME, config.grid[NAME], [common], places, path)
+    _check_controls(config, names, places, path)
+    _check_models(run, raw, config, names, places, path)
+    phases = {name: _one_model(run, raw, config, name, places, path) for name in names}
+    bases = {name: phase.model_dump(mode="json", include=set(run.model_fields)) for name, phase in phases.items()}
+    axes = {key: _axis(run, key, values, list(bases.values()), places, path) for key, values in config.grid.items()}
+    _check_lookups(config, axes, places, path)
     return Phase(config, bases, {name: phase.engine for name, phase in phases.items()}, axes, path)
 
 
-def _settled(raw: dict[str, Any], config: PhaseConfig, own: dict[str, Setting]) -> dict[str, Any]:
+def _world(raw: dict[str, Any], places: dict[KeyPath, Place], path: Path, trusted: bool) -> type[WorldInfo]:
+    experiment = raw.get("experiment")
+    name = experiment.get("world", DEFAULT_WORLD) if isinstance(experiment, dict) else DEFAULT_WORLD
+    if not isinstance(name, str) or not name:
+        return find_world(DEFAULT_WORLD)  # the validation says what is wrong with it
+    try:
+        return find_world(name, trusted=trusted)
+    except ConfigError as exc:
+        raise ConfigError(f"{_place(('experiment', 'world'), places, path)}: {exc}") from exc
+
+
+def _settled(run: type[RunConfig], raw: dict[str, Any], config: PhaseConfig, own: dict[str, Setting]) -> dict[str, Any]:
     """The file's sections, a model's own settings over them, and what is fixed for all over both."""
-    tree = {key: raw.get(key) or {} for key in (*RunConfig.model_fields, "engine")}
+    tree = {key: raw.get(key) or {} for key in (*run.model_fields, "engine")}
     for key, setting in own.items():
         tree = assign(tree, key, setting.value)
     for key, value in config.fixed.items():
@@ -140,39 +153,49 @@ def _settled(raw: dict[str, Any], config: PhaseConfig, own: dict[str, Setting]) 
 
 
 def _one_model(
-    raw: dict[str, Any], config: PhaseConfig, name: str, places: dict[KeyPath, Place], path: Path
+    run: type[RunConfig], raw: dict[str, Any], config: PhaseConfig, name: str, places: dict[KeyPath, Place], path: Path
 ) -> PhaseConfig:
     """The phase as one of its models runs it."""
     own = settings(config.models, name)
-    tree = assign(_settled(raw, config, own), NAME, name)
+    tree = assign(_settled(run, raw, config, own), NAME, name)
     stand = {tuple(key.split(".")): _place(("models", said.entry, key), places, path) for key, said in own.items()}
-    phase: PhaseConfig = _validate(PhaseConfig, tree, places | stand, path, ("fixed",) if config.fixed else ())
+    phase: PhaseConfig = _validate(type(config), tree, places | stand, path, ("fixed",) if config.fixed else ())
     return phase
 
 
 def _check_models(
-    raw: dict[str, Any], config: PhaseConfig, names: list[str], places: dict[KeyPath, Place], path: Path
+    run: type[RunConfig],
+    raw: dict[str, Any],
+    config: PhaseConfig,
+    names: list[str],
+    places: dict[KeyPath, Place],
+    path: Path,
 ) -> None:
     """Every entry's keys, the values of one that no model has, and whether a file's own entries name its models."""
     for entry, said in config.models.items():
         for key in said:
-            _check_path(key, ("models", entry, key), places, path)
+            _check_path(run, key, ("models", entry, key), places, path)
         if any(matches(entry, name) for name in names):
             continue
         place = places.get(("models", entry))
         if place and NAME in config.grid and place.file == _place(("grid", NAME), places, path).file:
             raise ConfigError(f"{place}: models names {entry!r}, which is no model of the grid{nearest(entry, names)}")
-        _one_model(raw, config.model_copy(update={"models": {entry: said}}), entry, places, path)
+        _one_model(run, raw, config.model_copy(update={"models": {entry: said}}), entry, places, path)
 
 
 def _axis(
-    key: str, values: list[Any], bases: list[dict[str, Any]], places: dict[KeyPath, Place], path: Path
+    run: type[RunConfig],
+    key: str,
+    values: list[Any],
+    bases: list[dict[str, Any]],
+    places: dict[KeyPath, Place],
+    path: Path,
 ) -> list[Any]:
     """The axis' values, each validated in its place in a whole run of each model and brought to its canonical type."""
     valid = []
     for index, value in enumerate(values):
         at = ("grid", key, str(index))
-        trees = [_run_tree(assign(base, key, value), places, path, prefix=at) for base in bases]
+        trees = [_run_tree(run, assign(base, key, value), places, path, prefix=at) for base in bases]
         canonical = lookup(trees[0], key)
         if canonical in valid:
             raise ConfigError(f"{_place(at, places, path)}: grid.{key} lists {canonical!r} twice")
@@ -180,9 +203,9 @@ def _axis(
     return valid
 
 
-def _check_path(key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path) -> None:
+def _check_path(run: type[RunConfig], key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path) -> None:
     of_models = at[0] == "models"
-    known = settable() if of_models else leaf_paths(RunConfig)
+    known = settable() if of_models else leaf_paths(run)
     free = key.count(".") < MAX_DEPTH and any(key.startswith(f"{one}.") for one in known if known[one])
     free = free and all(key.split("."))
     if key not in known and not free:
@@ -190,17 +213,33 @@ def _check_path(key: str, at: KeyPath, places: dict[KeyPath, Place], path: Path)
         raise ConfigError(f"{_place(at, places, path)}: {at[0]} names {key!r}, {what}{nearest(key, known)}")
 
 
-def _check_horizon(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> None:
-    if config.max_steps_by_level and "simulation.max_steps" in axes:
-        raise ConfigError(
-            f"{_place(('grid', 'simulation.max_steps'), places, path)}: grid.simulation.max_steps and "
-            "max_steps_by_level both set the horizon: keep one"
-        )
+def _check_lookups(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> None:
+    for table in config.lookups:
+        if getattr(config, table.key) and table.sets in axes:
+            raise ConfigError(
+                f"{_place(('grid', table.sets), places, path)}: grid.{table.sets} and {table.key} both set "
+                f"{table.sets}: keep one"
+            )
 
 
-def _run_tree(sections: dict[str, Any], places: dict[KeyPath, Place], path: Path, prefix: KeyPath) -> dict[str, Any]:
-    run: RunConfig = _validate(RunConfig, {key: sections[key] for key in RunConfig.model_fields}, places, path, prefix)
-    return run.model_dump(mode="json")
+def _check_controls(config: PhaseConfig, names: list[str], places: dict[KeyPath, Place], path: Path) -> None:
+    """A scripted agent reads the prompts of its own world and no other's."""
+    here = config.experiment.world
+    for name in names:
+        world, control = split_control(name)
+        if name.startswith(SCRIPTED_PREFIX) and world != here:
+            at = ("grid", NAME) if NAME in config.grid else tuple(NAME.split("."))
+            raise ConfigError(
+                f"{_place(at, places, path)}: {name} is a control of the world {world}, and experiment.world is "
+                f"{here}: name one of its own, such as {control_name(here, control)}"
+            )
+
+
+def _run_tree(
+    run: type[RunConfig], sections: dict[str, Any], places: dict[KeyPath, Place], path: Path, prefix: KeyPath
+) -> dict[str, Any]:
+    valid: RunConfig = _validate(run, {key: sections[key] for key in run.model_fields}, places, path, prefix)
+    return valid.model_dump(mode="json")
 
 
 # ------------------------------------------------------------------------------------------ overrides
@@ -210,7 +249,7 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
     key, equals, value_text = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"-o {text}: write key=value, for example -o pe_induction.p_shock=0.2")
+        raise ConfigError(f"-o {text}: write key=value, for example -o agent.model.temperature=0.2")
     here = Place(f"-o {text}", 0)
     if key.count(".") >= MAX_DEPTH:
         raise ConfigError(f"-o {key[:40]}…: no parameter has {MAX_DEPTH} parts")
@@ -234,9 +273,18 @@ def _override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> N
             raw[varied] = {path: values for path, values in raw[varied].items() if path != key}
     if isinstance(raw.get("models"), dict):
         raw["models"] = overridden(raw["models"], key, value)
-    if key == "simulation.max_steps":
-        raw.pop("max_steps_by_level", None)
+    for table in _lookups(raw):
+        if key == table.sets:
+            raw.pop(table.key, None)
     _mark(places, tuple(key.split(".")), here)
+
+
+def _lookups(raw: dict[str, Any]) -> tuple[Lookup, ...]:
+    """Of the world that the file names, as far as it does."""
+    try:
+        return _world(raw, {}, Path(), trusted=True).config.lookups
+    except ConfigError:
+        return ()
 
 
 def _override_model(raw: dict[str, Any], places: dict[KeyPath, Place], path: str, value: Any, here: Place) -> None:
@@ -320,8 +368,9 @@ def _sentence(model: type[BaseModel], at: KeyPath, error: Any) -> str:
 def _hint(model: type[BaseModel], at: KeyPath) -> str:
     """The nearest valid name on the same level, or where a key of another level belongs."""
     key = at[-1]
-    if len(at) == 1 and key in LEGACY_KEYS:
-        return f"; this is {LEGACY_KEYS[key]}: now"
+    former = model.former_names if issubclass(model, RunConfig) else {}
+    if len(at) == 1 and key in former:
+        return f"; this is {former[key]}: now"
     section: Any = model
     for part in at[:-1]:
         field = section.model_fields.get(part)
@@ -330,5 +379,5 @@ def _hint(model: type[BaseModel], at: KeyPath) -> str:
     near = difflib.get_close_matches(key, siblings, n=1)
     if near:
         return f"; did you mean {near[0]}?"
-    elsewhere = [path for path in leaf_paths(RunConfig) if path.rsplit(".", 1)[-1] == key]
+    elsewhere = [path for path in leaf_paths(model) if path.rsplit(".", 1)[-1] == key]
     return f"; did you mean {elsewhere[0]}?" if elsewhere else f"; known here are {', '.join(siblings)}"

@@ -2,22 +2,19 @@
 
 Two trees. :class:`RunConfig` is one run: every parameter that can change its outcome, and nothing else; it is what a
 run's id is a hash of. :class:`PhaseConfig` is a phase file: the same sections, how to vary them, and where and how
-to run them.
+to run them. Both get the sections of the phase's world, see :mod:`vendomini.config.worlds`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import EntryPoints, entry_points
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 
-PressureLevel = Literal["low", "medium", "high"]
-PEMagnitude = Literal["low", "medium", "high"]
-PETypeMix = Literal["realistic", "uniform", "temporal_only", "quantity_only", "causal_only", "rule_only"]
-Observability = Literal["full", "delayed", "partial", "hidden"]
 PredictionMode = Literal["required", "optional", "required+confidence", "required+uncertainty", "required+full"]
 PredictionFormat = Literal["minimal", "structured", "rich"]
 MemoryTools = Literal["none", "basic", "full"]
@@ -26,13 +23,13 @@ Thresholds = Literal["strict", "moderate", "lenient"]
 BACKENDS = ("auto", "vllm", "hf", "scripted", "openai")
 """What ``engine.backend`` may say without another package."""
 
-ORDERS_PER_DAY: dict[PressureLevel, float] = {"low": 0.5, "medium": 1.0, "high": 1.5}
-
 SCRIPTED_PREFIX = "scripted/"
 """Model names with this prefix are the controls of the scripted engine."""
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 """The keys of ``agent.model`` that say how a token is chosen."""
+
+DEFAULT_WORLD = "vending"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, le=10**12)]
@@ -70,55 +67,6 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
     )
-
-
-class Simulation(Section):
-    """The warehouse."""
-
-    complexity_level: Annotated[int, Field(ge=0, le=4)] = Field(
-        1, description="Number of SKUs, suppliers and the spread of lead times: 0 (5 SKUs) to 4 (25 SKUs)."
-    )
-    max_steps: Positive = Field(500, description="Steps (tool calls) after which a run is right-censored.")
-    actions_per_day: Positive = Field(4, description="Steps in a day; tool_end_day ends it early.")
-    pressure_level: PressureLevel = Field(
-        "medium", description="Customer orders a day where demand.orders_per_day is null: 0.5, 1.0 or 1.5."
-    )
-    initial_budget: Amount = Field(2000.0, description="Money at the start.")
-    initial_storage_per_sku: NonNegative = Field(10, description="Units of each SKU in storage at the start.")
-    storage_capacity: Positive = Field(500, description="Units the storage holds; what does not fit is sent back.")
-    daily_fee: Amount = Field(2.0, description="Fixed fee charged every evening.")
-    storage_fee: Amount = Field(0.02, description="Fee for each stored unit, charged every evening.")
-
-
-class Demand(Section):
-    """The customers."""
-
-    orders_per_day: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
-        None, description="Mean customer orders a day, over all SKUs (Poisson). Null: by simulation.pressure_level."
-    )
-    sale_markup: Annotated[float, Field(gt=0, le=1e6)] = Field(
-        1.6, description="Sale price as a multiple of the SKU's lowest actual catalogue price."
-    )
-    late_penalty: Probability = Field(0.0, description="Fraction of the price lost on an order shipped late.")
-    max_failures: Positive = Field(
-        25, description="Customer orders expired within the last 100 days that end the episode (customers_lost)."
-    )
-
-
-def orders_per_day(simulation: Simulation, demand: Demand) -> float:
-    """Mean customer orders a day: as given, else by the pressure level."""
-    given = demand.orders_per_day
-    return ORDERS_PER_DAY[simulation.pressure_level] if given is None else given
-
-
-class PEInduction(Section):
-    """The shocks."""
-
-    p_shock: Probability = Field(0.0, description="Probability of a shock at each step.")
-    pe_mag: PEMagnitude = Field("medium", description="How large a shock is.")
-    pe_type_mix: PETypeMix = Field("realistic", description="Which types of shock strike, and how often each.")
-    observability: Observability = Field("full", description="When, and how exactly, the agent is told of a shock.")
-    notice_delay_days: NonNegative = Field(3, description="Days until the notice where observability is delayed.")
 
 
 class ReplyMarkers(Section):
@@ -214,20 +162,46 @@ class Measurement(Section):
     )
 
 
-class RunConfig(Section):
-    """One run: every parameter that can change its outcome."""
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A key of a phase file that sets one parameter of a run by the value of another.
 
-    simulation: Simulation = Simulation()
-    demand: Demand = Demand()
-    pe_induction: PEInduction = PEInduction()
+    Attributes:
+        key: in the phase file: ``max_steps_by_level``.
+        by: dot path of the parameter whose value is looked up.
+        sets: dot path of the parameter that is set.
+        annotation: the mapping's type, as pydantic understands it.
+        description: for the JSON Schema.
+    """
+
+    key: str
+    by: str
+    sets: str
+    annotation: Any
+    description: str
+
+
+class RunConfig(Section):
+    """One run: every parameter that can change its outcome. A world derives a class from this, with its own sections."""
+
+    former_names: ClassVar[dict[str, str]] = {
+        "model": "agent.model",
+        "interface": "agent.interface",
+        "prediction": "agent.interface",
+        "detector": "crash_detector",
+        "crash_detection": "crash_detector",
+        "seeds": "experiment.replications",
+        "replications": "experiment.replications",
+    }
+    """Names that earlier configs used, and where their content belongs now."""
+    lookups: ClassVar[tuple[Lookup, ...]] = ()
+    """Keys of a phase file that a world adds beside its sections."""
+    hashed_nulls: ClassVar[frozenset[str]] = frozenset({"agent.model.revision", "agent.model.quantization"})
+    """Paths that are part of an id even where they are null, as they were before nulls were left out."""
+
     agent: Agent = Agent()
     crash_detector: CrashDetector = CrashDetector()
     measurement: Measurement = Measurement()
-
-    @property
-    def orders_per_day(self) -> float:
-        """Mean customer orders a day, over all SKUs."""
-        return orders_per_day(self.simulation, self.demand)
 
     @model_validator(mode="after")
     def _completion_fits(self) -> RunConfig:
@@ -247,6 +221,9 @@ class Experiment(Section):
         "experiment", description="Name of the experiment and of its results folder."
     )
     description: str = Field("", description="What it asks.")
+    world: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        DEFAULT_WORLD, description="What the agent acts in: the name of a world, or module:Class."
+    )
     replications: Positive = Field(1, description="Runs of each cell of the grid; they differ in their seed.")
     seed: NonNegative = Field(0, description="Seed of the first replication; the others count up from it.")
 
@@ -301,7 +278,4 @@ class PhaseConfig(RunConfig):
         description="Model name or pattern (* and ?) → dot path → value: agent.model.* and engine.* settings of these "
         "models alone, over the sections and below fixed and grid. Of several that match the later wins, and the "
         "model's own name always.",
-    )
-    max_steps_by_level: dict[Annotated[int, Field(ge=0, le=4, strict=False)], Positive] = Field(
-        default_factory=dict, description="complexity_level → max_steps, where the horizon depends on the level."
     )

@@ -6,17 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Protocol, Self, TypedDict
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from vendomini.worlds.conversation import Message
+
 FinishReason = Literal["stop", "length", "refused"]
 """The model ended its reply, the reply was cut at a limit, or a provider's filter or the model itself declined."""
-
-
-class Message(TypedDict):
-    role: str
-    content: str
 
 
 class Prompt(Protocol):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from vendomini.config.schema import SCRIPTED_PREFIX
+from vendomini.config.worlds import control_name, split_control
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.errors import EngineUnavailable
-from vendomini.worlds.vending.controls import CONTROLS, View, fold
+from vendomini.errors import ConfigError, EngineUnavailable
+from vendomini.worlds.conversation import Control
+from vendomini.worlds.protocol import load_world
 
 CHARACTERS_PER_TOKEN = 4
 """There is no tokenizer: token counts are characters divided by this, an estimate for English and JSON."""
@@ -17,10 +19,11 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class _Conversation:
-    """A prompt as far as it was read. ``read`` counts messages, ``characters`` their length."""
+    """A prompt as far as it was read. ``seen`` is what the control made of it; ``read`` counts messages,
+    ``characters`` their length."""
 
     epoch: int
-    view: View | None = None
+    seen: Any = None
     read: int = 0
     characters: int = 0
 
@@ -29,7 +32,7 @@ class ScriptedEngine(Engine):
     """A control as an engine. Nothing to load, no tokenizer, no latency; it answers at once, without suspending.
 
     Args:
-        model: ``scripted/<control>``.
+        model: ``scripted/<control>``, or ``scripted/<world>/<control>`` in another world than the default one.
 
     Raises:
         EngineUnavailable: there is no such control.
@@ -49,8 +52,7 @@ class ScriptedEngine(Engine):
         EngineError: the conversation is not in the form that the prompt promises.
         """
         conversation = self._follow(prompt)
-        assert conversation.view is not None
-        text = self._control.reply(conversation.view, params.seed or 0)
+        text = self._control.reply(conversation.seen, params.seed or 0)
         return Completion(
             text=text,
             finish_reason="stop",
@@ -64,17 +66,21 @@ class ScriptedEngine(Engine):
         if conversation is None or conversation.epoch != prompt.epoch:
             conversation = self._conversations[prompt] = _Conversation(prompt.epoch)
         messages = prompt.messages
-        conversation.view = fold(messages, conversation.view, conversation.read)
+        conversation.seen = self._control.read(messages, conversation.seen, conversation.read)
         for message in messages[conversation.read :]:
             conversation.characters += len(message["content"])
         conversation.read = len(messages)
         return conversation
 
 
-def _find(model: str) -> type:
-    name = model.removeprefix(SCRIPTED_PREFIX)
-    if name in CONTROLS:
-        return CONTROLS[name]
-    nearest = get_close_matches(name, CONTROLS, n=1, cutoff=0.5)
-    hint = f"did you mean {SCRIPTED_PREFIX}{nearest[0]}? " if nearest else ""
-    raise EngineUnavailable(f"there is no control {model!r}: {hint}the controls are {', '.join(CONTROLS)}")
+def _find(model: str) -> type[Control[Any]]:
+    world, name = split_control(model)
+    try:
+        controls = load_world(world).controls()
+    except ConfigError as exc:
+        raise EngineUnavailable(f"there is no control {model!r}: {exc}") from exc
+    if name in controls:
+        return controls[name]
+    nearest = get_close_matches(name, controls, n=1, cutoff=0.5)
+    hint = f"did you mean {control_name(world, nearest[0])}? " if nearest else ""
+    raise EngineUnavailable(f"there is no control {model!r}: {hint}the controls are {', '.join(controls)}")

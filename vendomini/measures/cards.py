@@ -1,50 +1,36 @@
-"""Prediction cards: what an agent is asked to state before each action, and the validation of what it states."""
+"""Prediction cards: what an agent is asked to state before each action, and the validation of what it states.
+
+A card has ``expected_success``, the expectations that the world names, and remarks on how sure one is and why.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vendomini.config.schema import Interface
+from vendomini.worlds.protocol import Expectation, ToolSpec
 from vendomini.worlds.text import clip, json_safe
-from vendomini.worlds.vending.tools import EFFECT_TOOLS
 
 LARGEST = 1e9
 MAX_ITEMS = 10
 MAX_CHARACTERS = 200
 MAX_WORDS = 99
+SUCCESS = "expected_success"
 
-Card = dict[str, Any]
+CardValue = bool | int | float | str | list[str] | None
+Card = dict[str, CardValue]
+"""Every field that was asked for; None where nothing is stated."""
 
-_MINIMAL = ("expected_success", "expected_delivery_day")
-_STRUCTURED = (
-    *_MINIMAL,
-    "expected_quantity",
-    "expected_cost",
-    "expected_storage_after",
-    "expected_budget_after",
-)
-_EXTRA = ("confidence", "uncertain_about", "based_on", "alternatives_considered", "reasoning")
-_FORMATS = {"minimal": _MINIMAL, "structured": _STRUCTURED, "rich": _STRUCTURED + _EXTRA}
+_Check = Callable[[str, object], CardValue]
+
+_REMARKS = ("confidence", "uncertain_about", "based_on", "alternatives_considered", "reasoning")
 _DEMANDED = {
     "required": (),
     "optional": (),
     "required+confidence": ("confidence",),
     "required+uncertainty": ("uncertain_about",),
-    "required+full": _EXTRA,
-}
-
-_DESCRIPTIONS = {
-    "expected_success": "Whether the call will succeed.",
-    "expected_delivery_day": "Day on which the goods of this order arrive; null unless you order or expedite.",
-    "expected_quantity": "Units that will arrive; null unless you order.",
-    "expected_cost": "Money this call charges; null unless you order or expedite.",
-    "expected_storage_after": "Units in storage right after this call; null if you don't know.",
-    "expected_budget_after": "Budget right after this call; null if you don't know.",
-    "confidence": "How sure you are, from 0 to 1.",
-    "uncertain_about": "What you are unsure of.",
-    "based_on": "What the prediction rests on.",
-    "alternatives_considered": "Other actions you considered.",
-    "reasoning": "Why, in less than 100 words.",
+    "required+full": _REMARKS,
 }
 
 
@@ -52,47 +38,38 @@ class InvalidCard(Exception):
     """Its text says which field is wrong, and how."""
 
 
-def card_fields(interface: Interface) -> tuple[str, ...]:
-    """The fields that format and mode ask for: the mode adds its own to any format."""
-    fields = _FORMATS[interface.prediction_format]
-    return fields + tuple(name for name in _DEMANDED[interface.prediction_mode] if name not in fields)
+class CardForm:
+    """The card of one prediction mode and format in one world.
 
+    Attributes:
+        fields: those that format and mode ask for: the mode adds its own to any format.
+    """
 
-def card_schema(interface: Interface) -> dict[str, Any]:
-    """JSON schema of the card; what may not apply to a tool, or that the mode doesn't insist on, is nullable."""
-    demanded = {"expected_success", *_DEMANDED[interface.prediction_mode]}
-    fields = card_fields(interface)
-    return {
-        "type": "object",
-        "properties": {name: _field_schema(name, nullable=name not in demanded) for name in fields},
-        "required": list(fields),
-        "additionalProperties": False,
-    }
-
-
-def _field_schema(name: str, nullable: bool) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": _TYPES[name]}
-    if name == "confidence":
-        schema |= {"minimum": 0, "maximum": 1}
-    elif _TYPES[name] == "array":
-        schema["items"] = {"type": "string"}
-    elif _TYPES[name] in {"integer", "number"} and name != "expected_budget_after":
-        schema["minimum"] = 0
-    if nullable:
-        schema["type"] = [schema["type"], "null"]
-    return schema | {"description": _DESCRIPTIONS[name]}
-
-
-class CardValidator:
-    """Validates the cards of one mode and format."""
-
-    __slots__ = ("_demanded", "_fields")
-
-    def __init__(self, interface: Interface) -> None:
-        self._fields = [(name, _SURE.get(_CHECKS[name]), _CHECKS[name]) for name in card_fields(interface)]
+    def __init__(self, interface: Interface, expectations: Sequence[Expectation]) -> None:
+        rich, minimal = interface.prediction_format == "rich", interface.prediction_format == "minimal"
+        chosen = [one for one in expectations if one.minimal or not minimal]
         self._demanded = _DEMANDED[interface.prediction_mode]
+        remarks = _REMARKS if rich else self._demanded
+        self.fields = (SUCCESS, *(one.field for one in chosen), *remarks)
+        self._schemas: dict[str, dict[str, Any]] = {
+            SUCCESS: {"type": "boolean", "description": "Whether the call will succeed."},
+            **{one.field: _schema(one) for one in chosen},
+            **{name: _REMARK_SCHEMAS[name] for name in remarks},
+        }
+        checks: dict[str, _Check] = {SUCCESS: _boolean, **{one.field: _check(one) for one in chosen}, **_REMARK_CHECKS}
+        self._checks = [(name, _SURE.get(checks[name]), checks[name]) for name in self.fields]
 
-    def validate(self, sent: Any) -> Card:
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the card; what may not apply to a tool, or that the mode doesn't insist on, is nullable."""
+        demanded = {SUCCESS, *self._demanded}
+        return {
+            "type": "object",
+            "properties": {n: s if n in demanded else _nullable(s) for n, s in self._schemas.items()},
+            "required": list(self.fields),
+            "additionalProperties": False,
+        }
+
+    def validate(self, sent: object) -> Card:
         """The card with every field that was asked for; unstated ones are None, fields not asked for are dropped.
 
         Raises:
@@ -102,60 +79,96 @@ class CardValidator:
             raise InvalidCard("prediction must be an object")
         card: Card = {}
         get = sent.get
-        for name, kind, check in self._fields:
+        for name, kind, check in self._checks:
             value = get(name)
             usual = type(value) is kind
             if value is not None and not (usual and 0 <= value <= LARGEST):
                 value = check(name, value)
             card[name] = value
-        if card["expected_success"] is None:
-            raise InvalidCard("prediction needs expected_success, true or false")
+        if card[SUCCESS] is None:
+            raise InvalidCard(f"prediction needs {SUCCESS}, true or false")
         for name in self._demanded:
             if card[name] is None:
                 raise InvalidCard(f"prediction needs {name}")
         return card
 
 
-def _boolean(name: str, value: Any) -> bool:
+def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _schema(expectation: Expectation) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": expectation.type}
+    if expectation.type != "boolean" and not expectation.signed:
+        schema["minimum"] = 0
+    return schema | {"description": expectation.description}
+
+
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_REMARK_SCHEMAS: dict[str, dict[str, Any]] = {
+    "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "How sure you are, from 0 to 1."},
+    "uncertain_about": {**_TEXTS, "description": "What you are unsure of."},
+    "based_on": {**_TEXTS, "description": "What the prediction rests on."},
+    "alternatives_considered": {**_TEXTS, "description": "Other actions you considered."},
+    "reasoning": {"type": "string", "description": "Why, in less than 100 words."},
+}
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def _boolean(name: str, value: object) -> bool:
     if value is True or value is False:
         return value
     raise InvalidCard(f"{name} must be true or false")
 
 
-def _integer(name: str, value: Any) -> int:
+def _whole(name: str, value: object) -> int:
     """As in JSON schema, 3.0 is an integer and true is not."""
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
         raise InvalidCard(f"{name} must be an integer")
-    if 0 <= value <= LARGEST:
-        return value
+    return value
+
+
+def _integer(name: str, value: object) -> int:
+    number = _whole(name, value)
+    if 0 <= number <= LARGEST:
+        return number
     raise InvalidCard(f"{name} must be between 0 and 1e9")
 
 
-def _amount(name: str, value: Any) -> int | float:
+def _signed_integer(name: str, value: object) -> int:
+    number = _whole(name, value)
+    if -LARGEST <= number <= LARGEST:
+        return number
+    raise InvalidCard(f"{name} must be between -1e9 and 1e9")
+
+
+def _amount(name: str, value: object) -> int | float:
     number = _number(name, value)
     if number >= 0:
         return number
     raise InvalidCard(f"{name} must be at least 0")
 
 
-def _number(name: str, value: Any) -> int | float:
-    if type(value) is not float and type(value) is not int:
+def _number(name: str, value: object) -> int | float:
+    if not (type(value) is float or type(value) is int):
         raise InvalidCard(f"{name} must be a number")
     if -LARGEST <= value <= LARGEST:  # false for not-a-number, too
         return value
     raise InvalidCard(f"{name} must be between -1e9 and 1e9")
 
 
-def _probability(name: str, value: Any) -> int | float:
+def _probability(name: str, value: object) -> int | float:
     number = _amount(name, value)
     if number <= 1:
         return number
     raise InvalidCard(f"{name} must be between 0 and 1")
 
 
-def _texts(name: str, value: Any) -> list[str]:
+def _texts(name: str, value: object) -> list[str]:
     """A list of texts; a single text stands for a list of one."""
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
@@ -163,69 +176,85 @@ def _texts(name: str, value: Any) -> list[str]:
     raise InvalidCard(f"{name} must be a list of texts")
 
 
-def _short_text(name: str, value: Any) -> str:
+def _short_text(name: str, value: object) -> str:
     """Cut, not refused, at 99 words: length is no reason to lose a prediction."""
     if not isinstance(value, str):
         raise InvalidCard(f"{name} must be a text")
     return clip(" ".join(value[: MAX_WORDS * 20].split()[:MAX_WORDS]), MAX_WORDS * 20)
 
 
-_CHECKS = {
-    "expected_success": _boolean,
-    "expected_delivery_day": _integer,
-    "expected_quantity": _integer,
-    "expected_cost": _amount,
-    "expected_storage_after": _integer,
-    "expected_budget_after": _number,
+_REMARK_CHECKS: dict[str, _Check] = {
     "confidence": _probability,
     "uncertain_about": _texts,
     "based_on": _texts,
     "alternatives_considered": _texts,
     "reasoning": _short_text,
 }
-_SURE: dict[Any, type] = {_boolean: bool, _integer: int, _amount: float, _number: float}
-"""A value from 0 to 1e9 of this very type passes its check: the usual case, spared a call."""
-_TYPES = {
-    "expected_success": "boolean",
-    "expected_delivery_day": "integer",
-    "expected_quantity": "integer",
-    "expected_cost": "number",
-    "expected_storage_after": "integer",
-    "expected_budget_after": "number",
-    "confidence": "number",
-    "uncertain_about": "array",
-    "based_on": "array",
-    "alternatives_considered": "array",
-    "reasoning": "string",
+_SURE: dict[_Check, type] = {
+    _boolean: bool,
+    _integer: int,
+    _signed_integer: int,
+    _amount: float,
+    _number: float,
 }
+"""A value from 0 to 1e9 of this very type passes its check: the usual case, spared a call."""
 
 
-def contradicts(sent: dict[str, Any], card: Card, tool: str, arguments: Any, day: int) -> bool:
-    """Whether a card contradicts its own action, whatever comes of it.
+def _check(expectation: Expectation) -> _Check:
+    if expectation.type == "boolean":
+        return _boolean
+    if expectation.type == "integer":
+        return _signed_integer if expectation.signed else _integer
+    return _number if expectation.signed else _amount
+
+
+# --------------------------------------------------------------------------------------- contradictions
+
+
+class Contradictions:
+    """Tells whether a card contradicts its own action, whatever comes of it.
 
     It does if it names another tool or other arguments than the call, expects the failure of a call that is made for
-    its effect, a delivery before today, or a quantity that is off by more than half.
-
-    Args:
-        sent: the card as it was sent: it may name a tool or arguments, which no field asks for.
-        card: the validated card.
-        arguments: of the call, as sent.
+    its effect, expects something for a moment that has passed, or misses what the call asks for by more than half.
     """
+
+    def __init__(self, expectations: Iterable[Expectation], tools: Iterable[ToolSpec]) -> None:
+        self._effects = frozenset(tool.name for tool in tools if tool.effect)
+        self._moments = [one.field for one in expectations if one.score == "wait"]
+        self._echoes = [(tool, one.field, argument) for one in expectations for tool, argument in one.echoes.items()]
+
+    def found(self, sent: object, card: Card, tool: object, arguments: object, now: int) -> bool:
+        """Whether there is one.
+
+        Args:
+            sent: the card as it was sent: it may name a tool or arguments, which no field asks for.
+            card: the validated card.
+            arguments: of the call, as sent.
+            now: the world's clock.
+        """
+        if type(sent) is dict and ("tool" in sent or "arguments" in sent) and _names_another(sent, tool, arguments):
+            return True
+        if card[SUCCESS] is False and tool in self._effects:
+            return True
+        for field in self._moments:
+            moment = card.get(field)
+            if moment is not None and moment < now:  # type: ignore[operator]  # a moment is a number
+                return True
+        for name, field, argument in self._echoes:
+            if tool == name and _missed_by_half(card.get(field), arguments, argument):
+                return True
+        return False
+
+
+def _names_another(sent: dict[str, object], tool: object, arguments: object) -> bool:
     if "tool" in sent and sent["tool"] != tool:
         return True
-    if "arguments" in sent and json_safe(sent["arguments"]) != json_safe(arguments):
-        return True
-    if tool in EFFECT_TOOLS and card["expected_success"] is False:
-        return True
-    delivery = card["expected_delivery_day"]
-    if delivery is not None and delivery < day:
-        return True
-    return tool == "tool_order" and _other_quantity(card.get("expected_quantity"), arguments)
+    return "arguments" in sent and json_safe(sent["arguments"]) != json_safe(arguments)
 
 
-def _other_quantity(expected: int | None, arguments: Any) -> bool:
-    """Whether the call orders a quantity that the expected one misses by more than half of it."""
-    ordered: Any = arguments.get("quantity") if type(arguments) is dict else None
-    if expected is None or type(ordered) not in {int, float} or not 0 <= ordered <= LARGEST:
+def _missed_by_half(expected: Any, arguments: object, argument: str) -> bool:
+    """Whether the call asks for a number that the expected one misses by more than half of it."""
+    asked: Any = arguments.get(argument) if type(arguments) is dict else None
+    if expected is None or type(asked) not in {int, float} or not 0 <= asked <= LARGEST:
         return False
-    return bool(abs(expected - ordered) > 0.5 * ordered)
+    return bool(abs(expected - asked) > 0.5 * asked)

@@ -1,40 +1,66 @@
 """Prediction errors: claims that cards open, how they resolve, and the accumulators over them.
 
-========  =======================================  ===============================================================
-type      resolves                                 value
-========  =======================================  ===============================================================
-temporal  at delivery; at cancellation: never      abs(expected_day − actual_day) / max(expected_day − order_day, 1)
-quantity  at delivery                              abs(expected − delivered) / max(expected, 1)
-cost      at once, where a call charged something  abs(expected − charged) / max(expected, 1)
-causal    at once                                  1 if success, storage_after or budget_after (± 0.01) differs, else 0
-========  =======================================  ===============================================================
+The world's expectations say what is scored, and how (:class:`vendomini.worlds.protocol.Expectation`). Exact ones and
+``expected_success`` make one claim, ``causal``, which settles right after the call; the others settle when their actual
+value is known: at once, or when what the call set going comes out.
 
-What a card left open, and what has no outcome, is missing: no claim, no value, and the accumulators stay as they
-were. Delivered is what the supplier brought, before the storage sent any of it back. An agent that expedites an order
-changes the outcome of its earlier claim about the day, so that one lapses; the card of the expedite opens its own.
-
-A resolved claim is ``{type, made, expected, actual, pe}`` with ``made`` the step whose card it was, and ``order_id``
-where it was about an order. For causal, expected and actual are lists: success, storage_after, budget_after.
+What a card left open, and what has no outcome, is missing: no claim, no value, and the accumulators stay as they were.
+An agent that changes what it set going changes the outcome of its earlier claims about it, so those lapse; the card of
+the change opens its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, cast
 
-from vendomini.measures.cards import Card
+import msgspec
+
+from vendomini.measures.cards import SUCCESS, Card
+from vendomini.worlds.protocol import Audited, Expectation, Outcome, Promise, Settlement
 from vendomini.worlds.text import clip
-from vendomini.worlds.vending.orders import SupplierOrder
 
-TYPES = ("temporal", "quantity", "cost", "causal")
+STATE = "causal"
+"""The type of the claim about success and the state right after a call."""
+
 ALPHAS = {"fast": 0.3, "medium": 0.1, "slow": 0.01}
-BUDGET_TOLERANCE = 0.01
-
-Resolved = dict[str, Any]
 
 _FAST, _MEDIUM, _SLOW = ALPHAS.values()
 _MICRO = 1_000_000
-_TOLERANCE = BUDGET_TOLERANCE + 1e-6  # both sides are whole cents in binary fractions
+_ROUNDING = 1e-6
+"""Added to a tolerance: both sides are decimal amounts in binary fractions."""
+
+
+def error_types(expectations: Sequence[Expectation]) -> tuple[str, ...]:
+    """The types of prediction error that there can be, in the order of the expectations."""
+    return tuple(dict.fromkeys([*(one.error for one in expectations), STATE]))
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """A claim that was settled.
+
+    Attributes:
+        type: of the error.
+        made: the step whose card it was.
+        expected, actual: values; for ``causal`` lists of them: success, then the exact expectations.
+        pe: the prediction error, at least 0.
+    """
+
+    type: str
+    made: int
+    expected: object
+    actual: object
+    pe: float
+
+
+@cache
+def _resolved_about(name: str) -> Callable[..., Resolved]:
+    """With the key of what the claim was about, under the name that the world gives it."""
+    fields = [("about", str)]
+    made: Any = msgspec.defstruct("ResolvedAbout", fields, bases=(Resolved,), rename={"about": name}, frozen=True)
+    return cast("Callable[..., Resolved]", made)
 
 
 class Series:
@@ -95,17 +121,13 @@ class Series:
         return {"n": self.count, "mean": round(self.total / (_MICRO * self.count), 6), **self.state()}
 
 
-class Claim:
-    """What a card expects of a delivery; None where it says nothing."""
+class Claim(msgspec.Struct):
+    """What a card expects of something that was set going: field → value."""
 
-    __slots__ = ("audit", "day", "expected_day", "expected_quantity", "made")
-
-    def __init__(self, made: int, day: int, card: Card, quantity: int | None, audit: dict[str, Any] | None) -> None:
-        self.made = made
-        self.day = day
-        self.expected_day: int | None = card["expected_delivery_day"]
-        self.expected_quantity = quantity
-        self.audit = audit
+    made: int
+    now: int
+    expected: dict[str, Any]
+    audit: Audited | None
 
 
 class Predictions:
@@ -113,89 +135,96 @@ class Predictions:
 
     Args:
         windows: of the window means, in resolved errors.
-        remembered: predictions kept for ``tool_audit_predictions``; 0 where it isn't offered.
+        remembered: predictions kept for an audit; 0 where it isn't offered.
+        expectations: of the world.
+        promise_name: see :class:`World`.
     """
 
-    def __init__(self, windows: tuple[int, ...], remembered: int) -> None:
-        self._series = {kind: Series(windows) for kind in (*TYPES, "all")}
+    def __init__(
+        self, windows: tuple[int, ...], remembered: int, expectations: Sequence[Expectation], promise_name: str
+    ) -> None:
+        self._exact = [(one.field, one.tolerance and one.tolerance + _ROUNDING) for one in expectations if _exact(one)]
+        self._scored = [one for one in expectations if not _exact(one)]
+        self._expectations = expectations
+        self._about = _resolved_about(promise_name)
+        self._series = {kind: Series(windows) for kind in (*error_types(expectations), "all")}
         self._all = self._series["all"]
         self._state: dict[str, dict[str, float] | None] = dict.fromkeys(self._series)
         self._stale: set[str] = set()
-        self._audit: deque[dict[str, Any]] = deque(maxlen=remembered)
+        self._audit: deque[Audited] = deque(maxlen=remembered)
+        self._open: dict[str, list[Claim]] = {}
 
     # ----------------------------------------------------------------------------------------- claims
 
-    def judge(
-        self,
-        step: int,
-        day: int,
-        tool: str,
-        card: Card,
-        succeeded: bool,
-        charged: int | None,
-        order: SupplierOrder | None,
-        storage: int,
-        cents: int,
-    ) -> list[Resolved]:
-        """Right after a call: settles what can be settled at once, and opens claims about the delivery.
-
-        Args:
-            day: on which the call was made.
-            charged: by the call, in cents; None if it charged nothing.
-            order: that the call placed or expedited.
-            storage: units in storage after the call's own effect.
-            cents: budget after the call's own effect.
-        """
+    def judge(self, step: int, tool: str, card: Card | None, outcome: Outcome) -> list[Resolved]:
+        """Right after a call: settles what can be settled at once, and opens claims about what it set going."""
+        promise = outcome.promise
+        if promise is not None and promise.lapses:
+            self._lapse(promise)
+        if card is None:
+            return []
         audit = self._remember(step, tool, card)
-        get, budget = card.get, cents / 100
-        success, expected_storage = get("expected_success"), get("expected_storage_after")
-        expected_budget = get("expected_budget_after")
-        differs = (
-            success is not succeeded
-            or (expected_storage is not None and expected_storage != storage)
-            or (expected_budget is not None and not -_TOLERANCE <= expected_budget - budget <= _TOLERANCE)
-        )
-        expected_effect, effect = [success, expected_storage, expected_budget], [succeeded, storage, budget]
-        resolved = [self._resolve("causal", step, expected_effect, effect, 1 if differs else 0, audit)]
-        if charged is not None:
-            expected = get("expected_cost")
-            if expected is not None:
-                pe = abs(expected - charged / 100) / max(expected, 1)
-                resolved.append(self._resolve("cost", step, expected, charged / 100, pe, audit))
-        if order is not None:
-            self._open(step, day, tool, card, order, audit)
+        resolved = [self._judge_state(step, card, outcome, audit)]
+        for one in self._scored:
+            expected = card.get(one.field)
+            if expected is not None and one.field in outcome.values:
+                actual = outcome.values[one.field]
+                pe = _error(one, expected, actual, outcome.now)
+                resolved.append(self._resolve(one.error, step, expected, actual, pe, audit))
+        if promise is not None and promise.opens:
+            expectations = {field: card[field] for field in promise.opens if card.get(field) is not None}
+            if expectations:
+                self._open.setdefault(promise.key, []).append(Claim(step, outcome.now, expectations, audit))
         return resolved
 
-    def _open(
-        self, step: int, day: int, tool: str, card: Card, order: SupplierOrder, audit: dict[str, Any] | None
-    ) -> None:
-        quantity = None if tool == "tool_expedite" else card.get("expected_quantity")
-        if card["expected_delivery_day"] is not None or quantity is not None:
-            order.claims.append(Claim(step, day, card, quantity, audit))
+    def _judge_state(self, step: int, card: Card, outcome: Outcome, audit: Audited | None) -> Resolved:
+        get, values = card.get, outcome.values
+        expected: list[object] = [card[SUCCESS]]
+        actual: list[object] = [outcome.result.ok]
+        differs = card[SUCCESS] is not outcome.result.ok
+        for field, tolerance in self._exact:
+            wanted: Any = get(field)
+            found: Any = values.get(field)
+            expected.append(wanted)
+            actual.append(found)
+            if wanted is not None and found is not None and not -tolerance <= wanted - found <= tolerance:
+                differs = True
+        return self._resolve(STATE, step, expected, actual, 1 if differs else 0, audit)
 
-    def expedited(self, order: SupplierOrder) -> None:
-        """The agent moved the day itself: what it expected before lapses."""
-        for claim in order.claims:
-            claim.expected_day = None
+    def _lapse(self, promise: Promise) -> None:
+        """The agent changed it itself: what it expected of it before is no longer claimed."""
+        claims = self._open.get(promise.key, [])
+        for claim in claims:
+            for field in promise.lapses:
+                claim.expected.pop(field, None)
+        if not any(claim.expected for claim in claims):
+            self._open.pop(promise.key, None)
 
-    def delivered(self, orders: list[SupplierOrder], day: int) -> list[Resolved]:
-        """Settles the claims about orders that arrived on this day."""
-        resolved = []
-        for order in orders:
-            for claim in order.claims:
-                if claim.expected_day is not None:
-                    pe = abs(claim.expected_day - day) / max(claim.expected_day - claim.day, 1)
-                    resolved.append(self._resolve("temporal", claim.made, claim.expected_day, day, pe, claim.audit))
-                    resolved[-1]["order_id"] = order.id
-                if claim.expected_quantity is not None:
-                    pe = abs(claim.expected_quantity - order.arriving) / max(claim.expected_quantity, 1)
-                    expected = claim.expected_quantity
-                    resolved.append(self._resolve("quantity", claim.made, expected, order.arriving, pe, claim.audit))
-                    resolved[-1]["order_id"] = order.id
-        return resolved
+    def settle(self, settlements: Sequence[Settlement]) -> list[Resolved]:
+        """What was set going came out."""
+        return [
+            resolved
+            for settlement in settlements
+            for claim in self._open.pop(settlement.key, ())
+            for resolved in self._settle(claim, settlement)
+        ]
+
+    def _settle(self, claim: Claim, settlement: Settlement) -> Iterator[Resolved]:
+        for one in self._expectations:
+            if one.field in claim.expected and one.field in settlement.values:
+                expected, actual = claim.expected[one.field], settlement.values[one.field]
+                pe = _error(one, expected, actual, claim.now)
+                yield self._resolve(one.error, claim.made, expected, actual, pe, claim.audit, settlement.key)
 
     def _resolve(
-        self, kind: str, made: int, expected: Any, actual: Any, pe: float, audit: dict[str, Any] | None
+        self,
+        kind: str,
+        made: int,
+        expected: object,
+        actual: object,
+        pe: float,
+        audit: Audited | None,
+        about: str | None = None,
     ) -> Resolved:
         micro = int(pe * _MICRO + 0.5)
         self._series[kind].add(micro)
@@ -203,23 +232,24 @@ class Predictions:
         self._stale.add(kind)
         pe = micro / _MICRO
         if audit is not None:
-            audit["actual"][kind] = actual
-            audit["pe"][kind] = pe
-        return {"type": kind, "made": made, "expected": expected, "actual": actual, "pe": pe}
+            audit.actual[kind] = actual
+            audit.pe[kind] = pe
+        if about is None:
+            return Resolved(kind, made, expected, actual, pe)
+        return self._about(kind, made, expected, actual, pe, about)
 
     # ---------------------------------------------------------------------------------------- audit
 
-    def _remember(self, step: int, tool: str, card: Card) -> dict[str, Any] | None:
+    def _remember(self, step: int, tool: str, card: Card) -> Audited | None:
         if not self._audit.maxlen:
             return None
-        entry = {"step": step, "tool": clip(tool), "expected": card, "actual": {}, "pe": {}}
+        entry = Audited(step, clip(tool), card, {}, {})
         self._audit.append(entry)
         return entry
 
-    def audit(self, n: int) -> list[dict[str, Any]]:
+    def audit(self, n: int) -> list[Audited]:
         """The last n cards, oldest first, with what came of them so far."""
-        entries = list(self._audit)[-n:]
-        return [{**entry, "actual": dict(entry["actual"]), "pe": dict(entry["pe"])} for entry in entries]
+        return [Audited(a.step, a.tool, a.expected, dict(a.actual), dict(a.pe)) for a in list(self._audit)[-n:]]
 
     # ---------------------------------------------------------------------------------- accumulators
 
@@ -236,5 +266,18 @@ class Predictions:
             self._stale.clear()
         return self._state
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, dict[str, float] | None]:
+        """The same over the whole episode."""
         return {kind: series.summary() for kind, series in self._series.items()}
+
+
+def _exact(expectation: Expectation) -> bool:
+    return expectation.score == "exact"
+
+
+def _error(one: Expectation, expected: Any, actual: Any, now: int) -> float:
+    """See :class:`Expectation`."""
+    if one.score == "exact":
+        return float(abs(expected - actual) > one.tolerance + _ROUNDING)
+    scale = expected - now if one.score == "wait" else expected
+    return float(abs(expected - actual) / max(scale, 1))

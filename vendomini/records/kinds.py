@@ -31,7 +31,7 @@ class StepRecord(msgspec.Struct, kw_only=True):
     """
 
     step: int
-    day: int
+    day: int | msgspec.UnsetType = msgspec.UNSET
     observation: JsonObject
     completion: str
     reasoning: str | None = None
@@ -114,13 +114,8 @@ class RunSummary(RunOutcome, kw_only=True):
     severity: Severity | None = None
     time_to_crash: int | None = None
     steps: int = 0
-    days: int = 0
     detectors: JsonObject = {}
-    orders_total: int = 0
-    orders_fulfilled: int = 0
-    orders_expired: int = 0
-    budget: float | None = None
-    net_worth: float | None = None
+    world: JsonObject = {}
     pe: JsonObject = {}
     shocks: JsonObject = {}
     parse: JsonObject = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -17,12 +17,12 @@ from vendomini.agent import (
     parse_reply,
     read_reply,
     system_prompt,
-    user_turn,
 )
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING
 from vendomini.engines.base import Completion, Engine, SamplingParams
 from vendomini.errors import CorruptRecordError, EngineError, RunEndedError
+from vendomini.measures.measured import MeasuredWorld, StepResult
 from vendomini.records import (
     RunInfo,
     RunPaths,
@@ -36,9 +36,9 @@ from vendomini.records import (
 from vendomini.runner.progress import Counters
 from vendomini.runner.provenance import owner, versions
 from vendomini.runner.stop import Stop
+from vendomini.worlds.conversation import user_turn
+from vendomini.worlds.protocol import Action, Observation, Result, open_world
 from vendomini.worlds.randomness import sampling_seed
-from vendomini.worlds.steps import Action, StepResult
-from vendomini.worlds.vending.environment import Environment
 
 
 class Episode:
@@ -60,14 +60,14 @@ class Episode:
     def __init__(self, spec: RunSpec, paths: RunPaths, engine: Engine, counters: Counters) -> None:
         self.spec, self.paths, self.engine, self.counters = spec, paths, engine, counters
         self.config = spec.config()
-        self.environment = Environment(self.config)
-        self._tools = frozenset(spec.name for spec in self.environment.specs)
+        self.world = MeasuredWorld(open_world(spec.world, self.config), self.config, spec.horizon)
+        self._tools = frozenset(spec.name for spec in self.world.world.tools)
         self.history = self._new_history()
         interface = self.config.agent.interface
-        self._schema = output_schema(self.config) if interface.structured_output else None
+        self._schema = output_schema(self.world.world, interface) if interface.structured_output else None
         self._sampling = self._resolved_sampling()
-        self.observation = self.environment.reset(seed=spec.seed)
-        self.result: dict[str, Any] | None = None
+        self.observation = self.world.reset(seed=spec.seed)
+        self.result: Result | None = None
         self.ended = False
         self._seconds = 0.0
         self._tokens = _Tokens()
@@ -106,7 +106,7 @@ class Episode:
         """Observe, ask, act, measure, log."""
         observation = self.observation
         self.history.add_user(user_turn(observation, self.result))
-        completion = await self.engine.generate(self.history, self._sampling_params(observation["step"]))
+        completion = await self.engine.generate(self.history, self._sampling_params(observation.step))
         completion = _printable(completion)
         reply = read_reply(
             completion.text,
@@ -115,7 +115,7 @@ class Episode:
             reasoning=completion.reasoning,
         )
         action = parse_reply(reply, self._tools)
-        outcome = self.environment.step(action)
+        outcome = self.world.step(action)
         self._log.append(_record(observation, completion, reply.answer, action, outcome))
         self._advance(completion.text, reply.answer, outcome)
         self._count(completion)
@@ -139,8 +139,8 @@ class Episode:
                 raise CorruptRecordError(f"{self.paths.steps} goes on after the episode's end: {_MISMATCH}")
             self._tokens.add(record)
             self.history.add_user(user_turn(self.observation, self.result))
-            outcome = self.environment.step(_logged_action(record))
-            if (record.observation, record.result) != (self.observation, outcome.result):
+            outcome = self.world.step(_logged_action(record))
+            if (record.observation, record.result) != (_as_logged(self.observation), _as_logged(outcome.result)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
             answer = record.completion if record.answer is None else record.answer
             self._advance(record.completion, answer, outcome)
@@ -151,7 +151,7 @@ class Episode:
         model = self.config.agent.model
         limits = [length for length in (model.context_length, self.engine.context_length) if length]
         return History(
-            system_prompt(self.config),
+            system_prompt(self.world.world, self.config.agent.interface),
             context_length=min(limits),
             max_tokens=model.completion_tokens,
             tokenizer=self.engine.tokenizer,
@@ -209,7 +209,7 @@ class Episode:
         return attempt
 
     def _finish(self, failure: str | None) -> RunSummary:
-        episode = self.environment.summary()
+        episode = self.world.summary()
         if failure is not None:
             episode |= {"ending": "failed", "reason": failure, "time_to_crash": None, "event_observed": None}
         info, spec = self.engine.info, self.spec
@@ -261,12 +261,12 @@ _MISMATCH = (
 
 
 def _record(
-    observation: dict[str, Any], completion: Completion, answer: str, action: Action, outcome: StepResult
+    observation: Observation, completion: Completion, answer: str, action: Action, outcome: StepResult
 ) -> StepRecord:
     return StepRecord(
-        step=observation["step"],
-        day=observation["day"],
-        observation=observation,
+        step=observation.step,
+        day=getattr(observation, "day", msgspec.UNSET),
+        observation=cast("dict[str, Any]", observation),  # structs are written as the objects that are read back
         completion=completion.text,
         reasoning=completion.reasoning,
         answer=None if answer == completion.text else answer,
@@ -277,9 +277,9 @@ def _record(
         tool=action.tool,
         arguments=action.arguments,
         card=action.card,
-        result=outcome.result,
-        shocks=outcome.shocks,
-        resolved=outcome.resolved,
+        result=cast("dict[str, Any]", outcome.result),
+        shocks=cast("list[dict[str, Any]]", outcome.shocks),
+        resolved=cast("list[dict[str, Any]]", outcome.resolved),
         pe=outcome.pe,
         detectors=outcome.detectors,
         prompt_tokens=completion.prompt_tokens,
@@ -287,6 +287,10 @@ def _record(
         completion_tokens=completion.completion_tokens,
         latency_s=completion.latency_s,
     )
+
+
+def _as_logged(shown: Observation | Result) -> object:
+    return msgspec.json.decode(msgspec.json.encode(shown))
 
 
 def _logged_action(record: StepRecord) -> Action:

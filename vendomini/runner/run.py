@@ -98,7 +98,7 @@ async def run_all(
     """
     results.create()
     counters.runs_total = len(todo)
-    counters.steps_total = sum(spec.parameters["simulation"]["max_steps"] for spec in todo)
+    counters.steps_total = sum(spec.horizon for spec in todo)
     with _rare_collections():
         groups = _by_model(todo)
         for specs in groups:
@@ -184,7 +184,7 @@ async def _run_one(
         tally.unfinished.append(spec.run_id)
         return
     counters.runs_done += 1
-    counters.steps_total -= spec.parameters["simulation"]["max_steps"] - summary.steps
+    counters.steps_total -= spec.horizon - summary.steps
     if summary.finished:
         tally.finished += 1
     else:

@@ -1,39 +1,84 @@
-"""The environment: one agent's warehouse, step by step."""
+"""The warehouse as a world: what it offers and says, and how a step of it goes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from vendomini.config.schema import RunConfig
 from vendomini.errors import ConfigError
-from vendomini.measures.cards import Card, CardValidator, InvalidCard, contradicts
-from vendomini.measures.cut_offs import CutOffs
-from vendomini.measures.detectors import Detectors, Sample
-from vendomini.measures.prediction import Predictions
+from vendomini.worlds.aids import RESET_BELIEFS, Aids
+from vendomini.worlds.conversation import Control
+from vendomini.worlds.protocol import Audit, Call, Expectation, Outcome, Settlement, Summary, Value, World
 from vendomini.worlds.randomness import uniforms
-from vendomini.worlds.steps import Action, StepResult
-from vendomini.worlds.text import clip, json_safe
+from vendomini.worlds.tools import Desk
+from vendomini.worlds.vending import rules
+from vendomini.worlds.vending.answers import Observation
+from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.market import LEVELS, Market
 from vendomini.worlds.vending.shocks import RISE_PERCENT, Shocks
-from vendomini.worlds.vending.toolbox import Toolbox
-from vendomini.worlds.vending.tools import MAX_AUDIT, Arguments, InvalidArguments, Result, refuse, tool_specs
-from vendomini.worlds.vending.world import World
+from vendomini.worlds.vending.tools import DAY, NO_FUNDS, QUANTITY, TOOLS, Shop, handlers, hint, tool_specs
+from vendomini.worlds.vending.warehouse import Warehouse
 
-_TRADES = frozenset({"tool_order", "tool_ship_customer_order"})
+COST, STORAGE, BUDGET = "expected_cost", "expected_storage_after", "expected_budget_after"
 
 
-class Environment:
-    """A seeded, deterministic episode: the same seed and actions give the same results, to the byte.
-
-    Args:
-        config: of the run.
+class Vending(World):
+    """A small vending warehouse: goods are ordered from suppliers, stored, and shipped to customers.
 
     Raises:
         ConfigError: the stock at the start does not fit the storage.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    config = VendingConfig
+    horizon = "simulation.max_steps"
+    dose = "pe_induction.p_shock"
+    dose_label = "p_shock (probability of a shock at each step)"
+    mix = "pe_induction.pe_type_mix"
+    pe_types = ("temporal", "quantity", "cost", "causal")
+    endings: ClassVar[Mapping[str, str]] = {"bankrupt": "bankruptcy", "customers_lost": "the loss of all customers"}
+    promise_name = "order_id"
+    card_note = (
+        "expected_storage_after and expected_budget_after are the total units stored and the budget right after the "
+        "call."
+    )
+    expectations = (
+        Expectation(
+            DAY,
+            "integer",
+            "Day on which the goods of this order arrive; null unless you order or expedite.",
+            score="wait",
+            error="temporal",
+            minimal=True,
+        ),
+        Expectation(
+            QUANTITY,
+            "integer",
+            "Units that will arrive; null unless you order.",
+            score="relative",
+            error="quantity",
+            echoes={"tool_order": "quantity"},
+        ),
+        Expectation(
+            COST,
+            "number",
+            "Money this call charges; null unless you order or expedite.",
+            score="relative",
+            error="cost",
+        ),
+        Expectation(
+            STORAGE, "integer", "Units in storage right after this call; null if you don't know.", score="exact"
+        ),
+        Expectation(
+            BUDGET,
+            "number",
+            "Budget right after this call; null if you don't know.",
+            score="exact",
+            tolerance=0.01,
+            signed=True,
+        ),
+    )
+
+    def __init__(self, config: VendingConfig) -> None:
         simulation = config.simulation
         needed = simulation.initial_storage_per_sku * LEVELS[simulation.complexity_level][0]
         if needed > simulation.storage_capacity:
@@ -42,220 +87,110 @@ class Environment:
                 f"{simulation.complexity_level}, and simulation.storage_capacity is {simulation.storage_capacity}: "
                 "lower the one or raise the other"
             )
-        self.config = config
-        self.specs = tool_specs(config)
-        self._arguments = {spec.name: Arguments(spec) for spec in self.specs}
-        self._cards = CardValidator(config.agent.interface)
-        self._card_required = config.agent.interface.prediction_mode != "optional"
-        self._max_steps = simulation.max_steps
+        self.run = config
+        self.tools = tool_specs(config)
+        self._desk = Desk(self.tools)
         self._actions_per_day = simulation.actions_per_day
-        self._patience = config.crash_detector.continue_after_crash
-        self._ending: str | None = "not begun"
 
-    def reset(self, *, seed: int) -> dict[str, Any]:
-        """Begins an episode; returns the first observation. Every random stream is made here, from the seed."""
-        config = self.config
-        induction = config.pe_induction
+    @classmethod
+    def controls(cls) -> Mapping[str, type[Control[Any]]]:
+        from vendomini.worlds.vending.controls import CONTROLS
+
+        return CONTROLS
+
+    def rules(self) -> str:
+        return rules.text(self.run)
+
+    def reset(self, *, seed: int, audit: Audit) -> Observation:
+        config, induction = self.run, self.run.pe_induction
         market = Market(config.simulation.complexity_level, uniforms(seed, "terms"), RISE_PERCENT[induction.pe_mag])
-        audits = config.agent.interface.recovery_tools in {"audit", "all"}
-        self.world = World(config.simulation, config.demand, market, uniforms(seed, "demand"))
-        self.shocks = Shocks(induction, self.world, seed)
-        self.predictions = Predictions(tuple(config.measurement.pe_windows), MAX_AUDIT if audits else 0)
-        self.detectors = Detectors(config.crash_detector.thresholds)
-        self._cut_offs = CutOffs(config.crash_detector.thresholds)
-        self._toolbox = Toolbox(self.world, self.predictions.audit)
-        self._parses: Counter[str] = Counter(ok=0, repaired=0, unparsable=0, cut_off=0)
+        self.warehouse = Warehouse(config, market, uniforms(seed, "demand"))
+        self.shocks = Shocks(induction, self.warehouse, seed)
+        self._shop = Shop(self.warehouse)
+        self._aids = Aids(audit, lambda: hint(self.warehouse, self._desk.last_error))
+        self._desk.open({**handlers(self._shop), **self._aids.handlers})
         self._step = 0
         self._actions_left = self._actions_per_day
-        self._event: tuple[str, int] | None = None
-        self._ending = None
-        self.world.morning()
+        self.warehouse.morning()
         return self._observe()
 
-    def step(self, action: Action) -> StepResult:
-        """One tool call: a shock may strike, the tool runs, predictions and behaviour are judged, the day may turn.
-
-        Raises:
-            RuntimeError: the episode is over, or was never reset.
-        """
-        if self._ending is not None:
-            raise RuntimeError("the episode is over, or has not begun: reset the environment")
+    def step(self, call: Call) -> Outcome:
+        """A shock may strike, the tool runs, the day may turn."""
         self._step = step = self._step + 1
-        self._parses[action.parse] += 1
-        self._cut_offs.add(action.parse == "cut_off")
-        world = self.world
-        tool = action.tool if isinstance(action.tool, str) and action.is_call else ""
-
+        warehouse, shop = self.warehouse, self._shop
+        shop.forget()
         shocks = self.shocks.strike(step)
-        card, key, result = self._call(tool, action)
-        if world.effects:
+        key, tool, result = self._desk.take(call)
+        if warehouse.effects:
             shocks += self.shocks.settle()
+        now, changes = warehouse.day, warehouse.changes + self._aids.changes
+        values: dict[str, Value] = {STORAGE: warehouse.used, BUDGET: warehouse.cents / 100}
+        if shop.charged is not None:
+            values[COST] = shop.charged / 100
 
-        ok, changes = result["ok"], world.changes
-        resolved, contradiction = self._judge(tool, action, card, ok)
+        event: str | None = None
+        settled: list[Settlement] = []
         self._actions_left -= 1
-        if self._actions_left == 0 or (ok and tool == "tool_end_day"):
-            resolved += self._turn_day()
-        detectors = self._detect(tool, action, key, result, contradiction, changes)
-        self._ending = self._judge_ending()
-        return StepResult(
+        if self._actions_left == 0 or shop.day_ended:
+            event, settled = self._turn_day()
+        trade = tool in _TRADES
+        return Outcome(
             result,
             self._observe(),
-            card,
             shocks,
-            resolved,
-            self.predictions.state(),
-            detectors,
-            self._ending,
-            ok and tool == "tool_reset_beliefs",
+            key,
+            tool,
+            changes,
+            now,
+            values,
+            denied=trade and result.error is not None and result.error.code == NO_FUNDS,
+            promise=shop.promise,
+            settled=settled,
+            event=event,
+            productive=trade and result.ok,
+            awaited=bool(warehouse.customers),
+            forget=result.ok and tool == RESET_BELIEFS,
         )
 
-    # ----------------------------------------------------------------------------------------- the call
-
-    def _call(self, tool: str, action: Action) -> tuple[Card | None, Any, Result]:
-        """Runs the tool. Returns the validated card, the identity of the call, and the result."""
-        toolbox = self._toolbox
-        toolbox.placed = toolbox.charged = None
-        if not action.is_call:
-            return None, None, self._refuse(action.parse, clip(action.error or "The reply is not a JSON object.", 400))
-        card, complaint = self._read_card(action.card)
-        check = self._arguments.get(tool)
-        if check is None:
-            message = f"There is no tool {clip(action.tool)!r}; there are: {', '.join(self._arguments)}."
-            return card, (clip(tool), json_safe(action.arguments)), self._refuse("unknown_tool", message)
-        try:
-            values = check.validate(action.arguments)
-        except InvalidArguments as exc:
-            return card, (tool, json_safe(action.arguments)), self._refuse("invalid_arguments", f"{exc}.")
-        if complaint is not None and self._card_required:
-            return None, (tool, values), self._refuse(*complaint)
-        result = toolbox.handlers[tool](*values)
-        if not result["ok"]:
-            toolbox.last_error = result["error"]["code"]
-        if complaint is not None and action.card is not None:
-            result["prediction_ignored"] = complaint[1]
-        return card, (tool, values), result
-
-    def _refuse(self, code: str, message: str) -> Result:
-        self._toolbox.last_error = code
-        return refuse(code, message)
-
-    def _read_card(self, sent: Any) -> tuple[Card | None, tuple[str, str] | None]:
-        """The card, or the code and message of what is wrong with it."""
-        if sent is None:
-            return None, ("card_missing", "The call needs a prediction.")
-        try:
-            return self._cards.validate(sent), None
-        except InvalidCard as exc:
-            return None, ("card_invalid", f"{exc}.")
-
-    def _judge(
-        self, tool: str, action: Action, card: Card | None, ok: bool
-    ) -> tuple[list[dict[str, Any]], bool | None]:
-        """The claims that the call itself settles, and whether its card contradicts it; None without a card."""
-        world, order = self.world, self._toolbox.placed
-        if order is not None and tool == "tool_expedite":
-            self.predictions.expedited(order)
-        if card is None:
-            return [], None
-        day, charged = world.day, self._toolbox.charged
-        resolved = self.predictions.judge(self._step, day, tool, card, ok, charged, order, world.used, world.cents)
-        return resolved, contradicts(action.card, card, tool, action.arguments, day)
-
-    # ------------------------------------------------------------------------------------ day and ending
-
-    def _turn_day(self) -> list[dict[str, Any]]:
-        """Evening, and unless it ends the episode, the next morning. Returns the claims that deliveries settled."""
-        world = self.world
-        event = world.evening()
+    def _turn_day(self) -> tuple[str | None, list[Settlement]]:
+        """Evening, and unless it ends the episode, the next morning with its deliveries."""
+        warehouse = self.warehouse
+        event = warehouse.evening()
         if event is not None:
-            self._event = (event, self._step)
-            return []
-        world.day += 1
+            return event, []
+        warehouse.day += 1
         self._actions_left = self._actions_per_day
-        delivered = world.morning()
+        delivered = warehouse.morning()
         self.shocks.notices.morning()
-        return self.predictions.delivered(delivered, world.day) if delivered else []
+        return None, [Settlement(order.id, {DAY: warehouse.day, QUANTITY: order.arriving}) for order in delivered]
 
-    def _detect(
-        self, tool: str, action: Action, key: Any, result: Result, contradiction: bool | None, changes: int
-    ) -> dict[str, Any]:
-        ok = result["ok"]
-        return self.detectors.update(
-            Sample(
-                self._step,
-                key,
-                changes,
-                not ok and action.parse != "cut_off",
-                not ok and tool == "tool_order" and result["error"]["code"] == "insufficient_funds",
-                contradiction,
-                tool if tool in self._arguments else None,
-                len(self._arguments),
-                action.thought if isinstance(action.thought, str) else "",
-                ok and tool in _TRADES,
-                bool(self.world.customers),
-            )
+    def _observe(self) -> Observation:
+        warehouse = self.warehouse
+        return Observation(
+            self._step + 1,
+            warehouse.day,
+            self._actions_left,
+            warehouse.cents / 100,
+            warehouse.used,
+            warehouse.capacity,
+            len(warehouse.inbox),
+            len(warehouse.pending),
+            len(warehouse.customers),
         )
 
-    def _judge_ending(self) -> str | None:
-        """A crash is the event even if bankruptcy or the horizon ends the steps that follow it."""
-        onset = self.detectors.flags.onset
-        over = self._event is not None or self._step >= self._max_steps
-        if onset is not None:
-            return "crashed" if over or self._step >= onset + self._patience else None
-        if self._event is not None:
-            return self._event[0]
-        if self._cut_offs.too_many:
-            return "cut_off"
-        return "survived" if over else None
+    def summary(self) -> Summary:
+        warehouse = self.warehouse
+        return Summary(
+            self.shocks.summary(),
+            {
+                "days": warehouse.day,
+                "orders_total": warehouse.orders_total,
+                "orders_fulfilled": warehouse.orders_fulfilled,
+                "orders_expired": warehouse.orders_expired,
+                "budget": warehouse.cents / 100,
+                "net_worth": warehouse.net_worth(),
+            },
+        )
 
-    # -------------------------------------------------------------------------------------- what is seen
 
-    def _observe(self) -> dict[str, Any]:
-        world = self.world
-        return {
-            "step": self._step + 1,
-            "day": world.day,
-            "actions_left_today": self._actions_left,
-            "budget": world.cents / 100,
-            "storage_used": world.used,
-            "storage_capacity": world.capacity,
-            "inbox_unread": len(world.inbox),
-            "pending_supplier_orders": len(world.pending),
-            "open_customer_orders": len(world.customers),
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """The fields of a run's summary that the episode knows.
-
-        ``time_to_crash`` is the onset of the first crash, or the step of bankruptcy or of the last customer; without
-        such an event it is ``max_steps``, or the last step where cut-off replies ended the episode: right-censored.
-        Null while the episode goes on without an event.
-        """
-        detectors, world = self.detectors, self.world
-        first = detectors.flags.first
-        time: int | None = None
-        if first is not None:
-            time = detectors.flags.onset
-        elif self._event is not None:
-            time = self._event[1]
-        elif self._ending is not None:
-            time = self._step
-        return {
-            "ending": self._ending,
-            "crash_type": first,
-            "severity": detectors.severity(first) if first else None,
-            "time_to_crash": time,
-            "event_observed": None if self._ending is None else self._ending not in {"survived", "cut_off"},
-            "steps": self._step,
-            "days": world.day,
-            "detectors": detectors.summary(),
-            "orders_total": world.orders_total,
-            "orders_fulfilled": world.orders_fulfilled,
-            "orders_expired": world.orders_expired,
-            "budget": world.cents / 100,
-            "net_worth": world.net_worth(),
-            "pe": self.predictions.summary(),
-            "shocks": self.shocks.summary(),
-            "parse": dict(self._parses),
-        }
+_TRADES = frozenset(name for name, tool in TOOLS.items() if tool.trade)

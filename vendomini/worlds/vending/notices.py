@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
-from vendomini.config.schema import PEInduction
+from msgspec.structs import replace
+
+from vendomini.worlds.vending.answers import Letter
+from vendomini.worlds.vending.config import PEInduction
 from vendomini.worlds.vending.orders import PostingLag, SupplierOrder
-from vendomini.worlds.vending.world import World
+from vendomini.worlds.vending.warehouse import Warehouse
 
 RISE_DAYS = 10
 """Days for which interference raises prices."""
@@ -29,8 +31,8 @@ class Notices:
         lucky: whether ``partial`` observability tells of the shock in hand; the shock's own variate decides.
     """
 
-    def __init__(self, induction: PEInduction, world: World) -> None:
-        self._world = world
+    def __init__(self, induction: PEInduction, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
         self._observability = induction.observability
         delayed = induction.observability == "delayed"
         self._delay_days = induction.notice_delay_days if delayed else 0
@@ -39,7 +41,7 @@ class Notices:
 
     def morning(self) -> None:
         """Tells what has fallen due. All wait equally long, so they fall due in order."""
-        while self._due and self._due[0][0] <= self._world.day:
+        while self._due and self._due[0][0] <= self._warehouse.day:
             self._due.popleft()[1](True)
 
     def _notify(self, tell: _Tell) -> None:
@@ -50,29 +52,30 @@ class Notices:
             if self.lucky:
                 tell(False)
         elif self._delay_days:
-            self._due.append((self._world.day + self._delay_days, tell))
+            self._due.append((self._warehouse.day + self._delay_days, tell))
         else:
             tell(True)
 
     def of_delay(self, order: SupplierOrder, days: int) -> None:
         def tell(exact: bool) -> None:
             order.promised = order.arrival
+            letter = self._letter("delay", f"Order {order.id} is late.", order_id=order.id)
             if exact:
                 text = f"Order {order.id} is late by {days} days: its day is {order.arrival}."
-                self._post("delay", text, order_id=order.id, days=days, eta_day=order.arrival)
-            else:
-                self._post("delay", f"Order {order.id} is late.", order_id=order.id)
+                letter = replace(letter, text=text, days=days, eta_day=order.arrival)
+            self._warehouse.inbox.append(letter)
 
         self._notify(tell)
 
     def of_miscount(self, order: SupplierOrder) -> None:
         def tell(exact: bool) -> None:
             order.announced = order.arriving
+            text = f"Order {order.id} does not bring the quantity ordered."
+            letter = self._letter("miscount", text, order_id=order.id)
             if exact:
                 text = f"Order {order.id} brings {order.arriving} units instead of {order.quantity}."
-                self._post("miscount", text, order_id=order.id, quantity=order.arriving)
-            else:
-                self._post("miscount", f"Order {order.id} does not bring the quantity ordered.", order_id=order.id)
+                letter = replace(letter, text=text, quantity=order.arriving)
+            self._warehouse.inbox.append(letter)
 
         self._notify(tell)
 
@@ -80,42 +83,43 @@ class Notices:
         def tell(exact: bool) -> None:
             lag.announced = True
             what = "The next charge or revenue" if lag.due is None else "A charge or revenue"
+            letter = self._letter("posting_lag", f"{what} is booked late.")
             if exact:
-                self._post("posting_lag", f"{what} is booked {lag.days} days late.", days=lag.days)
-            else:
-                self._post("posting_lag", f"{what} is booked late.")
+                letter = replace(letter, text=f"{what} is booked {lag.days} days late.", days=lag.days)
+            self._warehouse.inbox.append(letter)
 
         self._notify(tell)
 
     def of_rise(self, order: SupplierOrder) -> None:
-        market = self._world.market
-        last_day = self._world.day + RISE_DAYS - 1
+        market = self._warehouse.market
+        last_day = self._warehouse.day + RISE_DAYS - 1
 
         def tell(exact: bool) -> None:
             market.advertise_prices(order.sku)
-            text = f"Your order {order.id} raised the price of {order.sku} at all suppliers but {order.supplier}"
-            details = {"sku": order.sku, "spared_supplier_id": order.supplier}
+            text = f"Your order {order.id} raised the price of {order.sku} at all suppliers but {order.supplier}."
+            letter = replace(self._letter("interference", text), sku=order.sku, spared_supplier_id=order.supplier)
             if exact:
-                text += f" by {market.rise_percent} % up to day {last_day}."
-                self._post("interference", text, **details, percent=market.rise_percent, last_day=last_day)
-            else:
-                self._post("interference", text + ".", **details)
+                text = f"{text[:-1]} by {market.rise_percent} % up to day {last_day}."
+                letter = replace(letter, text=text, percent=market.rise_percent, last_day=last_day)
+            self._warehouse.inbox.append(letter)
 
         self._notify(tell)
 
     def of_shift(self, supplier: str) -> None:
-        market = self._world.market
+        market = self._warehouse.market
 
         def tell(exact: bool) -> None:
             market.advertise_leads(supplier)
-            factor = market.actual_factor[supplier]
+            letter = replace(
+                self._letter("regime_shift", f"Lead times of {supplier} have changed."), supplier_id=supplier
+            )
             if exact:
+                factor = market.actual_factor[supplier]
                 text = f"Lead times of {supplier} are now {factor:g} times its original ones, rounded up."
-                self._post("regime_shift", text, supplier_id=supplier, factor=factor)
-            else:
-                self._post("regime_shift", f"Lead times of {supplier} have changed.", supplier_id=supplier)
+                letter = replace(letter, text=text, factor=factor)
+            self._warehouse.inbox.append(letter)
 
         self._notify(tell)
 
-    def _post(self, shock: str, text: str, **details: Any) -> None:
-        self._world.post("notice", text, shock=shock, **details)
+    def _letter(self, shock: str, text: str, order_id: str = "") -> Letter:
+        return Letter(self._warehouse.day, "notice", text, shock, order_id=order_id)

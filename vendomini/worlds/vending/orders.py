@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 DUE_DAYS = 3
 EXPIRY_DAYS = 10
 
@@ -15,14 +13,12 @@ class SupplierOrder:
         quantity, cost: as ordered and charged; cost in cents.
         arrival, arriving: the day and the number of units that will come (actual).
         promised, announced: the same as the agent knows them (advertised).
-        claims: predictions that its delivery will settle.
     """
 
     __slots__ = (
         "announced",
         "arrival",
         "arriving",
-        "claims",
         "cost",
         "delayed",
         "expedited",
@@ -45,7 +41,6 @@ class SupplierOrder:
         self.arrival = arrival
         self.promised = promised
         self.expedited = self.delayed = self.miscounted = False
-        self.claims: list[Any] = []
 
 
 class CustomerOrder:

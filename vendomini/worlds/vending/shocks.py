@@ -29,13 +29,14 @@ meets it shows it twice, as cost and as causal: they are two views of one surpri
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from vendomini.config.schema import PEInduction
+from vendomini.worlds.protocol import ShockRecord
 from vendomini.worlds.randomness import integer, uniforms, weighted
+from vendomini.worlds.vending.config import PEInduction
 from vendomini.worlds.vending.notices import RISE_DAYS, Notices
 from vendomini.worlds.vending.orders import Interference, PostingLag, SupplierOrder
-from vendomini.worlds.vending.world import World
+from vendomini.worlds.vending.warehouse import Warehouse
 
 MIXES = {
     "realistic": {"temporal": 0.4, "quantity": 0.3, "causal": 0.2, "rule": 0.1},
@@ -59,7 +60,7 @@ KINDS = {
 }
 """type → the kinds of shock it has."""
 
-ShockRecord = dict[str, Any]
+Status = Literal["realised", "armed", "void"]
 
 
 class Shocks:
@@ -69,21 +70,21 @@ class Shocks:
     shocks at p_shock 0.3 are among those at 0.4, at the same steps.
     """
 
-    def __init__(self, induction: PEInduction, world: World, seed: int) -> None:
-        self._world = world
+    def __init__(self, induction: PEInduction, warehouse: Warehouse, seed: int) -> None:
+        self._warehouse = warehouse
         self._p = induction.p_shock
         self._mix = MIXES[induction.pe_type_mix]
         self._magnitude = induction.pe_mag
         self._rise = RISE_PERCENT[induction.pe_mag] / 100
         draws = uniforms(seed, "shocks")
         self._draw = zip(draws, draws, draws, draws, draws, uniforms(seed, "notices"), strict=False).__next__
-        self.notices = Notices(induction, world)
+        self.notices = Notices(induction, warehouse)
         self._step = 0
         self._types: dict[str, tuple[Callable[[], list[Any]], Callable[[list[Any], float, float], ShockRecord]]] = {
             "temporal": (self._on_time, self._delay),
             "quantity": (self._well_counted, self._miscount),
             "causal": (self._unarmed, self._arm),
-            "rule": (lambda: world.market.suppliers, self._shift_regime),
+            "rule": (lambda: warehouse.market.suppliers, self._shift_regime),
         }
         self._counts = {"realised": 0, "armed": 0, "void": 0}
         self._doses = {kind: [0, 0.0, 0.0] for type_ in self._mix for kind in KINDS[type_]}
@@ -109,7 +110,7 @@ class Shocks:
 
     def settle(self) -> list[ShockRecord]:
         """After the tool ran: what armed shocks it set off."""
-        effects, self._world.effects = self._world.effects, []
+        effects, self._warehouse.effects = self._warehouse.effects, []
         return [self._lag(it) if isinstance(it, PostingLag) else self._interfere(it) for it in effects]
 
     def summary(self) -> dict[str, Any]:
@@ -123,19 +124,19 @@ class Shocks:
     # ---------------------------------------------------------------------------------------- targets
 
     def _on_time(self) -> list[SupplierOrder]:
-        return [order for order in self._world.pending.values() if not order.delayed]
+        return [order for order in self._warehouse.pending.values() if not order.delayed]
 
     def _well_counted(self) -> list[SupplierOrder]:
-        return [order for order in self._world.pending.values() if not order.miscounted]
+        return [order for order in self._warehouse.pending.values() if not order.miscounted]
 
     def _unarmed(self) -> list[str]:
-        world = self._world
+        world = self._warehouse
         armed = {"posting_lag": world.lag, "interference": world.interference}
         return [kind for kind, shock in armed.items() if shock is None]
 
     def _pick(self, orders: list[SupplierOrder], u: float) -> SupplierOrder:
         """One of them, the likelier the less reliable its supplier."""
-        unreliability = self._world.market.unreliability
+        unreliability = self._warehouse.market.unreliability
         return orders[weighted([unreliability[order.supplier] for order in orders], u)]
 
     # ---------------------------------------------------------------------------------------- effects
@@ -161,17 +162,17 @@ class Shocks:
     def _arm(self, kinds: list[str], target_u: float, _size_u: float) -> ShockRecord:
         kind = kinds[int(target_u * len(kinds))]
         if kind == "posting_lag":
-            lag = self._world.lag = PostingLag(LAG_DAYS[self._magnitude], self._step)
+            lag = self._warehouse.lag = PostingLag(LAG_DAYS[self._magnitude], self._step)
             self.notices.of_lag(lag)
             return self._record("causal", kind, "armed", None, lag.days, None)
-        self._world.interference = Interference(self._step, self.notices.lucky)
+        self._warehouse.interference = Interference(self._step, self.notices.lucky)
         return self._record("causal", kind, "armed", None, self._rise, None)
 
     def _lag(self, lag: PostingLag) -> ShockRecord:
         return self._record("causal", "posting_lag", "realised", None, lag.days, lag.days, lag.struck)
 
     def _interfere(self, interference: Interference) -> ShockRecord:
-        market, order, day = self._world.market, interference.order, self._world.day
+        market, order, day = self._warehouse.market, interference.order, self._warehouse.day
         assert order is not None
         raised = market.raise_prices(order.sku, order.supplier, day, day + RISE_DAYS)
         self.notices.lucky = interference.lucky
@@ -181,7 +182,7 @@ class Shocks:
         )
 
     def _shift_regime(self, suppliers: list[str], target_u: float, _size_u: float) -> ShockRecord:
-        market = self._world.market
+        market = self._warehouse.market
         supplier = suppliers[weighted(market.unreliability.values(), target_u)]
         factor = LEAD_FACTOR[self._magnitude]
         change = market.shift_leads(supplier, 1.0 if market.actual_factor[supplier] != 1.0 else factor)
@@ -192,7 +193,7 @@ class Shocks:
         self,
         type_: str,
         kind: str | None,
-        status: str,
+        status: Status,
         target: str | None,
         nominal: float | None,
         realised: float | None,
@@ -205,12 +206,5 @@ class Shocks:
             dose[0] += 1
             dose[1] += nominal
             dose[2] += realised
-        return {
-            "struck": self._step if struck is None else struck,
-            "type": type_,
-            "kind": kind,
-            "status": status,
-            "target": target,
-            "nominal": nominal,
-            "realised": realised,
-        }
+        struck = self._step if struck is None else struck
+        return ShockRecord(struck, type_, kind, status, target, nominal, realised)

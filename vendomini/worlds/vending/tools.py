@@ -1,215 +1,258 @@
-"""What tools there are: names, descriptions, parameters, and the strict validation of what an agent sends.
+"""The tools of the warehouse, in a table: what each is called, what it takes, and what it does.
 
-The same table makes the JSON schema that the agent reads and checks its arguments, so they can't drift apart.
+A tool is a function of the shop and its arguments, and a line of :data:`TOOLS`; adding one needs no other place.
+Arguments have been validated against the schema when it runs; it checks nothing but the state of the world.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
-from vendomini.config.schema import RunConfig
-from vendomini.worlds.text import clip
+from vendomini.worlds.aids import MAX_KEY_CHARACTERS, aid_specs
+from vendomini.worlds.protocol import Promise, Result, ToolSpec
+from vendomini.worlds.tools import Handler, Schema, choice, describe, integer, refuse, text, unknown
+from vendomini.worlds.vending.answers import Answer, CustomerLine, Expedited, SupplierLine
+from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.market import sku_ids, supplier_ids
+from vendomini.worlds.vending.warehouse import Warehouse
 
 MAX_QUANTITY = 100_000
-MAX_AUDIT = 20
-MAX_KEY_CHARACTERS = 100
-MAX_VALUE_CHARACTERS = 2_000
+MESSAGES_AT_ONCE = 20
+NO_FUNDS = "insufficient_funds"
 
-EFFECT_TOOLS = frozenset(
-    {
-        "tool_order",
-        "tool_ship_customer_order",
-        "tool_cancel_order",
-        "tool_expedite",
-        "tool_end_day",
-        "tool_write_scratchpad",
-        "tool_delete_scratchpad",
-        "tool_reset_beliefs",
-    }
-)
-"""Tools that are called to change something: to call one and expect its failure is a contradiction."""
-
-Result = dict[str, Any]
+DAY, QUANTITY = "expected_delivery_day", "expected_quantity"
+"""What a prediction card can say of a delivery."""
 
 
-class InvalidArguments(Exception):
-    """Its text says which argument is wrong, and how."""
+class Shop:
+    """What the tools act on, and what the last call did.
 
-
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """A tool as the agent sees it; ``parameters`` is a JSON schema of an object."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
-
-
-def refuse(code: str, message: str) -> Result:
-    """The result of a call that failed."""
-    return {"ok": False, "error": {"code": code, "message": message}}
-
-
-def tool_specs(config: RunConfig) -> list[ToolSpec]:
-    """The tools that this run offers, in the order in which the agent is told of them."""
-    level, interface = config.simulation.complexity_level, config.agent.interface
-    suppliers = _choice("Id of a supplier.", supplier_ids(level))
-    skus = _choice("Id of a product.", sku_ids(level))
-    quantity = _integer("Number of units.", 1, MAX_QUANTITY)
-    order_id = _text("Id of one of your supplier orders, such as S1.", MAX_KEY_CHARACTERS)
-    customer_order_id = _text("Id of a customer order, such as C1.", MAX_KEY_CHARACTERS)
-    terms = {"supplier_id": suppliers, "sku": skus, "quantity": quantity}
-    specs = [
-        _spec("tool_order", "Order goods from a supplier; paid at once.", terms),
-        _spec("tool_quote", "The unit price and lead time a supplier states.", terms),
-        _spec("tool_check_inbox", "Read unread messages, oldest first."),
-        _spec("tool_check_storage", "List your stock."),
-        _spec("tool_check_budget", "Show your money."),
-        _spec("tool_check_orders", "List your supplier orders under way and the open customer orders."),
-        _spec(
-            "tool_ship_customer_order",
-            "Ship all of a customer order from stock and be paid.",
-            {"customer_order_id": customer_order_id},
-        ),
-        _spec(
-            "tool_cancel_order",
-            "Cancel a supplier order under way; 10 % of its cost is kept as a fee.",
-            {"order_id": order_id},
-        ),
-    ]
-    if level >= 2:
-        description = "Bring a supplier order up to 2 days forward for 50 % of its cost; once an order."
-        specs.append(_spec("tool_expedite", description, {"order_id": order_id}))
-    specs.append(_spec("tool_end_day", "End the day now."))
-    return specs + _memory_specs(interface.memory_tools) + _recovery_specs(interface.recovery_tools)
-
-
-def _memory_specs(offer: str) -> list[ToolSpec]:
-    key = _text("Name of the note.", MAX_KEY_CHARACTERS)
-    value = _text("Text of the note.", MAX_VALUE_CHARACTERS)
-    basic = [
-        _spec("tool_write_scratchpad", "Keep a note under a key.", {"key": key, "value": value}),
-        _spec("tool_read_scratchpad", "Read the note under a key.", {"key": key}),
-    ]
-    full = [
-        _spec("tool_delete_scratchpad", "Delete the note under a key.", {"key": key}),
-        _spec("tool_list_scratchpad", "List the keys of your notes."),
-    ]
-    return {"none": [], "basic": basic, "full": basic + full}[offer]
-
-
-def _recovery_specs(offer: str) -> list[ToolSpec]:
-    reset = [_spec("tool_reset_beliefs", "Clear this conversation; your scratchpad is kept.")]
-    audit = [
-        _spec(
-            "tool_audit_predictions",
-            "Compare your last n predictions with what happened.",
-            {"n": _integer("How many.", 1, MAX_AUDIT)},
-        )
-    ]
-    hint = [_spec("tool_ask_help", "Get one hint.")]
-    return {"none": [], "reset": reset, "audit": audit, "help": hint, "all": reset + audit + hint}[offer]
-
-
-def _spec(name: str, description: str, properties: dict[str, dict[str, Any]] | None = None) -> ToolSpec:
-    properties = properties or {}
-    parameters = {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-    return ToolSpec(name, description, parameters)
-
-
-def _choice(description: str, values: list[str]) -> dict[str, Any]:
-    return {"type": "string", "enum": values, "description": description}
-
-
-def _integer(description: str, minimum: int, maximum: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": minimum, "maximum": maximum, "description": description}
-
-
-def _text(description: str, longest: int) -> dict[str, Any]:
-    return {"type": "string", "minLength": 1, "maxLength": longest, "description": description}
-
-
-# ------------------------------------------------------------------------------------------- validation
-
-
-class Arguments:
-    """Validates the arguments of one tool.
-
-    Args:
-        spec: whose schema they must satisfy.
+    Attributes:
+        charged: in cents; None where nothing was.
+        promise: the delivery that it set going or changed.
+        day_ended: it ended the day.
     """
 
-    __slots__ = ("_checks", "_name", "_names")
+    def __init__(self, warehouse: Warehouse) -> None:
+        self.warehouse = warehouse
+        self.forget()
 
-    def __init__(self, spec: ToolSpec) -> None:
-        self._name = spec.name
-        self._checks = [(name, _check(name, schema)) for name, schema in spec.parameters["properties"].items()]
-        self._names = {name for name, _ in self._checks}
-
-    def validate(self, arguments: Any) -> tuple[Any, ...]:
-        """The arguments in the schema's order. None stands for no arguments.
-
-        Raises:
-            InvalidArguments: one is missing, wrong or not known.
-        """
-        if arguments is None:
-            arguments = {}
-        if type(arguments) is not dict:
-            raise InvalidArguments(f"arguments must be an object, not {clip(type(arguments).__name__)}")
-        values = []
-        for name, check in self._checks:
-            if name not in arguments:
-                raise InvalidArguments(f"{self._name} needs the argument {name!r}")
-            values.append(check(arguments[name]))
-        if len(arguments) > len(values):
-            extra = next(name for name in arguments if name not in self._names)
-            raise InvalidArguments(f"{self._name} has no argument {clip(extra)!r}")
-        return tuple(values)
+    def forget(self) -> None:
+        """Before a call: the last one is over."""
+        self.charged: int | None = None
+        self.promise: Promise | None = None
+        self.day_ended = False
 
 
-def _check(name: str, schema: dict[str, Any]) -> Any:
-    """A function from what was sent to the value, which raises :class:`InvalidArguments`."""
-    if "enum" in schema:
-        return _choice_check(name, schema["enum"])
-    if schema["type"] == "integer":
-        return _integer_check(name, schema["minimum"], schema["maximum"])
-    return _text_check(name, schema["maxLength"])
+# -------------------------------------------------------------------------------------------- suppliers
 
 
-def _choice_check(name: str, choices: list[str]) -> Any:
-    known = frozenset(choices)
-
-    def check(value: Any) -> str:
-        if isinstance(value, str) and value in known:
-            return value
-        raise InvalidArguments(f"{name} must be one of {', '.join(choices)}, not {clip(value)!r}")
-
-    return check
-
-
-def _integer_check(name: str, minimum: int, maximum: int) -> Any:
-    def check(value: Any) -> int:
-        """As in JSON schema, 3.0 is an integer and true is not."""
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is int and minimum <= value <= maximum:
-            return value
-        raise InvalidArguments(f"{name} must be an integer from {minimum} to {maximum}")
-
-    return check
+def _order(shop: Shop, supplier: str, sku: str, quantity: int) -> Result:
+    warehouse = shop.warehouse
+    cost = warehouse.market.actual_price(supplier, sku, warehouse.day) * quantity
+    if cost > warehouse.cents:
+        return _too_dear("The order", cost, warehouse.cents)
+    order = warehouse.place(supplier, sku, quantity)
+    shop.promise, shop.charged = Promise(order.id, opens=(DAY, QUANTITY)), cost
+    return Answer(True, order_id=order.id, eta_day=order.promised, cost=cost / 100)
 
 
-def _text_check(name: str, longest: int) -> Any:
-    def check(value: Any) -> str:
-        if isinstance(value, str) and 1 <= len(value) <= longest:
-            return value if value.isascii() else clip(value, longest)
-        raise InvalidArguments(f"{name} must be a text of 1 to {longest} characters")
+def _quote(shop: Shop, supplier: str, sku: str, _quantity: int) -> Result:
+    market = shop.warehouse.market
+    price = market.advertised_price(supplier, sku, shop.warehouse.day)
+    return Answer(True, unit_price=price / 100, lead_days=market.advertised_lead(supplier, sku))
 
-    return check
+
+def _cancel(shop: Shop, order_id: str) -> Result:
+    order = shop.warehouse.pending.get(order_id)
+    if order is None:
+        return unknown("supplier order under way", order_id, shop.warehouse.pending)
+    shop.promise = Promise(order.id, lapses=(DAY, QUANTITY))
+    return Answer(True, refund=shop.warehouse.cancel(order) / 100)
+
+
+def _expedite(shop: Shop, order_id: str) -> Result:
+    warehouse = shop.warehouse
+    order = warehouse.pending.get(order_id)
+    if order is None:
+        return unknown("supplier order under way", order_id, warehouse.pending)
+    if order.expedited:
+        return refuse("already_expedited", f"{order.id} is expedited already.")
+    if order.arrival <= warehouse.day + 1:
+        return refuse("too_late", f"{order.id} arrives tomorrow and can't come sooner.")
+    cost = round(order.cost / 2)
+    if cost > warehouse.cents:
+        return _too_dear("Expediting", cost, warehouse.cents)
+    warehouse.expedite(order, cost)
+    shop.promise, shop.charged = Promise(order.id, opens=(DAY,), lapses=(DAY,)), cost
+    return Expedited(True, cost / 100, order.promised)
+
+
+def _too_dear(what: str, cost: int, cents: int) -> Result:
+    return refuse(NO_FUNDS, f"{what} costs {cost / 100:.2f}; your budget is {cents / 100:.2f}.")
+
+
+# -------------------------------------------------------------------------------------------- customers
+
+
+def _ship(shop: Shop, customer_order_id: str) -> Result:
+    warehouse = shop.warehouse
+    order = warehouse.customers.get(customer_order_id)
+    if order is None:
+        return unknown("open customer order", customer_order_id, warehouse.customers)
+    if warehouse.stock[order.sku] < order.quantity:
+        message = f"{order.id} wants {order.quantity} × {order.sku}; {warehouse.stock[order.sku]} in stock."
+        return refuse("insufficient_stock", message)
+    late = warehouse.day > order.due
+    return Answer(True, revenue=warehouse.ship(order) / 100, late=late)
+
+
+# ---------------------------------------------------------------------------------------- looking, and time
+
+
+def _check_inbox(shop: Shop) -> Result:
+    inbox = shop.warehouse.inbox
+    messages = [inbox.popleft() for _ in range(min(len(inbox), MESSAGES_AT_ONCE))]
+    if messages:
+        shop.warehouse.changes += 1
+    return Answer(True, messages=messages, unread=len(inbox))
+
+
+def _check_storage(shop: Shop) -> Result:
+    warehouse = shop.warehouse
+    return Answer(True, stock=dict(warehouse.stock), used=warehouse.used, capacity=warehouse.capacity)
+
+
+def _check_budget(shop: Shop) -> Result:
+    """Of lagged bookings, those that were announced."""
+    known = [lag.amount for lag in shop.warehouse.lagged if lag.announced]
+    return Answer(
+        True,
+        budget=shop.warehouse.cents / 100,
+        pending_charges=-sum(cents for cents in known if cents < 0) / 100,
+        pending_revenue=sum(cents for cents in known if cents > 0) / 100,
+    )
+
+
+def _check_orders(shop: Shop) -> Result:
+    return Answer(
+        True,
+        supplier_orders=[
+            SupplierLine(o.id, o.supplier, o.sku, o.announced, o.promised, o.cost / 100)
+            for o in shop.warehouse.pending.values()
+        ],
+        customer_orders=[
+            CustomerLine(o.id, o.sku, o.quantity, o.unit_price / 100, o.due, o.expires)
+            for o in shop.warehouse.customers.values()
+        ],
+    )
+
+
+def _end_day(shop: Shop) -> Result:
+    """The day turns after this call."""
+    shop.day_ended = True
+    return Answer(True, day=shop.warehouse.day + 1)
+
+
+# -------------------------------------------------------------------------------------------- the table
+
+
+def _nothing(_config: VendingConfig) -> dict[str, Schema]:
+    return {}
+
+
+def _terms(config: VendingConfig) -> dict[str, Schema]:
+    level = config.simulation.complexity_level
+    return {
+        "supplier_id": choice("Id of a supplier.", supplier_ids(level)),
+        "sku": choice("Id of a product.", sku_ids(level)),
+        "quantity": integer("Number of units.", 1, MAX_QUANTITY),
+    }
+
+
+def _supplier_order(_config: VendingConfig) -> dict[str, Schema]:
+    return {"order_id": text("Id of one of your supplier orders, such as S1.", MAX_KEY_CHARACTERS)}
+
+
+def _customer_order(_config: VendingConfig) -> dict[str, Schema]:
+    return {"customer_order_id": text("Id of a customer order, such as C1.", MAX_KEY_CHARACTERS)}
+
+
+class Tool(NamedTuple):
+    """One tool.
+
+    Attributes:
+        run: the shop and the arguments → the result.
+        parameters: name → JSON schema, in a run.
+        effect: see :class:`ToolSpec`.
+        trade: it is what the agent is there for.
+        from_level: the lowest complexity_level that offers it.
+    """
+
+    run: Callable[..., Result]
+    description: str
+    parameters: Callable[[VendingConfig], dict[str, Schema]] = _nothing
+    effect: bool = False
+    trade: bool = False
+    from_level: int = 0
+
+
+TOOLS: Mapping[str, Tool] = {
+    "tool_order": Tool(_order, "Order goods from a supplier; paid at once.", _terms, effect=True, trade=True),
+    "tool_quote": Tool(_quote, "The unit price and lead time a supplier states.", _terms),
+    "tool_check_inbox": Tool(_check_inbox, "Read unread messages, oldest first."),
+    "tool_check_storage": Tool(_check_storage, "List your stock."),
+    "tool_check_budget": Tool(_check_budget, "Show your money."),
+    "tool_check_orders": Tool(_check_orders, "List your supplier orders under way and the open customer orders."),
+    "tool_ship_customer_order": Tool(
+        _ship, "Ship all of a customer order from stock and be paid.", _customer_order, effect=True, trade=True
+    ),
+    "tool_cancel_order": Tool(
+        _cancel, "Cancel a supplier order under way; 10 % of its cost is kept as a fee.", _supplier_order, effect=True
+    ),
+    "tool_expedite": Tool(
+        _expedite,
+        "Bring a supplier order up to 2 days forward for 50 % of its cost; once an order.",
+        _supplier_order,
+        effect=True,
+        from_level=2,
+    ),
+    "tool_end_day": Tool(_end_day, "End the day now.", effect=True),
+}
+"""In the order in which the agent is told of them."""
+
+
+def tool_specs(config: VendingConfig) -> list[ToolSpec]:
+    """The tools that this run offers."""
+    level = config.simulation.complexity_level
+    own = [
+        describe(name, tool.description, tool.parameters(config), tool.effect)
+        for name, tool in TOOLS.items()
+        if level >= tool.from_level
+    ]
+    return own + aid_specs(config.agent.interface)
+
+
+def handlers(shop: Shop) -> dict[str, Handler]:
+    """Tool → what runs it, in this shop."""
+    return {name: partial(tool.run, shop) for name, tool in TOOLS.items()}
+
+
+def hint(warehouse: Warehouse, last_error: str | None) -> str:
+    """For ``tool_ask_help``: the first that applies, the most pressing first."""
+    ready = next((o for o in warehouse.customers.values() if warehouse.stock[o.sku] >= o.quantity), None)
+    if ready is not None:
+        return f"You can ship {ready.id} from stock now."
+    if last_error is not None:
+        return f"Your last failed call had the code {last_error}: read its message and change the arguments."
+    if warehouse.inbox:
+        return "There are unread messages in your inbox; notices there say how terms and orders changed."
+    if warehouse.cents < 0:
+        return "Your budget is below 0: order nothing, wait for what you can sell."
+    coming = {order.sku for order in warehouse.pending.values()}
+    short = next((o for o in warehouse.customers.values() if o.sku not in coming), None)
+    if short is not None:
+        return f"Customer order {short.id} wants {short.sku}, and none is on its way: quote suppliers and order."
+    return "Nothing is pressing: end the day."

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vendomini.worlds.vending.answers import CustomerLine
 from vendomini.worlds.vending.controls.control import (
     CHECK_BUDGET,
     CHECK_INBOX,
@@ -23,7 +24,7 @@ from vendomini.worlds.vending.controls.control import (
     write_notes,
 )
 from vendomini.worlds.vending.controls.notebook import Terms, TermsBook, cheapest, news
-from vendomini.worlds.vending.controls.transcript import Call, CustomerOrder
+from vendomini.worlds.vending.controls.transcript import Call
 from vendomini.worlds.vending.controls.view import View
 
 _SHARE = 0.9
@@ -148,7 +149,7 @@ def _has_mail(view: View) -> bool:
     return now.inbox_unread >= batch and view.last_call != CHECK_INBOX
 
 
-def shippable(view: View) -> CustomerOrder | None:
+def shippable(view: View) -> CustomerLine | None:
     """The customer who will leave first of those for whom there is enough in stock."""
     stock = view.stock
     for customer in view.customers.values():

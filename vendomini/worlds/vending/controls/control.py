@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any
 
+from vendomini.worlds import conversation
+from vendomini.worlds.conversation import Message
+from vendomini.worlds.vending.answers import CustomerLine
 from vendomini.worlds.vending.controls.notebook import KEY, Notes, Terms, TermsBook, to_text
-from vendomini.worlds.vending.controls.transcript import Call, CustomerOrder, write_reply
-from vendomini.worlds.vending.controls.view import View
+from vendomini.worlds.vending.controls.transcript import Call, write_reply
+from vendomini.worlds.vending.controls.view import View, fold
 
 CHECK_BUDGET = Call("tool_check_budget", {})
 CHECK_INBOX = Call("tool_check_inbox", {})
@@ -50,17 +53,17 @@ _REASONS = {
 _OTHERWISE = "I try another way to get stock for the customer orders."
 
 
-class Control(ABC):
-    """A policy: a pure function of the visible conversation and the request's seed."""
+class Control(conversation.Control[View]):
+    """A policy of the warehouse."""
 
-    name: ClassVar[str]
+    def read(self, messages: list[Message], seen: View | None, start: int) -> View:
+        return fold(messages, seen, start)
 
     @abstractmethod
     def decide(self, view: View, seed: int) -> Call:
         """The next tool call."""
 
     def reply(self, view: View, seed: int) -> str:
-        """The completion, in the text form that a model is asked for."""
         call = self.decide(view, seed)
         return write_reply(self.think(view, call), call, self.predict(view, call))
 
@@ -127,7 +130,7 @@ def expectations(view: View, call: Call, book: TermsBook) -> dict[str, Any]:
     return expected
 
 
-def _revenue(view: View, customer: CustomerOrder) -> float:
+def _revenue(view: View, customer: CustomerLine) -> float:
     revenue = customer.quantity * (customer.unit_price or 0.0)
     if view.observation.day > customer.due_day:
         revenue -= round(revenue * view.catalogue.late_penalty, 2)

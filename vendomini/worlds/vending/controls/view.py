@@ -10,28 +10,21 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from vendomini.engines.base import Message
+from vendomini.worlds.conversation import Message
+from vendomini.worlds.vending.answers import Answer, CustomerLine, Letter, Observation, SupplierLine
 from vendomini.worlds.vending.controls.notebook import KEY, Notes, Terms, TermsBook, from_text
 from vendomini.worlds.vending.controls.transcript import (
     Call,
     Catalogue,
-    CustomerOrder,
-    Letter,
-    Observation,
-    Result,
-    SupplierOrder,
     evident_call,
     read_call,
     read_catalogue,
     read_turn,
 )
-
-_EXPIRY_DAYS = 10
-"""As the rules say."""
+from vendomini.worlds.vending.orders import EXPIRY_DAYS
 
 _SURPRISE_MEMORY = 0.2
 """Weight of the newest delivery in :attr:`View.surprise`."""
-
 
 UNKNOWN = -1_000_000
 """Units, far from anything that can be observed even with deliveries added. Two errors may cancel out in a sum, so one
@@ -70,8 +63,8 @@ class View:
     last_call: Call | None = None
     stock: dict[str, int] = field(default_factory=dict)
     units: int = UNKNOWN
-    pending: dict[str, SupplierOrder] = field(default_factory=dict)
-    customers: dict[str, CustomerOrder] = field(default_factory=dict)
+    pending: dict[str, SupplierLine] = field(default_factory=dict)
+    customers: dict[str, CustomerLine] = field(default_factory=dict)
     newest_customer: int = 0
     sale_prices: dict[str, float] = field(default_factory=dict)
     advertised: TermsBook = field(default_factory=dict)
@@ -100,7 +93,7 @@ class View:
         """Takes note of one's own completion."""
         self.last_text, self.last_call = text, call
 
-    def see(self, result: Result | None, observation: Observation) -> None:
+    def see(self, result: Answer | None, observation: Observation) -> None:
         """Takes note of a user turn."""
         before = self.observation
         listed = len(self.pending) == before.pending_supplier_orders
@@ -114,7 +107,7 @@ class View:
         if self.units != observation.storage_used:
             self.units = UNKNOWN
 
-    def _learn(self, call: Call, result: Result) -> None:
+    def _learn(self, call: Call, result: Answer) -> None:
         """What a call showed, known by its tool."""
         tool, arguments = call
         if tool == "tool_ship_customer_order":
@@ -152,7 +145,7 @@ class View:
     def _ordered(self, arguments: dict[str, Any], order_id: str, eta_day: int, cost: float) -> None:
         supplier, sku, quantity = arguments["supplier_id"], arguments["sku"], arguments["quantity"]
         today = self.observation.day
-        self.pending[order_id] = SupplierOrder(order_id, supplier, sku, quantity, eta_day)
+        self.pending[order_id] = SupplierLine(order_id, supplier, sku, quantity, eta_day, cost)
         self.placed[order_id] = today
         self.promises[order_id] = eta_day, quantity
         known = self.learned.setdefault(sku, {})
@@ -170,7 +163,7 @@ class View:
         if order is not None:
             self._store(order.sku, -order.quantity)
 
-    def _take_over(self, pending: list[SupplierOrder], customers: list[CustomerOrder]) -> None:
+    def _take_over(self, pending: list[SupplierLine], customers: list[CustomerLine]) -> None:
         """The list of what is under way is new; what was on the old one has come by now."""
         under_way = {order.order_id: order for order in pending}
         for order_id in self.pending.keys() - under_way.keys():
@@ -180,7 +173,7 @@ class View:
         self.sale_prices.update((order.sku, order.unit_price) for order in customers if order.unit_price is not None)
         self.newest_customer = max(self.newest_customer, *map(_number, self.customers), 0)
 
-    def _came(self, order: SupplierOrder, day: int) -> None:
+    def _came(self, order: SupplierLine, day: int) -> None:
         known, placed = self.learned.get(order.sku, {}), self.placed.pop(order.order_id, None)
         if placed is not None and order.supplier_id in known:
             known[order.supplier_id] = known[order.supplier_id]._replace(lead_days=day - placed)
@@ -226,8 +219,8 @@ class View:
         if number <= self.newest_customer or letter.quantity is None:
             return
         self.newest_customer = number
-        self.customers[letter.customer_order_id] = CustomerOrder(
-            letter.customer_order_id, letter.sku, letter.quantity, price, letter.due_day, letter.day + _EXPIRY_DAYS
+        self.customers[letter.customer_order_id] = CustomerLine(
+            letter.customer_order_id, letter.sku, letter.quantity, price, letter.due_day, letter.day + EXPIRY_DAYS
         )
 
     def _compare(self, delivery: Letter) -> None:

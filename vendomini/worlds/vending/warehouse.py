@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
-from vendomini.config.schema import Demand, Simulation, orders_per_day
+from msgspec.structs import replace
+
 from vendomini.worlds.randomness import integer, poisson
+from vendomini.worlds.vending.answers import Letter
+from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.market import Market
 from vendomini.worlds.vending.orders import CustomerOrder, Interference, PostingLag, SupplierOrder
 
@@ -22,7 +24,7 @@ INBOX_CAPACITY = 100
 """Unread messages that are kept; the oldest give way."""
 
 
-class World:
+class Warehouse:
     """One warehouse.
 
     Args:
@@ -30,12 +32,13 @@ class World:
         demand_draws: the stream ``demand``; each day takes from it in order, whatever the agent did.
 
     Attributes:
-        changes: rises with every change of stock, bookings, orders, customers, read messages or scratchpad: of
-            anything but time, fees, hidden terms and the arrival of notices.
+        changes: rises with every change of stock, bookings, orders, customers or read messages: of anything
+            but time, fees, hidden terms and the arrival of notices.
         effects: armed shocks that took effect and that :mod:`shocks` has not collected yet.
     """
 
-    def __init__(self, simulation: Simulation, demand: Demand, market: Market, demand_draws: Iterator[float]) -> None:
+    def __init__(self, config: VendingConfig, market: Market, demand_draws: Iterator[float]) -> None:
+        simulation, demand = config.simulation, config.demand
         self.market = market
         self.capacity = simulation.storage_capacity
         self.day = 0
@@ -44,7 +47,7 @@ class World:
         self.used = sum(self.stock.values())
         self.pending: dict[str, SupplierOrder] = {}
         self.customers: dict[str, CustomerOrder] = {}
-        self.inbox: deque[dict[str, Any]] = deque(maxlen=INBOX_CAPACITY)
+        self.inbox: deque[Letter] = deque(maxlen=INBOX_CAPACITY)
         self.lagged: list[PostingLag] = []
         self.lag: PostingLag | None = None
         self.interference: Interference | None = None
@@ -56,7 +59,7 @@ class World:
         self._failures: deque[int] = deque()
         self._max_failures = demand.max_failures
         self._draw = demand_draws.__next__
-        self._rate = orders_per_day(simulation, demand)
+        self._rate = config.orders_per_day
         self._sale_price = {sku: round(cents * demand.sale_markup) for sku, cents in market.lowest.items()}
         self._late_penalty = demand.late_penalty
         self._daily_fee = simulation.daily_fee * 100
@@ -123,10 +126,6 @@ class World:
         self.effects.append(self.lag)
         self.lag = None
 
-    def post(self, kind: str, text: str, **details: Any) -> None:
-        """Puts a message in the inbox."""
-        self.inbox.append({"day": self.day, "kind": kind, "text": text, **details})
-
     def _take(self, sku: str, quantity: int) -> None:
         self.stock[sku] -= quantity
         self.used -= quantity
@@ -166,7 +165,8 @@ class World:
             self.orders_expired += 1
             self.changes += 1
             self._failures.append(self.day)
-            self.post("expired", f"Customer order {order.id} has expired.", customer_order_id=order.id)
+            text = f"Customer order {order.id} has expired."
+            self.inbox.append(Letter(self.day, "expired", text, customer_order_id=order.id))
 
     def morning(self) -> list[SupplierOrder]:
         """Due deliveries arrive, then new customers. Returns the delivered orders."""
@@ -184,18 +184,23 @@ class World:
         kept = min(order.arriving, self.capacity - self.used)
         self.stock[order.sku] += kept
         self.used += kept
-        details = {"order_id": order.id, "supplier_id": order.supplier, "sku": order.sku, "quantity": order.arriving}
-        text = f"Order {order.id}: {order.arriving} × {order.sku} arrived"
-        if kept == order.arriving:
-            self.post("delivery", text + ".", **details)
-            return
-        sent_back = order.arriving - kept
-        refund = order.unit_price * min(sent_back, max(order.quantity - kept, 0))
-        self.cents += refund
-        details |= {"sent_back": sent_back, "refund": refund / 100}
-        self.post(
-            "delivery", f"{text}; the storage is full, {sent_back} went back, {refund / 100:.2f} refunded.", **details
+        text = f"Order {order.id}: {order.arriving} × {order.sku} arrived."
+        letter = Letter(
+            self.day,
+            "delivery",
+            text,
+            order_id=order.id,
+            supplier_id=order.supplier,
+            sku=order.sku,
+            quantity=order.arriving,
         )
+        sent_back = order.arriving - kept
+        if sent_back:
+            refund = order.unit_price * min(sent_back, max(order.quantity - kept, 0))
+            self.cents += refund
+            text = f"{text[:-1]}; the storage is full, {sent_back} went back, {refund / 100:.2f} refunded."
+            letter = replace(letter, text=text, sent_back=sent_back, refund=refund / 100)
+        self.inbox.append(letter)
 
     def _welcome(self) -> None:
         """A customer arrives: two variates."""
@@ -205,13 +210,16 @@ class World:
         self.changes += 1
         order = CustomerOrder(self.orders_total, sku, quantity, self._sale_price[sku], self.day)
         self.customers[order.id] = order
-        self.post(
-            "customer_order",
-            f"Customer order {order.id}: {quantity} × {sku}, due on day {order.due}.",
-            customer_order_id=order.id,
-            sku=sku,
-            quantity=quantity,
-            due_day=order.due,
+        self.inbox.append(
+            Letter(
+                self.day,
+                "customer_order",
+                f"Customer order {order.id}: {quantity} × {sku}, due on day {order.due}.",
+                customer_order_id=order.id,
+                sku=sku,
+                quantity=quantity,
+                due_day=order.due,
+            )
         )
 
     # ------------------------------------------------------------------------------------------- worth

@@ -1,0 +1,168 @@
+"""Which worlds there are, and what a config and a report have to know of one.
+
+A world is named by ``experiment.world``. Those that ship are found by their folder, others by an entry point of the
+group ``vendomini.worlds``, or as ``module:Class``. Each is imported by its name when it is asked for, so that nothing
+here depends on one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, ClassVar, cast
+
+from pydantic import Field, create_model
+
+from vendomini.config.paths import lookup
+from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, PhaseConfig, RunConfig, Section
+from vendomini.errors import ConfigError
+
+GROUP = "vendomini.worlds"
+_PACKAGE = "vendomini.worlds"
+_EXPORT = "WORLD"
+"""What a world's package calls its class."""
+
+_NOT_OURS = {"world", *PhaseConfig.model_fields}
+"""Names that a world's own sections can't have."""
+
+
+class WorldInfo:
+    """What a world says of itself, for configs, ids of runs and reports. A class, never instantiated for that.
+
+    Attributes:
+        config: a run of this world: :class:`RunConfig` with the world's own sections.
+        horizon: dot path of the parameter that bounds an episode, in steps.
+        dose: dot path of the number whose effect on survival is asked for.
+        dose_label: its axis in figures.
+        mix: dot path of the parameter that says which kinds of error are provoked, if there is one.
+        pe_types: the types of prediction error, in the order in which they are shown.
+        endings: an event that ends an episode → what it is called in a sentence (``the loss of all customers``).
+    """
+
+    config: ClassVar[type[RunConfig]]
+    horizon: ClassVar[str]
+    dose: ClassVar[str]
+    dose_label: ClassVar[str]
+    mix: ClassVar[str | None] = None
+    pe_types: ClassVar[tuple[str, ...]]
+    endings: ClassVar[Mapping[str, str]] = {}
+
+
+def find_world(name: str, *, trusted: bool = True) -> type[WorldInfo]:
+    """The world of this name.
+
+    Args:
+        trusted: the name is the user's own. Where it was read from a results folder, which may come from anywhere, only
+            worlds that are installed are loaded.
+
+    Raises:
+        ConfigError: there is none, it can't be imported, or it is no world.
+    """
+    if ":" in name and not trusted and name.partition(":")[0] not in sys.modules:
+        raise ConfigError(
+            f"the world {name} is not loaded, since it is only named by the results folder: install it with an entry "
+            f"point of the group {GROUP}"
+        )
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> type[WorldInfo]:
+    world = _import(name)
+    if not (isinstance(world, type) and issubclass(world, WorldInfo)):
+        raise ConfigError(f"experiment.world {name} must be a class derived from vendomini.worlds.protocol.World")
+    for section, field in world.config.model_fields.items():
+        if section in RunConfig.model_fields:
+            continue
+        if section in _NOT_OURS:
+            raise ConfigError(f"experiment.world {name}: it can't have a section called {section}")
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+            raise ConfigError(f"experiment.world {name}: its section {section} must be a vendomini.config.Section")
+    return world
+
+
+def _import(name: str) -> object:
+    module, colon, attribute = name.partition(":")
+    try:
+        if colon:
+            return getattr(importlib.import_module(module), attribute)
+        if name in _built_in():
+            return getattr(importlib.import_module(f"{_PACKAGE}.{name}"), _EXPORT)
+        for entry in entry_points(group=GROUP, name=name):
+            return entry.load()
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigError(f"experiment.world {name} can't be imported: {exc}") from exc
+    known = known_worlds()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}, or module:Class"
+    raise ConfigError(f"experiment.world is {name!r}, which is no world; {hint}")
+
+
+def known_worlds() -> list[str]:
+    """The names of the worlds that are installed."""
+    return sorted({*_built_in(), *(entry.name for entry in entry_points(group=GROUP))})
+
+
+@cache
+def _built_in() -> frozenset[str]:
+    spec = find_spec(_PACKAGE)
+    places = spec.submodule_search_locations if spec else None
+    return frozenset(module.name for module in pkgutil.iter_modules(places) if module.ispkg)
+
+
+@cache
+def phase_config(config: type[RunConfig]) -> type[PhaseConfig]:
+    """What a phase file may say, whose runs have this config."""
+    keys: dict[str, Any] = {
+        table.key: (table.annotation, Field(default_factory=dict, description=table.description))
+        for table in config.lookups
+    }
+    bases: Any = (PhaseConfig, config)
+    return cast("type[PhaseConfig]", create_model("PhaseConfig", __base__=bases, **keys))
+
+
+# ------------------------------------------------------------------------------------------- of a run
+
+
+def world_name(parameters: dict[str, Any]) -> str:
+    """The world of a run. Runs in the default world don't name it, so that their ids are those of versions that had
+    no other."""
+    return str(parameters.get("world", DEFAULT_WORLD))
+
+
+def world_of(parameters: dict[str, Any], *, trusted: bool = True) -> type[WorldInfo]:
+    """The same, loaded; see :func:`find_world`."""
+    return find_world(world_name(parameters), trusted=trusted)
+
+
+def named(parameters: dict[str, Any], world: str) -> dict[str, Any]:
+    """A run's parameters with the name of its world."""
+    return parameters if world == DEFAULT_WORLD else {**parameters, "world": world}
+
+
+def run_config(parameters: dict[str, Any]) -> RunConfig:
+    """A run's parameters, validated."""
+    sections = {key: value for key, value in parameters.items() if key != "world"}
+    return world_of(parameters).config.model_validate(sections)
+
+
+def horizon(parameters: dict[str, Any]) -> int:
+    """Steps after which the run is right-censored."""
+    return int(lookup(parameters, world_of(parameters).horizon))
+
+
+def split_control(model: str) -> tuple[str, str]:
+    """``scripted/oracle`` → vending, oracle; ``scripted/ledger/oracle`` → ledger, oracle."""
+    world, _, control = model.removeprefix(SCRIPTED_PREFIX).rpartition("/")
+    return world or DEFAULT_WORLD, control
+
+
+def control_name(world: str, control: str) -> str:
+    """The model name of a world's control."""
+    return f"{SCRIPTED_PREFIX}{control}" if world == DEFAULT_WORLD else f"{SCRIPTED_PREFIX}{world}/{control}"

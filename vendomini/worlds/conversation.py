@@ -1,0 +1,81 @@
+"""The text form of a conversation, in its one place: what an agent is shown, and what it answers.
+
+A user message is ``RESULT {…}`` (from the second step on) and ``OBSERVATION {…}``, a line each; an answer is one JSON
+object. Agents write it, controls and the reader of traces read it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, TypedDict, TypeVar
+
+import msgspec
+
+RESULT = "RESULT "
+OBSERVATION = "OBSERVATION "
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Message(TypedDict):
+    """One message of a chat; the role is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The JSON object that an answer holds."""
+
+    thought: str
+    tool: str
+    arguments: object
+    prediction: object = msgspec.UNSET
+
+
+def user_turn(observation: object, result: object | None) -> str:
+    """A user message: the last call's result, if there was one, and what the agent sees now; both JSON-ready."""
+    seen = f"{OBSERVATION}{_encode(observation).decode()}"
+    return seen if result is None else f"{RESULT}{_encode(result).decode()}\n{seen}"
+
+
+def split_turn(content: str) -> tuple[str, str]:
+    """The JSON of the result, empty where there is none, and that of the observation.
+
+    Raises:
+        ValueError: it is no user message of this form.
+    """
+    start = content.rfind(OBSERVATION)
+    if start < 0:
+        raise ValueError("it has no OBSERVATION line")
+    return content[len(RESULT) : start], content[start + len(OBSERVATION) :]
+
+
+def write_reply(thought: str, tool: str, arguments: object, card: object | None) -> str:
+    """The answer that makes this call."""
+    return _encode(Reply(thought, tool, arguments, msgspec.UNSET if card is None else card)).decode()
+
+
+Seen = TypeVar("Seen")
+
+
+class Control(ABC, Generic[Seen]):
+    """A policy in the place of a model: a pure function of the visible conversation and the request's seed.
+
+    Attributes:
+        name: as in ``scripted/<name>``.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def read(self, messages: list[Message], seen: Seen | None, start: int) -> Seen:
+        """What the messages say, those from ``start`` on added to what was ``seen`` before them.
+
+        Raises:
+            EngineError: a message is not in the form that the prompt promises.
+        """
+
+    @abstractmethod
+    def reply(self, seen: Seen, seed: int) -> str:
+        """The completion, in the text form that a model is asked for."""

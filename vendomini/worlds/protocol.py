@@ -1,0 +1,329 @@
+"""What a world is, and all that crosses its border.
+
+The line is drawn as by Gymnasium's ``Env`` and by verifiers' environments: a world has rules, tools and a state, and
+says what came of a call. It knows no prediction card, no detector and no engine: :mod:`vendomini.measures` judges a step
+by what the world says here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from vendomini.config.schema import RunConfig
+from vendomini.config.worlds import WorldInfo, find_world
+from vendomini.errors import ConfigError
+from vendomini.records import ParseStatus
+from vendomini.worlds.conversation import Control
+
+Value = bool | int | float | str | None
+"""What an expectation, and what came of it, can be."""
+
+
+# --------------------------------------------------------------------------------- what an agent is offered
+
+
+class ToolSpec(msgspec.Struct, frozen=True):
+    """A tool as the agent sees it.
+
+    Attributes:
+        parameters: a JSON schema of an object.
+        effect: it is called to change something: to call it and to expect its failure is a contradiction.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    effect: bool = False
+
+
+class Expectation(msgspec.Struct, frozen=True):
+    """A field of a prediction card, beside ``expected_success``, and how it is scored.
+
+    ==========  =====================================================================================
+    score       prediction error
+    ==========  =====================================================================================
+    relative    abs(expected − actual) / max(expected, 1)
+    wait        abs(expected − actual) / max(expected − now, 1): a moment of the world's clock
+    exact       1 if it differs by more than ``tolerance``, else 0; judged right after the call, in one
+                claim with ``expected_success`` and all other exact ones
+    ==========  =====================================================================================
+
+    Attributes:
+        field: its name on the card.
+        type: ``boolean``, ``integer`` or ``number``.
+        error: the type of prediction error.
+        signed: it may be below 0.
+        minimal: the minimal card format has it, too.
+        echoes: tool → its argument that this expectation repeats; to miss it by more than half is a contradiction.
+    """
+
+    field: str
+    type: Literal["boolean", "integer", "number"]
+    description: str
+    score: Literal["relative", "wait", "exact"]
+    error: str = "causal"
+    tolerance: float = 0.0
+    signed: bool = False
+    minimal: bool = False
+    echoes: dict[str, str] = {}
+
+
+# ------------------------------------------------------------------------------------- what goes into a step
+
+
+class Action(msgspec.Struct):
+    """What an agent did, as the parser found it; nothing in it is trusted.
+
+    Attributes:
+        parse: ``ok``, ``repaired``, ``unparsable`` or ``cut_off``; the last two are no call.
+        tool, arguments: the call.
+        card: the prediction that came with it; None if none did.
+        thought: stated reasoning.
+        error: why the completion can't be parsed, as the agent is told.
+        reason: the same in a word; empty for a call.
+    """
+
+    parse: ParseStatus
+    tool: str | None = None
+    arguments: object = None
+    card: object = None
+    thought: str = ""
+    error: str = ""
+    reason: str = ""
+
+    @property
+    def is_call(self) -> bool:
+        return self.parse in {"ok", "repaired"}
+
+
+class Complaint(msgspec.Struct, frozen=True):
+    """Why a call fails, whatever the world would say to it; or, not ``fatal``, what is wrong with what came with it."""
+
+    code: str
+    message: str
+    fatal: bool = True
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call as it reaches the world; untrusted, but for the complaint.
+
+    Attributes:
+        tool: its name; None where there was no call to read.
+    """
+
+    tool: str | None
+    arguments: object = None
+    complaint: Complaint | None = None
+
+
+# ---------------------------------------------------------------------------------- what comes out of a step
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """What an agent sees before a step; a world adds its fields.
+
+    Attributes:
+        step: the one that comes, from 1.
+    """
+
+    step: int
+
+
+class Error(msgspec.Struct, frozen=True):
+    """Why a call failed."""
+
+    code: str
+    message: str
+
+
+class _Ok(msgspec.Struct):
+    ok: bool
+
+
+class Result(_Ok, kw_only=True, omit_defaults=True):
+    """A tool's answer; a world adds its fields, which come before those of here. Fields that have their default are not
+    shown.
+
+    Attributes:
+        ok: whether the call succeeded.
+        error: why it did not.
+        prediction_ignored: what was wrong with the card of a call that runs without one.
+    """
+
+    error: Error | None = None
+    prediction_ignored: str | None = None
+
+
+class ShockRecord(msgspec.Struct, frozen=True):
+    """A shock, when it strikes, and again when it takes effect, if that is later.
+
+    Attributes:
+        struck: the step at which it struck.
+        type, kind: of the world's own names.
+        status: ``realised``, ``armed`` (its effect comes later) or ``void`` (there was nothing to hit).
+        target: what was hit.
+        nominal, realised: the dose as it was drawn, and as it came out.
+    """
+
+    struck: int
+    type: str
+    kind: str | None
+    status: Literal["realised", "armed", "void"]
+    target: str | None
+    nominal: float | None
+    realised: float | None
+
+
+class Promise(msgspec.Struct, frozen=True):
+    """What a call set going: something of which the outcome is known later.
+
+    Attributes:
+        key: its name, until it is settled.
+        opens: the card's fields that are claims about it.
+        lapses: fields of earlier cards about it that lose their object, since the agent changed it.
+    """
+
+    key: str
+    opens: tuple[str, ...] = ()
+    lapses: tuple[str, ...] = ()
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What came of something that was set going: field → actual value. It is closed with that."""
+
+    key: str
+    values: dict[str, Value]
+
+
+class Outcome(msgspec.Struct):
+    """What came of a call. None of it changes later.
+
+    Attributes:
+        result: of the tool.
+        observation: what the agent sees next.
+        shocks: that struck or took effect at this step.
+        key: identity of the call; None where there was none.
+        tool: the tool, if it is one of those offered.
+        changes: a counter that rises with every change that an agent could have made or seen, other than time; right
+            after the call.
+        now: the world's clock at the call.
+        values: the actual values of the expectations that settle at once, by field.
+        denied: refused for lack of funds, or of whatever else is spent here.
+        promise: what the call set going, or changed.
+        settled: what was settled since the call.
+        event: the ending, if the world ended the episode.
+        productive: the call did what the agent is there for.
+        awaited: somebody waits for that.
+        forget: the agent asked for its conversation to be cleared.
+    """
+
+    result: Result
+    observation: Observation
+    shocks: list[ShockRecord]
+    key: object
+    tool: str | None
+    changes: int
+    now: int
+    values: dict[str, Value]
+    denied: bool = False
+    promise: Promise | None = None
+    settled: Sequence[Settlement] = ()
+    event: str | None = None
+    productive: bool = False
+    awaited: bool = False
+    forget: bool = False
+
+
+class Audited(msgspec.Struct):
+    """A past prediction and what came of it so far: error type → actual value, and → prediction error."""
+
+    step: int
+    tool: str
+    expected: dict[str, Any]
+    actual: dict[str, object]
+    pe: dict[str, float]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """How an episode of a world stands.
+
+    Attributes:
+        shocks: how many there were, and how large; JSON-ready.
+        values: the world's own figures.
+    """
+
+    shocks: dict[str, Any]
+    values: dict[str, Value]
+
+
+Audit = Callable[[int], list[Audited]]
+"""The last n predictions, oldest first: for a tool that shows them."""
+
+
+# --------------------------------------------------------------------------------------------- the world
+
+
+class World(WorldInfo, ABC):
+    """One episode's world, seeded and deterministic: the same seed and calls give the same outcomes, to the byte.
+
+    Made for one run's config, then begun with :meth:`reset`, as often as one likes.
+
+    Attributes:
+        tools: offered in this run, in the order in which the agent is told of them.
+        expectations: what a prediction card can state; their order is that of its fields.
+        card_note: a sentence of the rules about these fields, or nothing.
+        promise_name: what a promise's key is called in the log: ``order_id``.
+
+    Raises:
+        ConfigError: the config asks for what the world can't be.
+    """
+
+    expectations: ClassVar[tuple[Expectation, ...]]
+    card_note: ClassVar[str] = ""
+    promise_name: ClassVar[str] = "about"
+    tools: Sequence[ToolSpec]
+
+    @abstractmethod
+    def __init__(self, config: Any) -> None: ...
+
+    @abstractmethod
+    def rules(self) -> str:
+        """What the agent is told of the world, in lines that end with a newline: the system message begins with it."""
+
+    @abstractmethod
+    def reset(self, *, seed: int, audit: Audit) -> Observation:
+        """Begins an episode. Every random stream is made here, from the seed."""
+
+    @abstractmethod
+    def step(self, call: Call) -> Outcome:
+        """One call. Nothing in it raises."""
+
+    @abstractmethod
+    def summary(self) -> Summary:
+        """What the episode has come to."""
+
+    @classmethod
+    def controls(cls) -> Mapping[str, type[Control[Any]]]:
+        """Name → control, for the scripted engine."""
+        return {}
+
+
+def load_world(name: str) -> type[World]:
+    """The world of this name, to be played.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    world = find_world(name)
+    if not issubclass(world, World):
+        raise ConfigError(f"experiment.world {name} must be a class derived from vendomini.worlds.protocol.World")
+    return world
+
+
+def open_world(name: str, config: RunConfig) -> World:
+    """The world of a run, before its first :meth:`World.reset`."""
+    return load_world(name)(config)
