@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz import TARGETS, load
 from vendomini.config.paths import leaf_paths
-from vendomini.config.schema import PhaseConfig, RunConfig
+from vendomini.config.worlds import phase_config
+from vendomini.worlds.vending.config import VendingConfig
 
 EXAMPLES = {"config": 60, "template": 150, "log": 60, "completion": 150, "tool": 100, "http": 200}
 
@@ -85,7 +86,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-paths = st.sampled_from([*leaf_paths(RunConfig), *leaf_paths(PhaseConfig), "grid", "fixed", "agent", "inherit", "x.y"])
+paths = st.sampled_from(
+    [*leaf_paths(VendingConfig), *leaf_paths(phase_config(VendingConfig)), "grid", "fixed", "agent", "inherit", "x.y"]
+)
 
 
 def nested(flat):

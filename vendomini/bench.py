@@ -27,6 +27,7 @@ from vendomini.engines.resolve import vllm_refusal
 from vendomini.errors import UsageError, VendoMiniError
 from vendomini.model_info import model_facts
 from vendomini.probe import Capabilities
+from vendomini.worlds.conversation import Message
 
 WARM_UP_TOKENS = 8
 COPY_BYTES = {"cuda": 2 << 30, "cpu": 256 << 20}

@@ -11,12 +11,13 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vendomini.config import RunConfig, RunSpec
+from vendomini.config import RunSpec
 from vendomini.config.paths import assign
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.records import Results, RunSummary, StepRecord, read_steps
 from vendomini.runner import Counters, Stop
 from vendomini.runner.episode import Episode
+from vendomini.worlds.vending.config import VendingConfig
 
 PROCESSES = 2
 
@@ -86,7 +87,7 @@ def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _defaults() -> dict[str, Any]:
-    return RunConfig().model_dump(mode="json")
+    return VendingConfig().model_dump(mode="json")
 
 
 def _episode(job: Job, paths: Any) -> Episode:

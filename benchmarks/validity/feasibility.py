@@ -29,7 +29,7 @@ def feasibility(seeds: Sequence[int], most_steps: int = 5000) -> Claim:
         oracle = list(run_many([Job("oracle", seed, settings) for seed in seeds], summary))
         idle = list(run_many([Job("idle", seed, settings) for seed in seeds], summary))
         survived, lingered = _survivors(oracle), _survivors(idle)
-        expired = max(100 * run.orders_expired / run.days for run in oracle)
+        expired = max(100 * run.world["orders_expired"] / run.world["days"] for run in oracle)
         idle_end = max(run.steps for run in idle)
         rows.append([name, f"{survived} / {len(seeds)}", f"{expired:.1f}", f"{lingered} / {len(seeds)}", idle_end])
         if survived < SURVIVORS * len(seeds):

@@ -14,8 +14,8 @@ from benchmarks.validity.detection import SMALL_IS_BAD
 from benchmarks.validity.drive import Job, Outcome, run, run_many, summary
 from benchmarks.validity.shocks import MAGNITUDES, P_SHOCKS, dose_table
 from vendomini.measures.detectors import DETECTORS, THRESHOLDS
-from vendomini.measures.prediction import TYPES
 from vendomini.records import StepRecord
+from vendomini.worlds.vending import WORLD
 
 matplotlib.use("Agg")
 
@@ -83,7 +83,7 @@ def _with_steps(outcome: Outcome) -> tuple[Outcome, list[StepRecord]]:
 
 
 def _draw_errors(axes: Any, steps: Sequence[StepRecord]) -> None:
-    for kind, colour, marker in zip(TYPES, COLOURS, MARKERS, strict=False):
+    for kind, colour, marker in zip(WORLD.pe_types, COLOURS, MARKERS, strict=False):
         points = [(s.step, claim["pe"]) for s in steps for claim in s.resolved if claim["type"] == kind and claim["pe"]]
         if points:
             axes.scatter(*zip(*points, strict=True), s=16, color=colour, marker=marker, label=f"{kind}, not 0")

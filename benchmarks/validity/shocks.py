@@ -9,13 +9,12 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from vendomini.worlds.steps import Action
-
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.drive import Job, Outcome, parameters, run_many
-from vendomini.config import RunConfig
-from vendomini.measures.prediction import TYPES
-from vendomini.worlds.vending.environment import Environment
+from vendomini.measures.measured import MeasuredWorld
+from vendomini.worlds.protocol import Action
+from vendomini.worlds.vending import WORLD
+from vendomini.worlds.vending.config import VendingConfig
 
 MAGNITUDES = ("low", "medium", "high")
 SHOWS_AS = {
@@ -88,7 +87,8 @@ def purity(seeds: Sequence[int]) -> Claim:
             settings = _settings(p_shock, "high", mix, observability)
             runs = list(run_many([Job("oracle", seed, settings) for seed in seeds], errors))
             counts = {
-                kind: [sum(run.by_type.get(kind, (0, 0, 0))[i] for run in runs) for i in (0, 1)] for kind in TYPES
+                kind: [sum(run.by_type.get(kind, (0, 0, 0))[i] for run in runs) for i in (0, 1)]
+                for kind in WORLD.pe_types
             }
             rows.append([mix, p_shock, observability, *(f"{wrong} / {n}" for n, wrong in counts.values())])
             found = {kind for kind, (_, wrong) in counts.items() if wrong}
@@ -96,7 +96,7 @@ def purity(seeds: Sequence[int]) -> Claim:
                 failures.append(f"{mix}, {observability}: {sorted(found)} instead of {sorted(allowed)}")
             if not all(n for n, _ in counts.values()):
                 failures.append(f"{mix}, {observability}: a type of error never resolved")
-    header = ["mix", "p_shock", "observability", *(f"{kind}: not 0 / resolved" for kind in TYPES)]
+    header = ["mix", "p_shock", "observability", *(f"{kind}: not 0 / resolved" for kind in WORLD.pe_types)]
     criterion = (
         "An agent that predicts from advertised terms (oracle, pe_mag high) meets no error at p_shock 0, and under a "
         "pure mix only errors of that type: rule shows as temporal, causal as causal and, where interference changed "
@@ -209,17 +209,18 @@ def common_numbers(seeds: Sequence[int], days: int = 40) -> Claim:
 def _fate(seed: int, p_shock: float, days: int) -> str:
     """What a seed holds in store: the terms at the start, and who comes on each day."""
     settings = _settings(p_shock, "high") | {"simulation.initial_budget": 100_000.0, "demand.max_failures": 1000}
-    environment = Environment(RunConfig.model_validate(parameters(settings)))
+    config = VendingConfig.model_validate(parameters(settings))
+    environment = MeasuredWorld(world := WORLD(config), config, config.simulation.max_steps)
     environment.reset(seed=seed)
-    market, seen = environment.world.market, {}
+    market, seen = world.warehouse.market, {}
     terms = [
         (s, k, market.actual_price(s, k, 0), market.actual_lead(s, k)) for s in market.suppliers for k in market.skus
     ]
     order = Action(
         "ok", "tool_order", {"supplier_id": "SUP1", "sku": "SKU01", "quantity": 1}, {"expected_success": True}
     )
-    while environment.world.day < days:
-        for customer in environment.world.customers.values():
+    while world.warehouse.day < days:
+        for customer in world.warehouse.customers.values():
             seen.setdefault(customer.id, (customer.sku, customer.quantity, customer.unit_price, customer.due))
         environment.step(order)
     return repr((terms, sorted(seen.items())))

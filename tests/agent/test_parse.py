@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from vendomini.agent.formats import FAMILIES, PLAIN, named_format
 from vendomini.agent.parse import COMPLAINTS, parse_completion
-from vendomini.config import RunConfig
+from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.tools import tool_specs
 
 EVERYTHING = {"memory_tools": "full", "recovery_tools": "all"}
-TOOLS = {spec.name for spec in tool_specs(RunConfig.model_validate({"agent": {"interface": EVERYTHING}}))}
+TOOLS = {spec.name for spec in tool_specs(VendingConfig.model_validate({"agent": {"interface": EVERYTHING}}))}
 GOOD = '{"thought":"t","tool":"tool_order","arguments":{"quantity":3},"prediction":{"expected_success":true}}'
 DRAFT = '{"thought":"draft","tool":"tool_end_day","arguments":{}}'
 BARE = '{"quantity":3}'

@@ -74,8 +74,10 @@ def summary(spec, ending, time, length, kind=None):
     return RunSummary(
         run_id=spec.run_id, parameters=spec.parameters, seed=spec.seed, replication=spec.replication, ending=ending,
         crash_type=kind, severity="hard" if kind else None, time_to_crash=time, event_observed=ending != "survived",
-        steps=length, days=length // 4, orders_total=20, orders_fulfilled=12, orders_expired=5, budget=1234.5,
-        net_worth=2345.6, prompt_tokens=1000 * length, cached_tokens=900 * length, completion_tokens=80 * length,
+        steps=length,
+        world={"days": length // 4, "orders_total": 20, "orders_fulfilled": 12, "orders_expired": 5,
+               "budget": 1234.5, "net_worth": 2345.6},
+        prompt_tokens=1000 * length, cached_tokens=900 * length, completion_tokens=80 * length,
         detectors={name: {"onset": time, "duration": 20, "let_go": False, "severity": "hard"} if name == kind else None
                    for name in DETECTORS},
         pe={"temporal": {"n": 9, "mean": 0.4, "fast": 0.4, "medium": 0.3, "slow": 0.2, "w10": 0.4}, "causal": None},

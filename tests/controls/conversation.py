@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from vendomini.worlds.steps import Action, StepResult
-
-from vendomini.agent import History, parse_completion, system_prompt, user_turn
-from vendomini.config import RunConfig
+from tests.vending.driver import Environment
+from vendomini.agent import History, parse_completion, system_prompt
 from vendomini.config.paths import assign
 from vendomini.engines.base import Completion, SamplingParams
 from vendomini.engines.scripted import ScriptedEngine
+from vendomini.measures.measured import StepResult
+from vendomini.worlds.conversation import user_turn
+from vendomini.worlds.protocol import Action
 from vendomini.worlds.randomness import sampling_seed
-from vendomini.worlds.vending.environment import Environment
+from vendomini.worlds.vending.config import VendingConfig
 
 
 class Turn(NamedTuple):
@@ -26,12 +27,12 @@ class Turn(NamedTuple):
     outcome: StepResult
 
 
-def config(**settings: Any) -> RunConfig:
+def config(**settings: Any) -> VendingConfig:
     """Dot paths with ``__`` for the dot, over the defaults."""
-    tree = RunConfig().model_dump(mode="json")
+    tree = VendingConfig().model_dump(mode="json")
     for path, value in settings.items():
         tree = assign(tree, path.replace("__", "."), value)
-    return RunConfig.model_validate(tree)
+    return VendingConfig.model_validate(tree)
 
 
 def complete(engine: ScriptedEngine, history: History, params: SamplingParams) -> Completion:
@@ -44,12 +45,16 @@ def complete(engine: ScriptedEngine, history: History, params: SamplingParams) -
     raise AssertionError("the scripted engine suspended")
 
 
-def talk(control: str, run: RunConfig, seed: int = 0) -> Iterator[Turn]:
+def talk(control: str, run: VendingConfig, seed: int = 0) -> Iterator[Turn]:
     """All turns of an episode. The history is the one before the answer was added."""
     engine, environment = ScriptedEngine(f"scripted/{control}"), Environment(run)
     tools = {spec.name for spec in environment.specs}
     model = run.agent.model
-    history = History(system_prompt(run), context_length=model.context_length, max_tokens=model.max_tokens)
+    history = History(
+        system_prompt(environment.world, run.agent.interface),
+        context_length=model.context_length,
+        max_tokens=model.max_tokens,
+    )
     observation, result, ending = environment.reset(seed=seed), None, None
     while ending is None:
         history.add_user(user_turn(observation, result))

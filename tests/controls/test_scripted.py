@@ -10,6 +10,7 @@ from vendomini.agent import History, reply_schema, system_prompt
 from vendomini.engines.base import SamplingParams
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.worlds.vending import WORLD
 from vendomini.worlds.vending.controls import CONTROLS, POSITIVE, fold
 
 STORMY = {"pe_induction__p_shock": 0.5, "pe_induction__pe_mag": "high"}
@@ -75,7 +76,7 @@ def test_replies_fit_the_schema_that_the_prompt_asks_for(mode: str, format_: str
         simulation__max_steps=100,
         simulation__complexity_level=2,
     )
-    validator = jsonschema.Draft202012Validator(reply_schema(run))
+    validator = jsonschema.Draft202012Validator(reply_schema(WORLD(run), run.agent.interface))
     for control in WELL_FORMED:
         for turn in talk(control, run):
             reply = {"thought": turn.action.thought, "tool": turn.action.tool, "arguments": turn.action.arguments}
@@ -88,7 +89,11 @@ def test_a_prompt_of_another_form_is_an_engine_error() -> None:
     history.add_user("Hello")
     with pytest.raises(EngineError, match="can't read this turn"):
         complete(ScriptedEngine("scripted/oracle"), history, SamplingParams(512))
-    history = History(system_prompt(config()).replace("TOOLS", "CHESTS"), context_length=8192, max_tokens=512)
+    history = History(
+        system_prompt(WORLD(config()), config().agent.interface).replace("TOOLS", "CHESTS"),
+        context_length=8192,
+        max_tokens=512,
+    )
     turn = next(talk("oracle", config()))
     history.add_user(turn.history.messages[1]["content"])
     with pytest.raises(EngineError, match="can't read the rules"):

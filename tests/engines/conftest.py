@@ -10,9 +10,9 @@ import pytest
 
 from tests.tiny_model import make_tiny_model
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines import Message
 from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.probe import Capabilities, Gpu, Gpus, HFCache, Package, probe
+from vendomini.worlds.conversation import Message
 
 CARDS = {
     "A100": ("NVIDIA A100-SXM4-40GB", 40, (8, 0)),

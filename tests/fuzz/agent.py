@@ -9,18 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vendomini.worlds.steps import Action, StepResult
-
-from vendomini.agent import parse_completion, user_turn
+from tests.vending.driver import Environment
+from vendomini.agent import parse_completion
 from vendomini.agent.formats import FAMILIES, PLAIN
 from vendomini.agent.parse import COMPLAINTS
-from vendomini.config import RunConfig
-from vendomini.measures.cards import LARGEST, card_fields
-from vendomini.worlds.vending.environment import Environment
+from vendomini.measures.cards import LARGEST, CardForm
+from vendomini.measures.measured import StepResult
+from vendomini.worlds.conversation import user_turn
+from vendomini.worlds.protocol import Action
+from vendomini.worlds.vending import WORLD
+from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.tools import tool_specs
 
 _EVERYTHING = {"memory_tools": "full", "recovery_tools": "all", "prediction_format": "rich"}
-_CONFIG = RunConfig.model_validate(
+_CONFIG = VendingConfig.model_validate(
     {
         "simulation": {"complexity_level": 2, "storage_capacity": 200},
         "pe_induction": {"p_shock": 0.5, "pe_mag": "high"},
@@ -38,7 +40,7 @@ SPECS = tool_specs(_CONFIG)
 TOOLS = {spec.name for spec in SPECS}
 FORMS = (PLAIN, *(replace(family, opened=True) for family in FAMILIES))
 ARGUMENTS = sorted({name for spec in SPECS for name in spec.parameters["properties"]})
-CARD = card_fields(_STRICT.agent.interface)
+CARD = CardForm(_STRICT.agent.interface, WORLD.expectations).fields
 
 COMPLETION_TOKENS = [
     *('"tool":"', '"arguments":{', '"prediction":{', '"thought":"', '"function":{"name":"', "<think>", "</think>"),
@@ -56,7 +58,7 @@ TOOL_TOKENS = [
 class World:
     """An episode that begins again when it ends."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: VendingConfig) -> None:
         self._environment, self._seed, self._over = Environment(config), 0, True
 
     def step(self, action: Action) -> StepResult:
@@ -74,7 +76,7 @@ class World:
     def _check(self, outcome: StepResult) -> None:
         """A log can hold the step, the step was counted, and the world is one that could be."""
         _log([outcome.result, outcome.observation, outcome.card, outcome.shocks, outcome.resolved, outcome.detectors])
-        world = self._environment.world
+        world = self._environment.warehouse
         assert outcome.observation["step"] == self._observation["step"] + 1
         assert min(world.stock.values()) >= 0
         assert sum(world.stock.values()) == world.used <= world.capacity

@@ -12,10 +12,11 @@ from tests.fuzz import scratch
 from vendomini.agent import output_schema, system_prompt
 from vendomini.config import build_phase, count, expand, load_config, select
 from vendomini.config.paths import leaf_paths
-from vendomini.config.schema import PhaseConfig, RunConfig
 from vendomini.config.shipped import shipped
+from vendomini.config.worlds import phase_config
 from vendomini.errors import VendoMiniError
-from vendomini.worlds.vending.environment import Environment
+from vendomini.worlds.protocol import open_world
+from vendomini.worlds.vending.config import VendingConfig
 
 _FOLDER = scratch()
 _FILE = _FOLDER / "fuzz.yaml"
@@ -27,8 +28,8 @@ RUNS = 20
 """Of a grid that are looked at: a config may ask for billions."""
 
 TOKENS = [
-    *leaf_paths(RunConfig),
-    *(path.rpartition(".")[2] + ": " for path in leaf_paths(PhaseConfig)),
+    *leaf_paths(VendingConfig),
+    *(path.rpartition(".")[2] + ": " for path in leaf_paths(phase_config(VendingConfig))),
     *("grid:\n  ", "fixed:\n  ", "inherit: base.yaml\n", "max_steps_by_level: {0: 1}\n", "\n-o ", "\n--only "),
     *("!!bool ", "!!int ", "!!float ", "!!set ", "!!binary ", "!!timestamp ", "&a ", "*a", "<<: ", "? ", "|\n", ">-\n"),
     *(".nan", ".inf", "1e999", "null", "true", "[]", "{}", '"\\ud800"', '"\\0"', '"\\e[2J"', "\u2028", "9" * 40),
@@ -71,7 +72,8 @@ def _use(overrides: list[str], only: list[str]) -> None:
     for spec in specs[:2]:
         assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", spec.run_id), f"{spec.run_id!r} is no file name"
         config = spec.config()
-        Environment(config).reset(seed=spec.seed)
-        json.dumps(output_schema(config))
-        system_prompt(config).encode()
+        world, interface = open_world(spec.world, config), config.agent.interface
+        world.reset(seed=spec.seed, audit=lambda _: [])
+        json.dumps(output_schema(world, interface))
+        system_prompt(world, interface).encode()
     list(select(iter(specs), only))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from vendomini.worlds.steps import Action
 
-from vendomini.config import RunConfig
-from vendomini.worlds.vending.environment import Environment
+from tests.vending.driver import Environment
+from vendomini.worlds.protocol import Action
+from vendomini.worlds.vending.config import VendingConfig
 
 CUT = Action("cut_off", error="cut", reason="cut_off")
 DAY = Action("ok", "tool_end_day", {})
@@ -18,7 +18,7 @@ def episode(*, thresholds: str = "moderate", steps: int = 60) -> Environment:
         "agent": {"interface": {"prediction_mode": "optional"}},
         "crash_detector": {"thresholds": thresholds},
     }
-    environment = Environment(RunConfig.model_validate(data))
+    environment = Environment(VendingConfig.model_validate(data))
     environment.reset(seed=1)
     return environment
 

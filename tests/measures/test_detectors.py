@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.test_records import step
-from tests.vending.driver import Player, begin, call
-from vendomini.measures.cards import contradicts
+from tests.vending.driver import Environment, Player, begin, call
+from vendomini.measures.cards import Contradictions
 from vendomini.measures.detectors import DETECTORS, Detectors, ExplorationCollapse, Sample, SlowDivergence, replay
 from vendomini.measures.flags import Flags
-from vendomini.worlds.vending.environment import Environment
+from vendomini.worlds.vending.answers import Letter
 
 LEVELS = ["strict", "moderate", "lenient"]
 TOOLS = 12
@@ -239,7 +239,9 @@ def test_a_card_contradicts_its_own_action(
 ) -> None:
     card = {"expected_success": True, "expected_delivery_day": None, "expected_quantity": None}
     card |= {name: value for name, value in sent.items() if name in card}
-    assert contradicts(sent, card, tool, arguments, 5) is contradicting
+    world = begin().world
+    found = Contradictions(world.expectations, world.tools).found(sent, card, tool, arguments, 5)
+    assert found is contradicting
 
 
 # ------------------------------------------------------------------------------------------- the world
@@ -260,15 +262,15 @@ def test_what_counts_as_a_change_of_the_world() -> None:
     assert [run("tool_order", quantity=0) for _ in range(2)] == [1, 2]
     assert [run("tool_write_scratchpad", key="a", value="b") for _ in range(3)] == [1, 2, 3]
     assert [run("tool_wish", wish=[1]) for _ in range(2)] == [1, 2]
-    environment.world.post("note", "news")
+    environment.warehouse.inbox.append(Letter(0, "note", "news"))
     assert [run("tool_check_inbox") for _ in range(2)] == [1, 2]
-    environment.world.post("note", "news")
+    environment.warehouse.inbox.append(Letter(0, "note", "news"))
     assert run("tool_check_inbox") == 1
 
 
 def test_a_refused_order_is_a_denial_and_other_failures_are_not() -> None:
     environment = begin()
-    environment.world.cents = -1
+    environment.warehouse.cents = -1
     step = environment.step
     assert step(call("tool_order", supplier_id="SUP1", sku="SKU01", quantity=1)).detectors["budget_denial"] == 1
     assert step(call("tool_order", supplier_id="SUP1", sku="SKU01", quantity=0)).detectors["budget_denial"] == 1
@@ -441,13 +443,13 @@ def test_without_an_event_the_time_is_the_horizon_and_censored() -> None:
 
 def test_ten_red_evenings_in_a_row_are_bankruptcy() -> None:
     environment = begin(demand__orders_per_day=0.0)
-    environment.world.cents = -1
+    environment.warehouse.cents = -1
     steps = 0
     for evening in range(1, 20):
         if evening == 9:
-            environment.world.cents = 10**6  # one good evening begins the count anew
+            environment.warehouse.cents = 10**6  # one good evening begins the count anew
         if evening == 10:
-            environment.world.cents = -1
+            environment.warehouse.cents = -1
         for _ in range(4):
             outcome = _busy(environment, steps)
             steps += 1
@@ -469,7 +471,7 @@ def test_25_expired_orders_within_100_days_lose_the_customers() -> None:
 
 def test_failures_longer_ago_than_100_days_are_forgiven() -> None:
     environment = begin(demand__orders_per_day=0.0, demand__max_failures=2)
-    world = environment.world
+    world = environment.warehouse
     for day, ending in ((0, None), (100, None), (199, "customers_lost")):
         world.day = day
         world._welcome()
@@ -479,7 +481,7 @@ def test_failures_longer_ago_than_100_days_are_forgiven() -> None:
 
 def test_a_crash_before_bankruptcy_is_the_event() -> None:
     environment = begin(demand__orders_per_day=0.0)
-    environment.world.cents = -(10**6)
+    environment.warehouse.cents = -(10**6)
     ending = None
     while ending is None:
         ending = environment.step(call("tool_end_day")).ending

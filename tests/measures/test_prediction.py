@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vendomini.worlds.steps import StepResult
 
-from tests.vending.driver import Player, begin, call, end_day, interface
+from tests.vending.driver import Environment, Player, begin, call, end_day, interface
+from vendomini.measures.measured import StepResult
 from vendomini.measures.prediction import Series
-from vendomini.worlds.vending.environment import Environment
 
 TERMS = {"supplier_id": "SUP1", "sku": "SKU01", "quantity": 10}
 
@@ -28,8 +27,8 @@ def until_delivery(environment: Environment) -> tuple[int, list[dict[str, Any]]]
     """The day on which the pending order arrives, and what resolved then."""
     while True:
         outcome = end_day(environment)
-        if not environment.world.pending:
-            return environment.world.day, outcome.resolved
+        if not environment.warehouse.pending:
+            return environment.warehouse.day, outcome.resolved
         assert not outcome.resolved
 
 
@@ -38,7 +37,7 @@ def test_the_temporal_error_is_relative_to_the_expected_wait(off: int) -> None:
     environment = world()
     end_day(environment)
     end_day(environment)
-    order_day, arrival = 2, 2 + environment.world.market.actual_lead("SUP1", "SKU01")
+    order_day, arrival = 2, 2 + environment.warehouse.market.actual_lead("SUP1", "SKU01")
     expected = arrival + off
     placed = place(environment, expected_delivery_day=expected)
     assert placed.pe["temporal"] is None
@@ -60,7 +59,7 @@ def test_the_temporal_error_is_relative_to_the_expected_wait(off: int) -> None:
 def test_the_quantity_error(expected: int, delivered: int, pe: float) -> None:
     environment = world()
     place(environment, expected_quantity=expected)
-    environment.world.pending["S1"].arriving = delivered
+    environment.warehouse.pending["S1"].arriving = delivered
     _, (claim,) = until_delivery(environment)
     assert (claim["type"], claim["expected"], claim["actual"], claim["pe"]) == ("quantity", expected, delivered, pe)
 
@@ -69,14 +68,14 @@ def test_delivered_is_what_was_brought_not_what_fitted() -> None:
     environment = world(simulation__storage_capacity=100)
     place(environment, expected_quantity=10)
     _, (claim,) = until_delivery(environment)
-    assert environment.world.used == 100
+    assert environment.warehouse.used == 100
     assert claim["pe"] == 0
 
 
 @pytest.mark.parametrize(("factor", "pe"), [(1.0, 0.0), (0.5, 1.0), (2.0, 0.5)])
 def test_the_cost_error(factor: float, pe: float) -> None:
     environment = world()
-    cost = environment.world.market.actual_price("SUP1", "SKU01", 0) / 10
+    cost = environment.warehouse.market.actual_price("SUP1", "SKU01", 0) / 10
     (causal, claim) = place(environment, expected_cost=cost * factor).resolved
     assert (claim["type"], claim["actual"], causal["type"]) == ("cost", pytest.approx(cost), "causal")
     assert claim["pe"] == pytest.approx(pe, abs=1e-6)
@@ -103,7 +102,7 @@ def test_an_expectation_of_less_than_one_counts_as_one_below() -> None:
 )
 def test_the_causal_error_is_all_or_nothing(card: dict[str, Any], pe: int) -> None:
     environment = world()
-    cost = environment.world.market.actual_price("SUP1", "SKU01", 0) / 10
+    cost = environment.warehouse.market.actual_price("SUP1", "SKU01", 0) / 10
     if "expected_budget_after" in card:
         card = {"expected_budget_after": card["expected_budget_after"] + round(1e5 - cost, 2)}
     (claim,) = place(environment, **card).resolved
@@ -122,7 +121,7 @@ def test_outcomes_are_judged_right_after_the_call_and_before_the_evening() -> No
 
 def test_a_failed_call_that_was_expected_to_succeed_is_a_causal_error_and_opens_nothing() -> None:
     environment = world()
-    environment.world.cents = 0
+    environment.warehouse.cents = 0
     outcome = place(environment, expected_cost=5, expected_delivery_day=3, expected_quantity=10)
     assert [(claim["type"], claim["pe"]) for claim in outcome.resolved] == [("causal", 1)]
     for _ in range(9):
@@ -152,7 +151,7 @@ def test_a_cancelled_order_resolves_nothing() -> None:
 
 def test_expediting_supersedes_the_claim_about_the_day_and_keeps_the_one_about_the_quantity() -> None:
     environment = world(simulation__complexity_level=4)
-    market = environment.world.market
+    market = environment.warehouse.market
     sku = next(sku for sku in market.skus if market.actual_lead("SUP1", sku) == 5)
     card = {"expected_success": True, "expected_delivery_day": 5, "expected_quantity": 8}
     environment.step(call("tool_order", card, supplier_id="SUP1", sku=sku, quantity=8))
@@ -167,7 +166,7 @@ def test_expediting_supersedes_the_claim_about_the_day_and_keeps_the_one_about_t
 
 def test_the_audit_shows_what_was_expected_and_what_came() -> None:
     environment = world(**interface(recovery_tools="audit"))
-    arrival = environment.world.market.actual_lead("SUP1", "SKU01")
+    arrival = environment.warehouse.market.actual_lead("SUP1", "SKU01")
     place(environment, expected_delivery_day=arrival + 1, expected_quantity=10)
     place(environment, expected_success=False)
     environment.step(call("tool_cancel_order", None, order_id="S2"))

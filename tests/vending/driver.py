@@ -6,15 +6,18 @@ import json
 import random
 from typing import Any
 
-from vendomini.worlds.steps import Action, StepResult
+import msgspec
 
-from vendomini.config.schema import RunConfig
-from vendomini.worlds.vending.environment import Environment
+from vendomini.measures.measured import MeasuredWorld, StepResult
+from vendomini.worlds.protocol import Action
+from vendomini.worlds.vending import WORLD
+from vendomini.worlds.vending.config import VendingConfig
+from vendomini.worlds.vending.warehouse import Warehouse
 
 FOREVER = 10**9
 
 
-def config(**settings: Any) -> RunConfig:
+def config(**settings: Any) -> VendingConfig:
     """A config from ``section__key=value``; rich, and without an end unless a test says otherwise."""
     tree: dict[str, Any] = {
         "simulation": {"max_steps": FOREVER, "initial_budget": 1e5},
@@ -27,7 +30,41 @@ def config(**settings: Any) -> RunConfig:
         for parent in parents:
             node = node.setdefault(parent, {})
         node[key] = value
-    return RunConfig.model_validate(tree)
+    return VendingConfig.model_validate(tree)
+
+
+class Environment(MeasuredWorld):
+    """The warehouse and its measures. What an agent sees comes as the plain objects that it reads."""
+
+    def __init__(self, config: VendingConfig) -> None:
+        super().__init__(WORLD(config), config, config.simulation.max_steps)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return self.world.warehouse
+
+    def reset(self, *, seed: int) -> dict[str, Any]:
+        return msgspec.to_builtins(super().reset(seed=seed))
+
+    def step(self, action: Action) -> StepResult:
+        outcome = super().step(action)
+        for name in ("result", "observation", "shocks", "resolved"):
+            setattr(outcome, name, msgspec.to_builtins(getattr(outcome, name)))
+        return outcome
+
+    @property
+    def mail(self) -> list[dict[str, Any]]:
+        """The inbox, unread."""
+        return msgspec.to_builtins(list(self.warehouse.inbox))
+
+    def strike(self, step: int) -> list[dict[str, Any]]:
+        """A shock, if one strikes, without a call."""
+        return msgspec.to_builtins(self.world.shocks.strike(step))
+
+    def summary(self) -> dict[str, Any]:
+        """With the world's own figures beside the others."""
+        summary = super().summary()
+        return summary | summary.pop("world")
 
 
 def interface(**settings: Any) -> dict[str, Any]:
@@ -66,8 +103,8 @@ class Player:
     """Makes sensible calls at random, and predicts what it may: quotes, orders, ships, looks, ends days."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
-        self._world = environment.world
-        self._tools = [spec.name for spec in environment.specs]
+        self._world = environment.warehouse
+        self._tools = [spec.name for spec in environment.world.tools]
         self._random = random.Random(seed)
 
     def action(self, observation: dict[str, Any]) -> Action:

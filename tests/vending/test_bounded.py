@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tracemalloc
 
-from tests.vending.driver import Player, begin, interface
-from vendomini.worlds.vending.environment import Environment
+import msgspec
+
+from tests.vending.driver import Environment, Player, begin, interface
 
 
 def _advance(environment: Environment, player: Player, steps: int) -> None:
-    observation = environment._observe()
+    observation = msgspec.to_builtins(environment.world._observe())
     for _ in range(steps):
         observation = environment.step(player.action(observation)).observation
 
@@ -32,7 +33,7 @@ def test_memory_does_not_grow_with_the_episode() -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert environment.world.orders_total > 1_000
+    assert environment.warehouse.orders_total > 1_000
     assert grown < 200_000
 
 

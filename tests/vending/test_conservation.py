@@ -54,7 +54,7 @@ def test_units_and_money_are_conserved(mix: str, seed: int) -> None:
         **interface(memory_tools="none"),
     )
     observation = environment.reset(seed=seed)
-    world = environment.world
+    world = environment.warehouse
     books, player = Bookkeeper(observation), Player(environment, seed)
     sent_back = 0
     for _ in range(1_500):
@@ -69,8 +69,8 @@ def test_units_and_money_are_conserved(mix: str, seed: int) -> None:
         if observation["day"] > day:
             shipped = action.tool == "tool_ship_customer_order" and outcome.result["ok"]
             stored = stored_before - (customers[action.arguments["customer_order_id"]] if shipped else 0)
-            books.night(stored, list(world.inbox))
-            sent_back += sum(message.get("sent_back", 0) for message in world.inbox)
+            books.night(stored, environment.mail)
+            sent_back += sum(message.get("sent_back", 0) for message in environment.mail)
         lagged = sum(lag.amount for lag in world.lagged)
         assert world.cents + lagged == books.cents
         assert observation["budget"] == world.cents / 100
@@ -86,7 +86,7 @@ def test_units_and_money_are_conserved(mix: str, seed: int) -> None:
 
 def test_what_does_not_fit_is_sent_back_and_refunded_but_never_more_than_was_paid() -> None:
     environment = begin(simulation__storage_capacity=60, simulation__initial_storage_per_sku=5)
-    world = environment.world
+    world = environment.warehouse
     short, long = world.place("SUP1", "SKU01", 15), world.place("SUP1", "SKU01", 15)
     short.arriving, long.arriving = 12, 30
     for arriving, kept, refunded in ((short, 60 - 50, 2), (long, 0, 15)):
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_sent_back_and_refunded_but_never_more_than_was_pai
         world._deliver(arriving)
         assert world.used - used == min(kept, 60 - used)
         assert world.cents - cents == refunded * arriving.unit_price
-    assert world.inbox[-1]["sent_back"] == 30
+    assert environment.mail[-1]["sent_back"] == 30
 
 
 def test_orders_are_fulfilled_expired_or_open() -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vendomini.worlds.steps import Action, StepResult
 
-from tests.vending.driver import Player, config, dump, interface
+from tests.vending.driver import Environment, Player, config, dump, interface
 from vendomini.errors import ConfigError
+from vendomini.measures.measured import StepResult
+from vendomini.worlds.protocol import Action
 from vendomini.worlds.randomness import sampling_seed, uniforms
 from vendomini.worlds.text import json_safe
-from vendomini.worlds.vending.environment import Environment
 from vendomini.worlds.vending.tools import tool_specs
 
 OFFER = interface(memory_tools="full", recovery_tools="all", prediction_format="rich")

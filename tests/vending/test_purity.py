@@ -6,17 +6,16 @@ import random
 from typing import Any
 
 import pytest
-from vendomini.worlds.steps import Action
 
-from tests.vending.driver import begin, call
-from vendomini.worlds.vending.environment import Environment
+from tests.vending.driver import Environment, begin, call
+from vendomini.worlds.protocol import Action
 
 
 class Believer:
     """Orders, ships and looks at random; its cards are exact if everybody keeps to the advertised terms."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
-        self._world = environment.world
+        self._world = environment.warehouse
         self._random = random.Random(seed)
 
     def action(self) -> Action:

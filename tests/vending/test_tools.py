@@ -8,12 +8,14 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vendomini.worlds.steps import Action
 
-from tests.vending.driver import begin, call, config, do, end_day, interface, order
-from vendomini.measures.cards import CardValidator, InvalidCard, card_schema
-from vendomini.worlds.vending.environment import Environment
-from vendomini.worlds.vending.tools import Arguments, InvalidArguments, tool_specs
+from tests.vending.driver import Environment, begin, call, config, do, end_day, interface, order
+from vendomini.measures.cards import CardForm, InvalidCard
+from vendomini.worlds.protocol import Action
+from vendomini.worlds.tools import Arguments, InvalidArguments
+from vendomini.worlds.vending import WORLD
+from vendomini.worlds.vending.answers import Letter
+from vendomini.worlds.vending.tools import tool_specs
 
 ALL = interface(memory_tools="full", recovery_tools="all")
 BASE = ["tool_order", "tool_quote", "tool_check_inbox", "tool_check_storage", "tool_check_budget", "tool_check_orders"]
@@ -50,7 +52,7 @@ def test_levels_have_their_skus_suppliers_and_lead_times() -> None:
     for level, (skus, suppliers, longest) in enumerate(sizes):
         leads, prices = set(), []
         for seed in range(12):
-            market = begin(seed, simulation__complexity_level=level).world.market
+            market = begin(seed, simulation__complexity_level=level).warehouse.market
             assert (len(market.skus), len(market.suppliers)) == (skus, suppliers)
             terms = [(supplier, sku) for supplier in market.suppliers for sku in market.skus]
             leads |= {market.actual_lead(*pair) for pair in terms}
@@ -103,7 +105,7 @@ def test_a_wrong_argument_is_named(arguments: Any, complaint: str) -> None:
 
 def test_an_order_is_paid_arrives_as_promised_and_can_be_shipped() -> None:
     environment = begin(demand__orders_per_day=0.0)
-    world = environment.world
+    world = environment.warehouse
     quote = do(environment, "tool_quote", supplier_id="SUP2", sku="SKU04", quantity=7)
     placed = order(environment, "SUP2", "SKU04", 7)
     assert placed == {
@@ -128,17 +130,17 @@ def test_an_order_is_paid_arrives_as_promised_and_can_be_shipped() -> None:
 
 def test_an_order_may_cost_all_of_the_budget_and_not_a_cent_more() -> None:
     environment = begin()
-    price = environment.world.market.actual_price("SUP1", "SKU01", 0)
-    environment.world.cents = 3 * price - 1
+    price = environment.warehouse.market.actual_price("SUP1", "SKU01", 0)
+    environment.warehouse.cents = 3 * price - 1
     assert code(order(environment, quantity=3)) == "insufficient_funds"
-    environment.world.cents = 3 * price
+    environment.warehouse.cents = 3 * price
     assert order(environment, quantity=3)["ok"]
-    assert environment.world.cents == 0
+    assert environment.warehouse.cents == 0
 
 
 def test_shipping_needs_the_goods_and_pays_less_when_late() -> None:
     environment = begin(demand__orders_per_day=3.0, demand__late_penalty=0.25)
-    world = environment.world
+    world = environment.warehouse
     assert code(do(environment, "tool_ship_customer_order", customer_order_id="C999")) == "unknown_id"
     first, second = list(world.customers.values())[:2]
     world.stock[first.sku] = first.quantity - 1
@@ -156,7 +158,7 @@ def test_shipping_needs_the_goods_and_pays_less_when_late() -> None:
 
 def test_customers_pay_the_markup_and_leave_after_ten_days() -> None:
     environment = begin(demand__orders_per_day=2.0, demand__sale_markup=1.6)
-    world = environment.world
+    world = environment.warehouse
     customer = next(iter(world.customers.values()))
     assert customer.unit_price == round(1.6 * world.market.lowest[customer.sku])
     assert (customer.due, customer.expires) == (3, 10)
@@ -179,7 +181,7 @@ def test_cancelling_costs_a_tenth() -> None:
 
 def test_expediting_saves_up_to_two_days_once() -> None:
     environment = begin(simulation__complexity_level=4, simulation__actions_per_day=99)
-    market = environment.world.market
+    market = environment.warehouse.market
     leads = {market.actual_lead("SUP1", sku): sku for sku in market.skus}
     for number, (lead, saved) in enumerate([(1, None), (2, 1), (3, 2), (6, 2)], 1):
         placed = order(environment, "SUP1", leads[lead], 4)
@@ -189,10 +191,10 @@ def test_expediting_saves_up_to_two_days_once() -> None:
             continue
         assert placed["eta_day"] - result["eta_day"] == saved
         assert result["cost"] == pytest.approx(placed["cost"] / 2, abs=0.006)
-        assert environment.world.pending[f"S{number}"].arrival == result["eta_day"]
+        assert environment.warehouse.pending[f"S{number}"].arrival == result["eta_day"]
         assert code(do(environment, "tool_expedite", order_id=f"S{number}")) == "already_expedited"
-    environment.world.cents = 0
-    environment.world.pending["S4"].expedited = False
+    environment.warehouse.cents = 0
+    environment.warehouse.pending["S4"].expedited = False
     assert code(do(environment, "tool_expedite", order_id="S4")) == "insufficient_funds"
 
 
@@ -211,17 +213,17 @@ def _look(environment: Environment) -> dict[str, Any]:
 
 def test_evening_fees() -> None:
     environment = begin(demand__orders_per_day=0.0, simulation__daily_fee=2.0, simulation__storage_fee=0.02)
-    before = environment.world.cents
+    before = environment.warehouse.cents
     end_day(environment)
-    assert before - environment.world.cents == 200 + 2 * 100
+    assert before - environment.warehouse.cents == 200 + 2 * 100
 
 
 def test_the_inbox_is_read_in_bounded_helpings_and_forgets_the_oldest() -> None:
     environment = begin(demand__orders_per_day=0.0)
     for number in range(130):
-        environment.world.post("note", str(number))
+        environment.warehouse.inbox.append(Letter(0, "note", str(number)))
     seen = []
-    while environment.world.inbox:
+    while environment.warehouse.inbox:
         result = do(environment, "tool_check_inbox")
         assert len(result["messages"]) == 20
         seen += [message["text"] for message in result["messages"]]
@@ -254,9 +256,9 @@ def test_resetting_beliefs_clears_the_history_and_keeps_the_notes() -> None:
 
 def test_hints_fit_the_situation() -> None:
     environment = begin(demand__orders_per_day=0.0, **ALL)
-    world = environment.world
+    world = environment.warehouse
     assert "end the day" in do(environment, "tool_ask_help")["hint"]
-    world.inbox.append({"day": 0, "kind": "note", "text": ""})
+    world.inbox.append(Letter(0, "note", ""))
     assert "inbox" in do(environment, "tool_ask_help")["hint"]
     do(environment, "tool_cancel_order", order_id="S7")
     assert "unknown_id" in do(environment, "tool_ask_help")["hint"]
@@ -295,17 +297,17 @@ MODES = ["required", "optional", "required+confidence", "required+uncertainty", 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_card_has_the_fields_of_its_format_and_those_its_mode_insists_on(mode: str, prediction_format: str) -> None:
     asked = config(**interface(prediction_mode=mode, prediction_format=prediction_format)).agent.interface
-    schema = card_schema(asked)
+    schema = CardForm(asked, WORLD.expectations).schema()
     extra = {"required+confidence": ["confidence"], "required+uncertainty": ["uncertain_about"]}
     insisted = list(FULL)[6:] if mode == "required+full" else extra.get(mode, [])
     sizes = {"minimal": 2, "structured": 6, "rich": 11}
     assert set(schema["properties"]) == {*list(FULL)[: sizes[prediction_format]], *insisted}
-    card = CardValidator(asked).validate(FULL)
+    card = CardForm(asked, WORLD.expectations).validate(FULL)
     assert set(card) == set(schema["properties"])
     jsonschema.validate(card, schema)
     for name in ["expected_success", *insisted]:
         with pytest.raises(InvalidCard, match=name):
-            CardValidator(asked).validate({**FULL, name: None})
+            CardForm(asked, WORLD.expectations).validate({**FULL, name: None})
     if "reasoning" in card:
         assert card["reasoning"].split() == ["word"] * 99
 
@@ -326,7 +328,7 @@ def test_a_card_has_the_fields_of_its_format_and_those_its_mode_insists_on(mode:
     ],
 )
 def test_a_wrong_field_is_named(field: str, value: Any) -> None:
-    validator = CardValidator(config(**interface(prediction_format="rich")).agent.interface)
+    validator = CardForm(config(**interface(prediction_format="rich")).agent.interface, WORLD.expectations)
     with pytest.raises(InvalidCard, match=field):
         validator.validate({**FULL, field: value})
 

@@ -136,7 +136,7 @@ def _not_begun(found: Status, results: Results, known: set[str]) -> int:
         from vendomini.config import build_phase, expand
 
         try:
-            asked.update(spec.run_id for spec in expand(build_phase(plan.config)))
+            asked.update(spec.run_id for spec in expand(build_phase(plan.config, trusted=False)))
         except ConfigError as exc:
             found.plan_problems.append(f"the plan of {plan.name} can't be expanded: {exc}")
     return len(asked - known)

@@ -113,16 +113,14 @@ def select(specs: Iterator[RunSpec], only: Sequence[str] = (), limit: int | None
         UsageError: a key names no parameter.
     """
     first = next(specs, None)
-    if first is None:
-        return specs
-    known = leaf_paths(world_of(first.parameters).config)
+    known = leaf_paths(world_of(first.parameters if first else {}).config)
     wanted: dict[str, set[str]] = {}
     for text in only:
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--only {text}: write key=value, for example --only seed=0")
         wanted.setdefault(_full_path(key.strip(), known), set()).add(_text(_number(value.strip())))
-    everything = itertools.chain([first], specs)
+    everything = itertools.chain([first] if first else [], specs)
     matching = (s for s in everything if all(_text(_value(s, key)) in values for key, values in wanted.items()))
     return itertools.islice(matching, limit)
 

@@ -182,7 +182,7 @@ class Lookup:
 
 
 class RunConfig(Section):
-    """One run: every parameter that can change its outcome. A world derives a class from this, with its own sections."""
+    """One run: every parameter that can change its outcome. Worlds derive from it, with their own sections."""
 
     former_names: ClassVar[dict[str, str]] = {
         "model": "agent.model",

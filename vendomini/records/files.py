@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from vendomini.errors import CorruptRecordError, ResultsError
-from vendomini.records.kinds import SCHEMA_VERSION, Record
+from vendomini.records.kinds import SCHEMA_VERSION, FormerFigures, Record, RunSummary
 
 _SEAL = b',"crc":"%08x"}'
 _SEAL_LENGTH = len(_SEAL % 0)
@@ -98,6 +98,8 @@ def _decode(path: Path | str, body: bytes, kind: type[Record]) -> Record:
         version = msgspec.json.decode(body, type=_Versioned).schema
         if version == SCHEMA_VERSION:
             raise
+    if isinstance(record, RunSummary) and not record.world:
+        record.world = msgspec.to_builtins(msgspec.json.decode(body, type=FormerFigures))
     if version != SCHEMA_VERSION:
         raise CorruptRecordError(_other_schema(path, version))
     return record

@@ -127,6 +127,17 @@ class RunSummary(RunOutcome, kw_only=True):
     ended_at: str = ""
 
 
+class FormerFigures(msgspec.Struct, omit_defaults=True):
+    """The world's figures of a summary that was written when they had no place of their own."""
+
+    days: int | None = None
+    orders_total: int | None = None
+    orders_fulfilled: int | None = None
+    orders_expired: int | None = None
+    budget: float | None = None
+    net_worth: float | None = None
+
+
 class Plan(msgspec.Struct, kw_only=True):
     """``plans/<hash>.json``: a resolved config, from which every run of it can be expanded again."""
 

@@ -1,8 +1,8 @@
 """What a world is, and all that crosses its border.
 
 The line is drawn as by Gymnasium's ``Env`` and by verifiers' environments: a world has rules, tools and a state, and
-says what came of a call. It knows no prediction card, no detector and no engine: :mod:`vendomini.measures` judges a step
-by what the world says here.
+says what came of a call. It knows no prediction card, no detector and no engine: :mod:`vendomini.measures` judges a
+step by what the world says here.
 """
 
 from __future__ import annotations

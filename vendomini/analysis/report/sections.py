@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DOSE = "pe_induction.p_shock"
 EVERYTHING = "all runs"
 TOGETHER = "all together"
 
@@ -71,8 +70,8 @@ def _curves(study: Study) -> list[Block]:
         raise CannotFit("No run has made a step yet, so there is no survival to show.")
     note = (
         "Kaplan–Meier; bands and median: pointwise 95 % by log-log Greenwood. RMST: restricted mean survival time up "
-        "to the common horizon of the curves of one figure, Greenwood's variance. Steps to the first crash, "
-        "bankruptcy or loss of the last customer; runs without such an event are censored at their last step."
+        "to the common horizon of the curves of one figure, Greenwood's variance. Steps to the first event "
+        f"({study.events}); runs without one are censored at their last step."
     )
     columns = (
         "Group",
@@ -139,18 +138,19 @@ def _curve_row(curve: Curve) -> list[object]:
 
 
 def _doses(study: Study) -> list[Block]:
-    """Restricted mean survival against p_shock, a line for each level of each other factor."""
-    dose = next((factor for factor in study.factors if factor.path == DOSE), None)
+    """Restricted mean survival against the dose, a line for each level of each other factor."""
+    dose = study.dose
     if dose is None:
         return []
-    others = [factor for factor in study.factors if factor.path != DOSE]
-    figures = {(factor.label, EVERYTHING): _dose_figure(study.analysed, dose, factor) for factor in others}
+    others = [factor for factor in study.factors if factor != dose]
+    figures = {(factor.label, EVERYTHING): _dose_figure(study, dose, factor) for factor in others}
     if not figures:
-        figures = {(TOGETHER, EVERYTHING): _dose_figure(study.analysed, dose, None)}
+        figures = {(TOGETHER, EVERYTHING): _dose_figure(study, dose, None)}
     return [Choice("dose", "Dose–response by", "Among", figures)]
 
 
-def _dose_figure(frame: pandas.DataFrame, dose: Factor, factor: Factor | None) -> Figure:
+def _dose_figure(study: Study, dose: Factor, factor: Factor | None) -> Figure:
+    frame = study.analysed
     levels = factor.levels if factor else [None]
     groups = {level: frame if factor is None else frame[frame[factor.path] == level] for level in levels}
     lines = []
@@ -169,9 +169,9 @@ def _dose_figure(frame: pandas.DataFrame, dose: Factor, factor: Factor | None) -
     by = f", by {factor.label}" if factor else ""
     return Figure(
         key=slug(f"dose{by}"),
-        title=f"Mean survival against p_shock{by}",
-        x_label="p_shock (probability of a shock at each step)",
+        title=f"Mean survival against {dose.label}{by}",
+        x_label=study.dose_label,
         y_label="restricted mean survival, steps",
         series=lines,
-        description="Restricted mean survival time at each p_shock with 95 % intervals.",
+        description=f"Restricted mean survival time at each {dose.label} with 95 % intervals.",
     )

@@ -17,7 +17,7 @@ from vendomini.analysis.report.content import (
     number,
     p_value,
 )
-from vendomini.analysis.report.sections import DOSE, attempt
+from vendomini.analysis.report.sections import attempt
 from vendomini.analysis.report.sections_effects import evidence
 from vendomini.analysis.statistics.competing import association, cumulative_incidence
 from vendomini.analysis.statistics.estimate import CannotFit, holm
@@ -30,8 +30,6 @@ from vendomini.analysis.tables.tables import Tables
 if TYPE_CHECKING:
     import pandas
 
-MIX = "pe_induction.pe_type_mix"
-PE_TYPES = ("temporal", "quantity", "cost", "causal")
 TRAJECTORY_POINTS = 100
 SCALES = {"fast": "α = 0.3", "medium": "α = 0.1", "slow": "α = 0.01"}
 
@@ -75,9 +73,9 @@ def _crash_by_pe(study: Study, tables: Tables) -> list[Block]:
     crashed = study.analysed[study.analysed["ending"] == "crashed"].rename(columns={"crash_type": "crash type"})
     if crashed.empty:
         raise CannotFit("No run has crashed yet, so there is no crash type to compare.")
-    varies = any(factor.path == MIX for factor in study.factors)
-    column = "PE type" if varies else "largest PE at the crash"
-    types = crashed[MIX] if varies else crashed["run_id"].map(_largest_errors(tables, crashed))
+    mix = study.mix
+    column = "PE type" if mix else "largest PE at the crash"
+    types = crashed[mix.path] if mix else crashed["run_id"].map(_largest_errors(study, tables, crashed))
     found = association(crashed.assign(**{column: types}), "crash type", column)
     figure = Heatmap(
         key="crash-by-pe-type",
@@ -93,10 +91,10 @@ def _crash_by_pe(study: Study, tables: Tables) -> list[Block]:
     return [figure, evidence(f"Does the crash type go with the {column}?", [found.test])]
 
 
-def _largest_errors(tables: Tables, crashed: pandas.DataFrame) -> dict[str, str]:
+def _largest_errors(study: Study, tables: Tables, crashed: pandas.DataFrame) -> dict[str, str]:
     """Run → the type whose error (EWMA, α = 0.1) was largest when the run crashed; streamed from the steps table."""
     dataset = tables.steps()
-    columns = [f"pe.{kind}.medium" for kind in PE_TYPES]
+    columns = [f"pe.{kind}.medium" for kind in study.pe_types]
     columns = [name for name in columns if dataset is not None and name in dataset.schema.names]
     if dataset is None or not columns:
         raise CannotFit("No prediction error has been resolved in a crashed run.")
@@ -122,7 +120,7 @@ def errors_section(study: Study, tables: Tables) -> Section:
 
 def _trajectories(study: Study, tables: Tables) -> list[Block]:
     """Mean accumulated error over the runs still alive, at about a hundred steps."""
-    factor = next((f for f in study.factors if f.path == DOSE), study.factors[0] if study.factors else None)
+    factor = study.dose or (study.factors[0] if study.factors else None)
     longest = int(study.analysed["durations"].max()) if len(study.analysed) else 0
     steps = _scan(tables, ["pe.all.medium"], max(1, longest // TRAJECTORY_POINTS))
     steps = steps.dropna(subset=["pe.all.medium"])

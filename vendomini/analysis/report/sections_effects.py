@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, interval, number, p_value
-from vendomini.analysis.report.sections import DOSE, EVERYTHING, attempt, strata
+from vendomini.analysis.report.sections import EVERYTHING, attempt, strata
 from vendomini.analysis.statistics.cox import Covariate, CoxModel, cox, proportionality
 from vendomini.analysis.statistics.estimate import CannotFit, Test
 from vendomini.analysis.statistics.survival import correct, kaplan_meier, logrank, pairwise_logrank
@@ -27,7 +27,7 @@ def headline(study: Study) -> list[Block]:
 def _headline(study: Study) -> list[Block]:
     curve = kaplan_meier(study.analysed, EVERYTHING)
     told = (
-        f"{curve.events} of {curve.n} runs had an event (a crash, bankruptcy or the loss of all customers); median "
+        f"{curve.events} of {curve.n} runs had an event ({study.events}); median "
         f"survival {interval(curve.median)} steps (Kaplan–Meier)."
     )
     return [Note(told), *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))], "Hazard ratios")]
@@ -98,23 +98,23 @@ def _forest(model: CoxModel) -> Figure:
 
 
 def _dose_hazards(study: Study) -> list[Block]:
-    """The effect of p_shock within each model: who derails with prediction errors, and who does not."""
-    dose = [factor for factor in study.factors if factor.path == DOSE]
+    """The effect of the dose within each model: who derails with prediction errors, and who does not."""
+    dose = study.dose
     groups = strata(study)[1:]
-    if not dose or not groups:
+    if dose is None or not groups:
         return []
     blocks: list[Block] = []
     rows = []
     for label, frame in groups:
         try:
-            model = cox(frame, covariates(dose))
+            model = cox(frame, covariates([dose]))
         except CannotFit as exc:
             blocks.append(Note(f"{label}: {exc}"))
             continue
         hazard = model.hazards[0]
         rows.append([label, hazard.name, hazard.ratio, hazard.p, model.n, model.events, model.method])
     columns = ("Model", "Covariate", "Hazard ratio (95 % CI)", "p", "n", "Events", "Method")
-    return [Table("Effect of p_shock within each model", columns, rows), *blocks] if rows else blocks
+    return [Table(f"Effect of {dose.label} within each model", columns, rows), *blocks] if rows else blocks
 
 
 def _logrank_blocks(study: Study) -> list[Block]:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 from vendomini.records import RunInfo, RunSummary, StepRecord
 
 Row = dict[str, Any]
 Columns = dict[str, list[Any]]
 
-_TREES = ("detectors", "pe", "shocks", "parse", "engine", "versions", "owner")
+_TREES = ("world", "detectors", "pe", "shocks", "parse", "engine", "versions", "owner")
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -85,7 +87,6 @@ def _step_row(step: StepRecord) -> list[tuple[str, Any]]:
     error = step.result.get("error")
     row: list[tuple[str, Any]] = [
         ("step", step.step),
-        ("day", step.day),
         ("parse", step.parse),
         ("tool", step.tool),
         ("ok", bool(step.result.get("ok"))),
@@ -99,9 +100,11 @@ def _step_row(step: StepRecord) -> list[tuple[str, Any]]:
         ("latency_s", step.latency_s),
         ("resolved", len(step.resolved)),
     ]
+    if step.day is not UNSET:
+        row.append(("day", step.day))
     if step.shocks:
         realised = [str(shock.get("type")) for shock in step.shocks if shock.get("status") == "realised"]
-        row[6:8] = [("shocks", len(realised)), ("shock_types", "+".join(realised) or None)]
+        row[5:7] = [("shocks", len(realised)), ("shock_types", "+".join(realised) or None)]
     if step.resolved:
         row += _resolved(step)
     for kind, series in step.pe.items():

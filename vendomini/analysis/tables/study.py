@@ -12,7 +12,8 @@ from vendomini.analysis.tables.tables import Tables, find_results
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.config.paths import leaf_paths
-from vendomini.config.schema import SCRIPTED_PREFIX, RunConfig
+from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX
+from vendomini.config.worlds import WorldInfo, find_world
 from vendomini.errors import ConfigError, CorruptRecordError
 from vendomini.records import Plan, Results, read_record
 
@@ -53,6 +54,7 @@ class Study:
         analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
             those in progress as censored at their last step (leaving them out would favour early crashes).
         factors: what varies among them.
+        worlds: that they are of; those that are installed here.
         notes: sentences about what could not be read.
     """
 
@@ -62,7 +64,36 @@ class Study:
     runs: pandas.DataFrame = field(repr=False)
     analysed: pandas.DataFrame = field(repr=False)
     factors: list[Factor]
+    worlds: list[type[WorldInfo]]
     notes: list[str]
+
+    @property
+    def dose(self) -> Factor | None:
+        """The dose, where it varies."""
+        doses = {world.dose for world in self.worlds}
+        return next((factor for factor in self.factors if factor.path in doses), None)
+
+    @property
+    def dose_label(self) -> str:
+        """The dose in words, for an axis."""
+        return next((w.dose_label for w in self.worlds if self.dose and w.dose == self.dose.path), "dose")
+
+    @property
+    def mix(self) -> Factor | None:
+        """What is provoked, where it varies."""
+        mixes = {world.mix for world in self.worlds}
+        return next((factor for factor in self.factors if factor.path in mixes), None)
+
+    @property
+    def pe_types(self) -> list[str]:
+        """The types of prediction error."""
+        return list(dict.fromkeys(kind for world in self.worlds for kind in world.pe_types))
+
+    @property
+    def events(self) -> str:
+        """What an event can be, in words: ``a crash, bankruptcy or the loss of all customers``."""
+        told = ["a crash", *dict.fromkeys(words for world in self.worlds for words in world.endings.values())]
+        return " or ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
 
     def count(self, status: str) -> int:
         """Runs of a status: finished, running, failed or damaged."""
@@ -96,6 +127,7 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
     """
     plans, notes = _plans(find_results(folders))
     runs = tables.runs()
+    worlds = _worlds(runs, notes)
     analysed = _analysed(runs)
     planned: set[str] = set()
     order: dict[str, list[Any]] = {}
@@ -107,7 +139,8 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
         planned=planned,
         runs=runs,
         analysed=analysed,
-        factors=_factors(analysed, order),
+        factors=_factors(analysed, order, worlds),
+        worlds=worlds,
         notes=notes,
     )
 
@@ -125,7 +158,7 @@ def _plans(found: Sequence[Results]) -> tuple[list[Plan], list[str]]:
 
 def _expanded(plan: Plan, order: dict[str, list[Any]], notes: list[str]) -> set[str]:
     try:
-        phase = build_phase(plan.config)
+        phase = build_phase(plan.config, trusted=False)
     except ConfigError as exc:
         notes.append(f"The plan of {plan.name} can't be expanded, so its pending runs are not counted: {exc}")
         return set()
@@ -155,9 +188,23 @@ def _outcome(runs: pandas.DataFrame) -> pandas.Series:
     return runs["ending"].where(runs["ending"] != "crashed", runs["crash_type"])
 
 
-def _factors(analysed: pandas.DataFrame, order: dict[str, list[Any]]) -> list[Factor]:
+def _worlds(runs: pandas.DataFrame, notes: list[str]) -> list[type[WorldInfo]]:
+    names = set(runs["world"].fillna(DEFAULT_WORLD)) if "world" in runs else {DEFAULT_WORLD}
+    found = []
+    for name in sorted(names):
+        try:
+            found.append(find_world(name, trusted=False))
+        except ConfigError as exc:
+            notes.append(f"Dose and kinds of error are not known for some runs: {exc}.")
+    return found
+
+
+def _factors(
+    analysed: pandas.DataFrame, order: dict[str, list[Any]], worlds: Sequence[type[WorldInfo]]
+) -> list[Factor]:
     """Parameters that vary: those of the grids first, in their order; none that another one determines."""
-    known = [path for path in leaf_paths(RunConfig) if path in analysed and path not in order]
+    parameters = dict.fromkeys(path for world in worlds for path in leaf_paths(world.config))
+    known = [path for path in parameters if path in analysed and path not in order]
     varying = [path for path in [*order, *known] if path in analysed and analysed[path].nunique() > 1]
     kept: list[str] = []
     for path in varying:

@@ -16,6 +16,7 @@ from vendomini.analysis.tables.study import MODEL, show
 from vendomini.analysis.tables.tables import find_results
 from vendomini.errors import CorruptRecordError, ResultsError
 from vendomini.records import Results, RunPaths, StepRecord, open_record, unseal
+from vendomini.worlds.conversation import user_turn
 
 Json = dict[str, Any]
 
@@ -25,7 +26,6 @@ INDEXES = 8
 UNFINISHED = {"running", "failed", "damaged"}
 
 _decode = msgspec.json.Decoder(StepRecord).decode
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,14 +273,9 @@ def read_page(path: Path, index: Index, first: int, count: int) -> list[Json]:
         file.seek(index.offsets[begin - 1])
         data = file.read(index.offsets[last] - index.offsets[begin - 1])
     records = [_read(line, path, begin + place) for place, line in enumerate(data.split(b"\n")[:-1])]
+    results = [None, *(record.result for record in records)]
     return [
-        {**msgspec.to_builtins(record), "turn": turn(records[place - 1] if place else None, record)}
-        for place, record in enumerate(records)
+        {**msgspec.to_builtins(record), "turn": user_turn(record.observation, result)}
+        for record, result in zip(records, results, strict=False)
         if record.step >= first
     ]
-
-
-def turn(before: StepRecord | None, step: StepRecord) -> str:
-    """The user message of a step: the last result, if there was one, and the observation."""
-    seen = f"OBSERVATION {_encode(step.observation).decode()}"
-    return f"RESULT {_encode(before.result).decode()}\n{seen}" if before else seen

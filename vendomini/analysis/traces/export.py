@@ -12,9 +12,11 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import msgspec
 
 from vendomini.analysis.tables.study import show
-from vendomini.analysis.traces.episodes import turn
-from vendomini.errors import CorruptRecordError, ResultsError
+from vendomini.config.paths import lookup
+from vendomini.config.worlds import world_of
+from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
 from vendomini.records import Results, RunSummary, StepRecord, read_record, read_steps, replacing, write_error
+from vendomini.worlds.conversation import user_turn
 
 Json = dict[str, Any]
 
@@ -159,8 +161,17 @@ def _metadata(summary: RunSummary) -> Json:
         "crash_type": summary.crash_type,
         "severity": summary.severity,
         "seed": summary.seed,
-        "p_shock": summary.parameters["pe_induction"]["p_shock"],
+        **_dose(summary.parameters),
     }
+
+
+def _dose(parameters: Json) -> Json:
+    """The dose under its own name, where the run's world is installed here."""
+    try:
+        path = world_of(parameters, trusted=False).dose
+    except ConfigError:
+        return {}
+    return {path.rpartition(".")[2]: lookup(parameters, path)}
 
 
 def _scores(summary: RunSummary) -> Json:
@@ -212,7 +223,7 @@ def _system_prompt(paths: Any) -> Json | None:
 def _turns(steps: Iterator[StepRecord]) -> Iterator[tuple[Json, Json, StepRecord]]:
     before: StepRecord | None = None
     for step in steps:
-        user = {"id": f"u{step.step}", "role": "user", "content": turn(before, step)}
+        user = {"id": f"u{step.step}", "role": "user", "content": user_turn(step.observation, before and before.result)}
         yield user, {"id": f"a{step.step}", "role": "assistant", "content": step.completion, "source": "generate"}, step
         before = step
 
