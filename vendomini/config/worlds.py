@@ -42,6 +42,7 @@ class WorldInfo:
         dose_label: its axis in figures.
         mix: dot path of the parameter that says which kinds of error are provoked, if there is one.
         pe_types: the types of prediction error, in the order in which they are shown.
+        facts: dot paths of parameters that are shown beside an episode.
         endings: an event that ends an episode → what it is called in a sentence (``the loss of all customers``).
     """
 
@@ -51,6 +52,7 @@ class WorldInfo:
     dose_label: ClassVar[str]
     mix: ClassVar[str | None] = None
     pe_types: ClassVar[tuple[str, ...]]
+    facts: ClassVar[tuple[str, ...]] = ()
     endings: ClassVar[Mapping[str, str]] = {}
 
 

@@ -162,7 +162,8 @@ class MeasuredWorld:
         )
 
     def _known(self, event: str) -> str:
-        assert event in self.world.endings, f"{event} is none of the world's endings"
+        if event not in self.world.endings:
+            raise RuntimeError(f"{type(self.world).__name__} ended with {event!r}, which its endings do not name")
         return event
 
     def _judge_ending(self) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -11,7 +11,8 @@ SCHEMA_VERSION = 1
 """Of every file here. A reader refuses another version by name instead of guessing."""
 
 ParseStatus = Literal["ok", "repaired", "unparsable", "cut_off"]
-Ending = Literal["survived", "crashed", "bankrupt", "customers_lost", "cut_off", "failed"]
+Ending = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{1,39}$")]
+"""``survived``, ``crashed``, ``cut_off``, ``failed``, or an event by which a world ended the episode."""
 Severity = Literal["soft", "hard", "mission_abandon"]
 JsonObject = dict[str, Any]
 

@@ -116,8 +116,7 @@
     document.querySelector(".app").classList.add("reading");
     const facts = [["Model", run.model], ["Ending", ending(run) + (run.severity ? ` (${run.severity})` : "")],
       ["Event at step", run.time_to_crash ?? "none"], ["Steps", run.length], ["Seed", run.seed ?? "–"]];
-    for (const key of ["pe_induction.p_shock", "pe_induction.pe_mag", "pe_induction.observability", "simulation.complexity_level",
-      "agent.interface.prediction_mode"]) {
+    for (const key of run.facts) {
       if (run.parameters[key]) facts.push([key.split(".").pop(), run.parameters[key]]);
     }
     $("facts").replaceChildren(...facts.map(([name, value]) =>
@@ -204,7 +203,7 @@
       element("span", { class: "pill" }, `parse: ${record.parse}`),
       element("span", { class: "pill" }, `finish: ${record.finish_reason}`),
       element("span", { class: "pill" }, tokens(record)));
-    const parts = [element("h3", {}, `Step ${record.step}, day ${record.day}`), pills];
+    const parts = [element("h3", {}, `Step ${record.step}${record.day === undefined ? "" : `, day ${record.day}`}`), pills];
     if (record.step === 1) parts.push(folded("System prompt", state.run.system_prompt));
     const action = `${record.tool ?? "no tool"} ${pretty(record.arguments)}`;
     const grid = element("div", { class: "grid" },

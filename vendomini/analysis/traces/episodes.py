@@ -14,7 +14,8 @@ import msgspec
 from vendomini.analysis.tables.rows import flatten
 from vendomini.analysis.tables.study import MODEL, show
 from vendomini.analysis.tables.tables import find_results
-from vendomini.errors import CorruptRecordError, ResultsError
+from vendomini.config.worlds import world_of
+from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
 from vendomini.records import Results, RunPaths, StepRecord, open_record, unseal
 from vendomini.worlds.conversation import user_turn
 
@@ -122,6 +123,7 @@ class Library:
         return {
             **entry,
             "parameters": {key: value for key, value in entry["parameters"].items() if value},
+            "facts": _facts(info.parameters) if info else [],
             "system_prompt": info.system_prompt if info else "",
             "length": index.steps,
             "timeline": index.timeline,
@@ -187,6 +189,15 @@ def describe(results: Results, run_id: str) -> Json:
         "model": parameters.get(MODEL, ""),
         "parameters": parameters,
     }
+
+
+def _facts(parameters: Json) -> list[str]:
+    """Paths of the parameters that are shown beside the episode."""
+    try:
+        own = world_of(parameters, trusted=False).facts
+    except ConfigError:
+        own = ()
+    return [*own, "agent.interface.prediction_mode"]
 
 
 def _missing(entry: Json, logged: int) -> str:

@@ -34,6 +34,7 @@ class Vending(World):
     dose = "pe_induction.p_shock"
     dose_label = "p_shock (probability of a shock at each step)"
     mix = "pe_induction.pe_type_mix"
+    facts = (dose, "pe_induction.pe_mag", "pe_induction.observability", "simulation.complexity_level")
     pe_types = ("temporal", "quantity", "cost", "causal")
     endings: ClassVar[Mapping[str, str]] = {"bankrupt": "bankruptcy", "customers_lost": "the loss of all customers"}
     promise_name = "order_id"
