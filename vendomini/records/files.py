@@ -98,10 +98,10 @@ def _decode(path: Path | str, body: bytes, kind: type[Record]) -> Record:
         version = msgspec.json.decode(body, type=_Versioned).schema
         if version == SCHEMA_VERSION:
             raise
-    if isinstance(record, RunSummary) and not record.world:
-        record.world = msgspec.to_builtins(msgspec.json.decode(body, type=FormerFigures))
     if version != SCHEMA_VERSION:
         raise CorruptRecordError(_other_schema(path, version))
+    if isinstance(record, RunSummary) and not record.world:
+        record.world = msgspec.to_builtins(msgspec.json.decode(body, type=FormerFigures))
     return record
 
 

@@ -102,10 +102,9 @@ class RunOutcome(msgspec.Struct, kw_only=True):
 class RunSummary(RunOutcome, kw_only=True):
     """``summary.json``: how a run ended.
 
-    ``time_to_crash`` is in steps: the onset of the first crash, or the step of bankruptcy or of the last customer;
-    without such an event ``event_observed`` is false and it is where the run was censored: ``max_steps``, or the last
-    step of one that ended ``cut_off``. A ``failed`` run has
-    neither: it says nothing about the agent, and is to be rerun. ``owner`` is as in ``run.json``.
+    ``time_to_crash`` is in steps: the onset of the first crash, or the step at which the world ended the episode;
+    without such an event ``event_observed`` is false and it is where the run was censored: its last step. A ``failed``
+    run has neither: it says nothing about the agent, and is to be rerun. ``world`` has the world's own figures. ``owner`` is as in ``run.json``.
     """
 
     parameters: JsonObject
