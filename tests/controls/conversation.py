@@ -48,7 +48,7 @@ def complete(engine: ScriptedEngine, history: History, params: SamplingParams) -
 def talk(control: str, run: VendingConfig, seed: int = 0) -> Iterator[Turn]:
     """All turns of an episode. The history is the one before the answer was added."""
     engine, environment = ScriptedEngine(f"scripted/{control}"), Environment(run)
-    tools = {spec.name for spec in environment.specs}
+    tools = {spec.name for spec in environment.world.tools}
     model = run.agent.model
     history = History(
         system_prompt(environment.world, run.agent.interface),

@@ -104,7 +104,8 @@ class RunSummary(RunOutcome, kw_only=True):
 
     ``time_to_crash`` is in steps: the onset of the first crash, or the step at which the world ended the episode;
     without such an event ``event_observed`` is false and it is where the run was censored: its last step. A ``failed``
-    run has neither: it says nothing about the agent, and is to be rerun. ``world`` has the world's own figures. ``owner`` is as in ``run.json``.
+    run has neither: it says nothing about the agent, and is to be rerun.
+    ``world`` has the world's own figures; ``owner`` is as in ``run.json``.
     """
 
     parameters: JsonObject
