@@ -118,14 +118,14 @@ def test_a_package_that_is_too_old_says_which_version_is_needed(
     distribution(tmp_path, "vllm", "0.2.0", "")
     monkeypatch.syspath_prepend(tmp_path)
     package = find_package("vllm")
-    assert (package.works, package.reason) == (False, "is too old: 0.19 is needed")
+    assert (package.works, package.reason) == (False, "is too old: 0.24 is needed")
 
 
 def test_a_build_for_another_torch_is_found_without_importing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distribution(tmp_path, "torch", "2.9.0", "raise SystemExit")
-    distribution(tmp_path, "vllm", "0.21.0", "raise SystemExit", "torch==2.8.0")
+    distribution(tmp_path, "vllm", "0.31.0", "raise SystemExit", "torch==2.8.0")
     monkeypatch.syspath_prepend(tmp_path)
     package = find_package("vllm")
     assert (package.works, package.reason) == (False, "was built for torch 2.8.0, but torch 2.9.0 is installed")

@@ -99,8 +99,8 @@ def test_the_log_says_what_the_loaded_model_reports(found: Capabilities, attenti
             "vLLM 0.32.0 is built for CUDA and there is no GPU (nvidia-smi is not installed)",
         ),
         (
-            machine("A100", packages=(replace(VLLM, works=False, reason="is too old: 0.19 is needed"),)),
-            "vLLM 0.32.0 is too old: 0.19 is needed",
+            machine("A100", packages=(replace(VLLM, works=False, reason="is too old: 0.24 is needed"),)),
+            "vLLM 0.32.0 is too old: 0.24 is needed",
         ),
     ],
 )

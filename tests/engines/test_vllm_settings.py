@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.engines.conftest import VLLM, machine
+from tests.engines.conftest import VLLM, machine, wait
 from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines.vllm.caches import cache_variables, copy_back, copy_in, job_cache, warm_cache
+from vendomini.engines.vllm.engine import VllmEngine
 from vendomini.engines.vllm.process import root_cause
-from vendomini.engines.vllm.settings import Settings, job_cache
+from vendomini.engines.vllm.protocol import Ready
+from vendomini.engines.vllm.settings import Settings
+from vendomini.errors import EngineUnavailable
 from vendomini.probe import Capabilities
 
 
@@ -26,16 +30,122 @@ def test_the_context_is_not_longer_than_the_model_was_made_for(tiny: Path) -> No
     assert arguments(tiny, machine("A100"), max_model_len=9000)["max_model_len"] == 9000
 
 
-def test_each_job_compiles_in_a_cache_of_its_own(tiny: Path) -> None:
+def test_each_job_compiles_in_a_folder_of_its_own_on_the_node(tiny: Path) -> None:
     settings = Settings(Model(name=str(tiny)), EngineConfig(), machine("A100"))
     assert "VLLM_CACHE_ROOT" not in settings.environ({}, job_cache({}))
     assert job_cache({"SLURM_JOB_ID": "4711", "VLLM_CACHE_ROOT": "/mine"}) is None
     one, other = (job_cache({"SLURM_JOB_ID": "4711"}) for _ in range(2))
     assert one != other
     assert one.stat().st_mode & 0o777 == 0o700, "what lies in it is run"
-    assert settings.environ({}, one)["VLLM_CACHE_ROOT"] == str(one)
+    environ = settings.environ({"TRITON_CACHE_DIR": "/mine"}, one)
+    for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "CUDA_CACHE_PATH"):
+        assert environ[name].startswith(f"{one}/")
+    assert environ["TRITON_CACHE_DIR"] == "/mine"
     one.rmdir()
     other.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("environ", "home"),
+    [
+        ({}, str(Path.home() / ".cache" / "huggingface")),
+        ({"XDG_CACHE_HOME": "/shared"}, "/shared/huggingface"),
+        ({"HF_HOME": "/models"}, None),
+    ],
+)
+def test_moving_the_caches_leaves_the_models_where_they_are(
+    tmp_path: Path, environ: dict[str, str], home: str | None
+) -> None:
+    assert cache_variables(environ, tmp_path).get("HF_HOME") == home
+
+
+def compiled(folder: Path, text: str) -> Path:
+    (folder / "vllm" / "torch_compile_cache").mkdir(parents=True)
+    (folder / "vllm" / "torch_compile_cache" / "graph.py").write_text(text)
+    (folder / "xdg").mkdir()
+    return folder
+
+
+def test_what_one_job_compiled_serves_the_next(tmp_path: Path) -> None:
+    warm = warm_cache({"XDG_CACHE_HOME": str(tmp_path / "home")}, "0.32.0", "2.13.0", "A100", "org/model")
+    first, second, third = compiled(tmp_path / "a", "one"), compiled(tmp_path / "b", "two"), tmp_path / "c"
+    third.mkdir()
+    assert not copy_in(warm, third)
+    assert copy_back(first, warm)
+    assert not copy_back(second, warm), "the first of several jobs wins"
+    assert copy_in(warm, third)
+    assert (third / "vllm/torch_compile_cache/graph.py").read_text() == "one"
+    assert not (third / "xdg").exists()
+    assert [entry.name for entry in warm.parent.iterdir()] == [warm.name], "nothing half-copied is left"
+
+
+def test_a_compiled_cache_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
+    warm, cache = compiled(tmp_path / "warm", "evil"), tmp_path / "cache"
+    cache.mkdir()
+    warm.chmod(0o777)
+    assert not copy_in(warm, cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_another_version_gpu_model_or_shape_has_another_compiled_cache(tiny: Path) -> None:
+    def of(card: str, **engine: Any) -> Path:
+        return Settings(Model(name=str(tiny)), EngineConfig(**engine), machine(card)).warm_cache({})
+
+    assert of("A100") == of("A100")
+    assert len({of("A100"), of("H200"), of("A100", max_model_len=512), of("A100", enforce_eager=True)}) == 4
+
+
+def test_answers_that_do_not_depend_on_the_batch_can_be_asked_for(tiny: Path) -> None:
+    def environ(**engine: Any) -> dict[str, str]:
+        return Settings(Model(name=str(tiny)), EngineConfig(**engine), machine("A100")).environ({})
+
+    assert environ(batch_invariant=True)["VLLM_BATCH_INVARIANT"] == "1"
+    assert "VLLM_BATCH_INVARIANT" not in environ()
+
+
+class NeverStarts(VllmEngine):
+    """Every start fails for the same reason; counts them."""
+
+    reason, starts = "", 0
+
+    async def _launch(self) -> Ready:
+        self.starts += 1
+        raise EngineUnavailable(self.reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "starts"),
+    [
+        ("OSError: [Errno 98] Address already in use", 3),
+        ("OSError: [Errno 116] Stale file handle: '/home/me/.cache/vllm'", 3),
+        ("RuntimeError: can't write to /dev/shm", 3),
+        ("FileNotFoundError: '/tmp/torchinductor_me/ab/cab.py'", 3),
+        ("ValueError: max_model_len is too long", 1),
+        ("torch.OutOfMemoryError: CUDA out of memory", 1),
+    ],
+)
+def test_a_start_that_failed_for_a_passing_reason_is_tried_again(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, reason: str, starts: int
+) -> None:
+    monkeypatch.setattr("vendomini.engines.vllm.engine.START_AGAIN_S", (0.0, 0.0))
+    lines: list[str] = []
+    engine = NeverStarts(Model(name=str(tiny)), EngineConfig(), machine("A100"), lines.append)
+    engine.reason = reason
+    with pytest.raises(EngineUnavailable):
+        wait(engine.start())
+    assert (engine.starts, len(lines)) == (starts, starts - 1)
+
+
+def test_little_shared_memory_is_announced_where_several_ranks_need_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vendomini.engines.vllm.settings.SHARED_MEMORY_PER_RANK", 1 << 60)
+    for cards, announced in ((("A100",), 0), (("A100", "A100"), 1)):
+        lines: list[str] = []
+        engine = NeverStarts(Model(name=str(tiny)), EngineConfig(), machine(*cards), lines.append)
+        with pytest.raises(EngineUnavailable):
+            wait(engine.start())
+        assert sum("--shm-size" in line for line in lines) == announced
 
 
 def test_gpus_that_stay_idle_are_announced(tiny: Path) -> None:
@@ -78,11 +188,22 @@ LOG = """\
 (EngineCore pid=6) ERROR 11-23 10:48:21 [core.py:1] Exception: WorkerProc initialization failed due to an exception
 """
 
+INSPECTED = """\
+ERROR 11-25 10:48:20 [registry.py:1] Error in inspecting model architecture 'X'
+ERROR 11-25 10:48:20 [registry.py:1] Traceback (most recent call last):
+ERROR 11-25 10:48:20 [registry.py:1] ModuleNotFoundError: No module named 'torchvision'
+"""
+
 
 @pytest.mark.parametrize(
     ("said", "log", "cause"),
     [
         ("RuntimeError: Engine core initialization failed. See root cause.", LOG, "torch.OutOfMemoryError: CUDA out"),
+        (
+            "ValidationError: Model architectures ['X'] failed to be inspected.",
+            INSPECTED,
+            "No module named 'torchvision'",
+        ),
         ("ValueError: too long", LOG, "ValueError: too long"),
         ("RuntimeError: Engine core initialization failed.", "", "was killed, or crashed without a word"),
     ],

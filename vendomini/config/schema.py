@@ -243,6 +243,9 @@ class EngineConfig(Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
         0.9, description="Fraction of GPU memory vLLM takes."
     )
+    batch_invariant: bool = Field(
+        False, description="vLLM's kernels whose answers do not depend on the batch (VLLM_BATCH_INVARIANT); slower."
+    )
     enforce_eager: bool = Field(False, description="vLLM without compilation and CUDA graphs.")
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
         "auto", description="Attention of the Hugging Face engine. auto: the fastest that can run here."

@@ -25,7 +25,7 @@ DISTRIBUTIONS = {
 }
 """Our name → the distributions that bring it. flash-attn 4 imports as ``flash_attn`` too: only the name tells."""
 
-OLDEST = {"torch": (2, 6), "transformers": (5, 0), "vllm": (0, 19), "flash_attn": (2, 3, 3), "xgrammar": (0, 1, 20)}
+OLDEST = {"torch": (2, 6), "transformers": (5, 0), "vllm": (0, 24), "flash_attn": (2, 3, 3), "xgrammar": (0, 1, 20)}
 """Versions that the engines need."""
 
 TRIALS = {

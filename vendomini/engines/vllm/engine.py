@@ -19,12 +19,18 @@ from typing import Any
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
 from vendomini.engines.hf.model import load_tokenizer
-from vendomini.engines.vllm.process import HostProcess, root_cause
+from vendomini.engines.vllm.caches import copy_back, copy_in, empty, job_cache
+from vendomini.engines.vllm.process import HostProcess, may_pass, root_cause
 from vendomini.engines.vllm.protocol import Abort, Done, Generate, Ready, Refused, pack_ids
-from vendomini.engines.vllm.settings import CPU_SEQS, Settings, job_cache
+from vendomini.engines.vllm.settings import CPU_SEQS, Settings
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
+
+START_AGAIN_S = (5.0, 20.0)
+"""Pauses before a start that failed for a passing reason is tried again."""
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a temporary file of ours: where vLLM's processes meet
 
 RESTARTS = 1
 """An engine that dies is started again so often; then it is given up."""
@@ -45,6 +51,7 @@ class VllmEngine(Engine):
         self._settings = Settings(model, engine, capabilities)
         self._host: HostProcess | None = None
         self._cache: Path | None = None
+        self._warm: Path | None = None
         self._listener: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[Done]] = {}
         self._ids = count(1)
@@ -61,7 +68,8 @@ class VllmEngine(Engine):
         began = time.perf_counter()
         if (reduced := self._settings.reduced_gpus()) is not None:
             self._say(reduced)
-        ready = await self._launch()
+        self._look_at_shared_memory()
+        ready = await self._launch_patiently()
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
         self.context_length = ready.max_model_len
         self.sampling_defaults = own_sampling(self._model, self._settings.capabilities)
@@ -77,8 +85,33 @@ class VllmEngine(Engine):
         }
         self.info = dataclasses.replace(self.info, details=details)
 
+    def _look_at_shared_memory(self) -> None:
+        needed, shared = self._settings.shared_memory_needed(), shutil.disk_usage(SHARED_MEMORY).free
+        if shared < needed:
+            self._say(
+                f"[WARNING] {SHARED_MEMORY} has {shared >> 20} MiB free and vLLM may need {needed >> 20} MiB: ask for "
+                "more memory, or for a larger one in the container (--shm-size)"
+            )
+
+    async def _launch_patiently(self) -> Ready:
+        """Tries again what may pass: another job's port, a cache that was half written, a stale handle."""
+        for pause in START_AGAIN_S:
+            try:
+                return await self._launch()
+            except EngineUnavailable as exc:
+                if not may_pass(str(exc)):
+                    raise
+                self._say(f"[WARNING] vLLM did not start ({exc}): trying again in {pause:g} s")
+                self._host = None
+                if self._cache is not None:
+                    await asyncio.to_thread(empty, self._cache)
+                await asyncio.sleep(pause)
+        return await self._launch()
+
     async def _launch(self) -> Ready:
-        self._cache = self._cache or job_cache(os.environ)
+        if self._cache is None and (cache := job_cache(os.environ)) is not None:
+            self._cache, self._warm = cache, self._settings.warm_cache(os.environ)
+            await asyncio.to_thread(copy_in, self._warm, cache)
         self._host = await HostProcess.begin(self._settings.environ(os.environ, self._cache))
         try:
             ready = await self._host.load(self._settings.engine_args(), self._engine.startup_timeout)
@@ -86,6 +119,8 @@ class VllmEngine(Engine):
             await self._host.kill()
             raise
         self._dead = None
+        if self._cache is not None and self._warm is not None:
+            await asyncio.to_thread(copy_back, self._cache, self._warm)
         self._listener = asyncio.create_task(self._listen(self._host))
         return ready
 

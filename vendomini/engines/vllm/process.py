@@ -28,8 +28,17 @@ SECOND_HAND = (
     "WorkerProc initialization failed",
     "EngineCore encountered an issue",
     "Worker failed with error",
+    "failed to be inspected",
 )
 """Exceptions that only say that another process failed."""
+
+PASSING = re.compile(
+    r"address already in use|EADDRINUSE|errno 98\b|stale file handle|errno 116\b|/dev/shm|bus error|shared memory|"
+    r"torch_compile_cache|torchinductor|triton.{0,40}cache|inductor.{0,40}cache|cache.{0,40}(?:corrupt|truncated)|"
+    r"unpicklingerror|connection (?:refused|reset)|errno 11\b|resource temporarily unavailable|device or resource busy",
+    re.IGNORECASE,
+)
+"""Reasons of a failed start that a moment later may be none: a port, a cache, a handle, memory that is being freed."""
 
 
 class HostProcess:
@@ -121,6 +130,11 @@ def root_cause(said: str, log: Path) -> str:
     lines = (PREFIX.sub("", line).strip() for line in log.read_text(errors="replace").splitlines())
     causes = [line for line in lines if EXCEPTION.match(line) and not any(phrase in line for phrase in SECOND_HAND)]
     return first_sentence(causes[-1]) if causes else "one of its processes was killed, or crashed without a word"
+
+
+def may_pass(reason: str) -> bool:
+    """Whether a start that failed so is worth another try."""
+    return PASSING.search(reason) is not None
 
 
 def first_sentence(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vendomini.config import schema
+from vendomini.engines.vllm.caches import cache_variables, warm_cache
 from vendomini.errors import EngineUnavailable
 from vendomini.model_info import GIB, ModelFacts, model_facts
 from vendomini.probe import Capabilities
@@ -20,6 +20,9 @@ CPU_SEQS = 16
 CPU_BLOCK = 32
 """Tokens of a cache block on a CPU, the smallest that vLLM's fast kernels take. Of a prompt that grew only whole blocks
 are found again: with vLLM's own 128 about half a turn would be computed anew."""
+
+SHARED_MEMORY_PER_RANK = 512 << 20
+"""Bytes; an allowance. vLLM's broadcast queue takes up to 240 MiB of it."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,32 @@ class Settings:
         """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.
 
         Args:
-            cache: where vLLM compiles, as :func:`job_cache` makes it.
+            cache: where vLLM compiles, as ``caches.job_cache`` makes it.
         """
         environ = {"VLLM_NO_USAGE_STATS": "1", **ours}
         if cache is not None:
-            environ["VLLM_CACHE_ROOT"] = str(cache)
+            environ |= cache_variables(ours, cache)
+        if self.engine.batch_invariant:
+            environ["VLLM_BATCH_INVARIANT"] = "1"
         if self._on_cpu:
             environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._cpu_kv_gib()))
         if self._alone_on_cpu:
             # Without it vLLM takes the executor "uni" for "mp".
             environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         return environ
+
+    def warm_cache(self, ours: Mapping[str, str]) -> Path:
+        """Where what is compiled for this very start is kept from job to job."""
+        found, args = self.capabilities, self.engine_args()
+        shapes = [f"{key}={args[key]}" for key in sorted(args) if key not in {"model", "revision"}]
+        gpu = found.gpus.devices[0].name if found.gpus.devices else "cpu"
+        versions = (found.package("vllm").version, found.package("torch").version)
+        return warm_cache(ours, *versions, gpu, self.model.name, self.model.revision, *shapes)
+
+    def shared_memory_needed(self) -> int:
+        """Bytes of ``/dev/shm`` that the queues between its processes take, NCCL's included."""
+        ranks = int(self.engine_args()["tensor_parallel_size"])
+        return SHARED_MEMORY_PER_RANK * ranks if ranks > 1 else 0
 
     def _cpu_kv_gib(self) -> int:
         """What the episodes in flight need at most, within a third of the machine's memory; whole GiB, at least 1."""
@@ -120,12 +138,3 @@ class Settings:
             return ceiling
         needed = (self.engine.max_num_seqs or CPU_SEQS) * self._facts.kv_bytes(self._max_model_len())
         return min(ceiling, 1 + needed // GIB)
-
-
-def job_cache(environ: Mapping[str, str]) -> Path | None:
-    """Where this job compiles. Jobs that start together in one cache spoil it for each other: inside SLURM each gets
-    its own, on the node's disk, for as long as it runs: a new folder that only this user can enter, since what lies in
-    it is run. A ``VLLM_CACHE_ROOT`` of the user's stays."""
-    if "SLURM_JOB_ID" not in environ or "VLLM_CACHE_ROOT" in environ:
-        return None
-    return Path(tempfile.mkdtemp(prefix="vendomini-vllm-cache-"))
