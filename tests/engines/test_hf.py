@@ -129,6 +129,7 @@ def other_model(folder: Path, kind: str) -> Path:
             "moe_intermediate_size": 32,
             "first_k_dense_replace": 1,
         },
+        "Gemma2": {"sliding_window": 8, "attn_logit_softcapping": 0.5},
         "Qwen3Next": {"layer_types": ["linear_attention", "full_attention", "linear_attention"]},
     }
     names = {"Gemma3Text": "Gemma3ForCausalLM"}

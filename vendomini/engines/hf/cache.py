@@ -110,13 +110,13 @@ class SlotCache:
 
     # What Transformers asks while it builds masks for Flash Attention.
 
-    def get_seq_length(self, _layer_idx: int = 0) -> int:  # GPU only: Flash Attention
+    def get_seq_length(self, _layer_idx: int = 0) -> int:
         return self.batch.length - self.batch.positions.shape[1] if self.batch else 0
 
-    def get_query_offset(self, _layer_idx: int = 0) -> int:  # GPU only: Flash Attention
+    def get_query_offset(self, _layer_idx: int = 0) -> int:
         return self.get_seq_length()
 
-    def get_mask_sizes(self, _query_length: int, _layer_idx: int = 0) -> tuple[int, int]:  # GPU only: Flash Attention
+    def get_mask_sizes(self, _query_length: int, _layer_idx: int = 0) -> tuple[int, int]:
         return (self.batch.length if self.batch else 0), 0
 
 

@@ -65,7 +65,7 @@ class Forward:
         import torch
 
         columns = torch.arange(length, device=positions.device)
-        if self.loaded.flash:  # GPU only: Flash Attention
+        if self.loaded.flash:
             # Keys beyond a row's end are dropped before the kernel; with one row there is nothing to drop.
             return columns <= positions[:, -1:] if len(positions) > 1 else None
         full = columns <= positions[:, None, :, None]

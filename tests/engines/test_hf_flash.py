@@ -1,0 +1,153 @@
+"""The path of a GPU with Flash Attention, on emulated kernels, and the attention that takes over where these refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engines.conftest import FLASH, TRANSFORMERS, Conversation, machine, wait
+from tests.engines.flash import Kernels, attend, emulate
+from tests.engines.test_hf import completions, ids, other_model, reference
+from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines import SamplingParams
+from vendomini.engines.hf.engine import HuggingFaceEngine
+
+GREEDY = SamplingParams(max_tokens=16, temperature=0)
+MakeFlash = Callable[..., HuggingFaceEngine]
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def flash(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> MakeFlash:
+    """An engine on a machine that says it has an A100 with flash-attn; the model is computed on the CPU."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+    def make(folder: Path, dtype: str = "float32", **engine: Any) -> HuggingFaceEngine:
+        model = Model.model_validate({"name": str(folder), "dtype": dtype, "context_length": 1024, "max_tokens": 64})
+        found = machine("A100", packages=(FLASH, *TRANSFORMERS))
+        return HuggingFaceEngine(model, EngineConfig(**engine), found, lines.append)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("causal", "window", "softcap"), [(True, (-1, -1), 0.0), (True, (5, 0), 0.0), (True, (-1, -1), 3.0)]
+)
+def test_the_reference_kernels_agree_with_pytorch(causal: bool, window: tuple[int, int], softcap: float) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(4, 6, 8), torch.randn(9, 2, 8), torch.randn(9, 2, 8)
+    rows, columns = torch.arange(5, 9)[:, None], torch.arange(9)
+    allowed = (columns <= rows) & ((columns >= rows - window[0]) if window[0] >= 0 else True)
+    keys, values = (part.transpose(0, 1).repeat_interleave(3, 0) for part in (k, v))
+    if softcap:
+        scores = softcap * torch.tanh(q.transpose(0, 1) @ keys.mT * 8**-0.5 / softcap)
+        wanted = scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ values
+    else:
+        wanted = torch.nn.functional.scaled_dot_product_attention(q.transpose(0, 1), keys, values, attn_mask=allowed)
+    torch.testing.assert_close(attend(q, k, v, None, causal, window, softcap), wanted.transpose(0, 1))
+
+
+def test_writing_into_a_cache_is_attending_to_all_of_it() -> None:
+    torch.manual_seed(0)
+    q, keys, values = torch.randn(2, 1, 4, 8), torch.randn(2, 10, 2, 8), torch.randn(2, 10, 2, 8)
+    cache_k, cache_v = keys.clone(), values.clone()
+    cache_k[:, 6:], cache_v[:, 6:] = 0, 0
+    new = (keys[:, 6:7], values[:, 6:7])
+    got = Kernels(strict=False).flash_attn_with_kvcache(
+        q, cache_k, cache_v, *new, cache_seqlens=torch.tensor([6, 6]), causal=True
+    )
+    wanted = Kernels(strict=False).flash_attn_func(q, keys[:, :7], values[:, :7], causal=True)
+    torch.testing.assert_close(got, wanted)
+
+
+def test_a_batch_on_flash_attention_says_what_generate_says(
+    tiny: Path, flash: MakeFlash, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = emulate(monkeypatch)
+    engine = flash(tiny)
+    prompts = [ids(length, length) for length in (3, 40, 17, 200)]
+    answers = completions(engine, prompts, GREEDY)
+    assert engine.info.attention == "flash_attention_2"
+    assert lines == ["[*] Using Flash Attention 2 (GPU compute capability: (8, 0))"]
+    assert set(kernels.calls) == {"flash_attn_func", "flash_attn_varlen_func"}
+    assert [answer.text for answer in answers] == [reference(tiny, prompt, 16) for prompt in prompts]
+
+
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma3Text"])
+def test_windows_on_flash_attention_say_what_generate_says(
+    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    emulate(monkeypatch)
+    folder = other_model(tmp_path, kind)
+    engine = flash(folder)
+    prompts = [ids(length, length) for length in (30, 5, 61)]
+    answers = completions(engine, prompts, GREEDY)
+    assert engine.info.attention == "flash_attention_2"
+    assert [answer.text for answer in answers] == [reference(folder, prompt, 16) for prompt in prompts]
+
+
+def test_a_conversation_on_flash_attention_keeps_its_keys(
+    tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulate(monkeypatch)
+
+    async def run() -> list[tuple[str, str, int | None]]:
+        async with flash(tiny) as engine:
+            conversation, seen = Conversation(ids(100)), []
+            for turn in range(3):
+                answer = await engine.generate(conversation, GREEDY)
+                seen.append((answer.text, reference(tiny, conversation.token_ids, 16), answer.cached_tokens))
+                conversation.token_ids = conversation.token_ids + ids(50, turn + 1)
+            return seen
+
+    turns = wait(run())
+    assert [got for got, _, _ in turns] == [wanted for _, wanted, _ in turns]
+    assert [cached for *_, cached in turns] == [0, 100, 150]
+
+
+def test_weights_that_the_kernels_refuse_run_with_sdpa(
+    tiny: Path, flash: MakeFlash, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading with Flash Attention succeeds; the first pass of a 32-bit checkpoint does not."""
+    emulate(monkeypatch, strict=True)
+    engine = flash(tiny)
+    (answer,) = completions(engine, [ids(20)], GREEDY)
+    assert engine.info.attention == "sdpa"
+    assert answer.text == reference(tiny, ids(20), 16)
+    assert lines == [
+        "[*] Flash Attention is installed but fails with this model (RuntimeError: FlashAttention only support "
+        "fp16 and bf16 data type), using sdpa attention (slower)"
+    ]
+
+
+def test_heads_that_the_kernels_refuse_run_with_sdpa(
+    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tiny_model import make_tiny_model
+
+    emulate(monkeypatch, strict=True)
+    engine = flash(make_tiny_model(tmp_path, hidden=1024, heads=2, layers=1), dtype="bfloat16")
+    completions(engine, [ids(20)], GREEDY)
+    assert engine.info.attention == "sdpa"
+
+
+def test_capped_scores_are_never_computed_by_sdpa_which_leaves_the_cap_out(
+    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = other_model(tmp_path, "Gemma2")
+    without = flash(folder)
+    prompts = [ids(length, length) for length in (30, 5)]
+    eager = [answer.text for answer in completions(without, prompts, GREEDY)]
+    assert without.info.attention == "eager"
+    emulate(monkeypatch)
+    with_flash = flash(folder)
+    assert [answer.text for answer in completions(with_flash, prompts, GREEDY)] == eager
+    assert with_flash.info.attention == "flash_attention_2"
