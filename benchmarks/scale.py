@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import bz2
 import gc
+import io
 import itertools
 import json
 import lzma
@@ -31,6 +32,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from vendomini.analysis.tables.tables import aggregate
 from vendomini.cluster.plan import Limits, cut, group_runs
 from vendomini.cluster.site import ASSUMED
@@ -42,7 +45,7 @@ from vendomini.engines.base import Prompt
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.records import Results, read_steps
-from vendomini.runner import Progress, Runner, save_plan
+from vendomini.runner import Counters, Progress, Stop, Tally, run_all, save_plan
 from vendomini.runner.run import StartEngine
 
 CONFIG = "configs/demo.yaml"
@@ -82,9 +85,10 @@ def make_runs(folder: Path, runs: int, steps: int, width: int = 16, start: Start
 
 
 def do(phase: Phase, results: Results, width: int, start: StartEngine) -> int:
-    runner = Runner(results, EngineConfig(max_num_seqs=width), Progress(), start=start)
-    asyncio.run(runner.run_all(list(expand(phase))))
-    return runner.counters.steps
+    counters = Counters()
+    engine, progress = EngineConfig(max_num_seqs=width), Progress(Console(file=io.StringIO()), counters)
+    asyncio.run(run_all(list(expand(phase)), Tally(), results, engine, start, Stop(), progress, counters))
+    return counters.steps
 
 
 # ------------------------------------------------------------------------------------- one measurement

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from tests.test_runner import grid, run_here
 from vendomini.cluster.history import throughput
 from vendomini.config.schema import EngineConfig
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.records import Results, encode_record
-from vendomini.runner import Progress, Runner
+from vendomini.runner import Counters, Progress, Stop, Tally, run_all
 
 TINY = ("simulation.max_steps=3", "grid.pe_induction.p_shock=[0.1]", "grid.agent.model.name=[scripted/reactive]")
 COUNT_OPENS = """
@@ -93,9 +94,10 @@ def fly(soft: int, hard: int, folder: str) -> None:
     async def start(model, config):
         return InTurns(model.name)
 
-    runner = Runner(Results(Path(folder)), EngineConfig(max_num_seqs=300), Progress(print), start=start)
-    asyncio.run(runner.run_all(grid(*TINY, "experiment.replications=300")))
-    print(runner.tally.finished, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    specs, counters, tally = grid(*TINY, "experiment.replications=300"), Counters(), Tally()
+    progress, engine = Progress(Console(width=200), counters), EngineConfig(max_num_seqs=300)
+    asyncio.run(run_all(specs, tally, Results(Path(folder)), engine, start, Stop(), progress, counters))
+    print(tally.finished, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 @pytest.mark.parametrize(

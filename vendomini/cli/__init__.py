@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import signal
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vendomini.errors import VendoMiniError, harmless, mend_streams
+from vendomini.errors import VendoMiniError, harmless
 
 EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
-
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
-"""What standard output says where it leads to a full disk or nowhere."""
 
 COMMANDS = {
     "run": "Run the episodes of a config here, resuming what was begun.",
@@ -89,12 +85,8 @@ def _root(
 
 def main() -> None:
     """The one place where errors become exit codes: 1 expected, 2 usage, 3 a bug, 130 Ctrl-C."""
-    mend_streams()
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()  # what can't be written is an error here, and no traceback of Python's own end
+        app()
     except VendoMiniError as exc:
         typer.echo(f"error: {harmless(str(exc))}", err=True)
         sys.exit(exc.exit_code)
@@ -105,26 +97,14 @@ def main() -> None:
 
         forget(sys.stdout)
         sys.exit(0)
-    except OSError as exc:
-        if exc.errno not in UNWRITABLE or exc.filename is not None:
-            _bug(exc)
-        from vendomini.cli.output import forget
-
-        forget(sys.stdout)
-        typer.echo(f"error: can't write the output ({exc.strerror}): send it somewhere else", err=True)
-        sys.exit(1)
     except Exception as exc:
-        _bug(exc)
+        typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
+        sys.exit(EXIT_BUG)
     finally:
         # Python's own end takes a while with an engine loaded, and nothing is left to save: one more Ctrl-C ends the
         # process then, and is no traceback of whatever was being taken down.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _bug(exc: Exception) -> NoReturn:
-    typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
-    sys.exit(EXIT_BUG)
 
 
 def _write_log(exc: Exception) -> str:

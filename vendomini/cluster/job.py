@@ -7,7 +7,6 @@ the queue. Nothing heavy is imported before the warning is heeded.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import signal
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vendomini.errors import ClusterError, UsageError, VendoMiniError, mend_streams
+from vendomini.errors import ClusterError, UsageError, VendoMiniError
 from vendomini.records import Manifest, Results, decode_record
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ def run_shard(manifest_file: str, digest: str, array: str) -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
     from rich.console import Console
 
-    mend_streams()
     out = Console(width=200, soft_wrap=True, highlight=False)
     try:
         tally = _run_shard(Path(manifest_file), digest, int(array), out)
@@ -119,41 +117,28 @@ def _read_manifest(file: Path, digest: str) -> Manifest:
     return decode_record(file, data, Manifest)
 
 
-def work(
-    phase: Phase,
-    specs: Sequence[RunSpec],
-    results: Results,
-    out: Console,
-    retries: int = 0,
-    restart_changed: bool = False,
-) -> Tally:
+def work(phase: Phase, specs: Sequence[RunSpec], results: Results, out: Console, retries: int = 0) -> Tally:
     """Does these runs; back into the queue, and out, if SLURM says that time is up.
 
     Args:
         out: the job's log.
         retries: how often a run that fails is tried again.
-        restart_changed: as for :class:`vendomini.runner.Runner`.
 
     Raises:
         EngineUnavailable: no engine can run the model here.
         ResultsError: results can't be written.
     """
-    from vendomini.runner import Runner, progress_on, save_plan
+    from vendomini.runner import pending, run_pending
 
-    save_plan(phase, results)
-    runner = Runner(
-        results, phase.config.engine, progress_on(out), engines=phase.engines, restart_changed=restart_changed
-    )
-    todo, tally = runner.pending(specs), runner.tally
+    todo, tally = pending(specs, results)
     _say(out, f"{phase.name}: {len(specs):,} runs in this job, {tally.already:,} ended before, {len(todo):,} to do")
     for problem in tally.refused.values():
         _say(out, f"[WARNING] {problem}")
     again = 0
     while todo:
-        before = runner.counters.steps
-        runner.run(todo)
+        counters = run_pending(phase, todo, tally, results, out)
         if tally.stopped == "SIGUSR2" and tally.unfinished:
-            _requeue(runner.counters.steps - before, len(tally.unfinished), out)
+            _requeue(counters.steps, len(tally.unfinished), out)
         again += 1
         if tally.stopped or not tally.failed or again > retries:
             break
@@ -195,9 +180,7 @@ def _last_words(tally: Tally) -> str:
 
 
 def _say(out: Console, line: str) -> None:
-    """To the job's log; where that is full, the work goes on without."""
-    with contextlib.suppress(OSError):
-        out.print(line, markup=False)
+    out.print(line, markup=False)
 
 
 if __name__ == "__main__":

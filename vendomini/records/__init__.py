@@ -17,7 +17,6 @@ a temporary name and moved into place.
 from vendomini.records.files import (
     decode_record,
     encode_record,
-    is_full,
     open_record,
     read_record,
     replacing,
@@ -60,7 +59,6 @@ __all__ = [
     "StepRecord",
     "decode_record",
     "encode_record",
-    "is_full",
     "open_record",
     "read_record",
     "read_steps",

@@ -62,8 +62,6 @@ class RunInfo(msgspec.Struct, kw_only=True):
     the SLURM job id. ``attempt`` counts starts from 1. ``sampling`` is how tokens are chosen: the parameters, with what
     they leave to the model's own files filled in; a later start goes on with it. ``prompt_head`` is what every prompt
     begins with, in the model's own template, and ``reply_format`` the family whose way of marking thoughts was found.
-    ``made_with`` is what else must be as it was when a half-done run goes on: version and digest of the code, engine,
-    context length, digest of the template.
     """
 
     schema: int = SCHEMA_VERSION
@@ -78,7 +76,6 @@ class RunInfo(msgspec.Struct, kw_only=True):
     sampling: JsonObject = {}
     prompt_head: str = ""
     reply_format: str = ""
-    made_with: dict[str, str | int | None] = {}
 
 
 class RunOutcome(msgspec.Struct, kw_only=True):

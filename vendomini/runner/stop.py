@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,8 +26,7 @@ class Stop:
 
     @contextmanager
     def on_signals(self, announce: Callable[[str], None]) -> Iterator[Stop]:
-        """While inside, signals request the stop; afterwards the old handlers are back. Python gives signals to its
-        main thread alone, so in another one this changes nothing.
+        """While inside, signals request the stop; afterwards the old handlers are back.
 
         Args:
             announce: told once what is happening.
@@ -40,9 +38,6 @@ class Stop:
             self.request(signal.Signals(number).name)
             announce(f"{self.reason}: stopping after the steps in flight (once more to stop at once)")
 
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
         previous = {number: signal.signal(number, handle) for number in SIGNALS}
         try:
             yield self
