@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig
-from vendomini.engines.resolve import start_engine
 from vendomini.records import Results
-from vendomini.runner import Counters, Progress, Stop, Tally, run_all
+from vendomini.runner import Progress, Runner
 
 
 def steps_per_second(control: str, max_steps: int, episodes: int, p_shock: float) -> float:
@@ -34,14 +30,11 @@ def steps_per_second(control: str, max_steps: int, episodes: int, p_shock: float
         f"experiment.replications={episodes}",
     ]
     specs = list(expand(load_config("configs/base.yaml", overrides)))
-    counters = Counters()
-    progress = Progress(Console(file=io.StringIO()), counters)
-    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(
-            run_all(specs, Tally(), Results(Path(folder)), EngineConfig(), start_engine, Stop(), progress, counters)
-        )
-    return counters.steps / (time.perf_counter() - began)
+        runner = Runner(Results(Path(folder)), EngineConfig(), Progress())
+        began = time.perf_counter()
+        asyncio.run(runner.run_all(specs))
+        return runner.counters.steps / (time.perf_counter() - began)
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ import argparse
 import heapq
 from dataclasses import replace
 
-from vendomini.cluster.plan import Group, Limits, arrays, cut, group_runs
+from vendomini.cluster.offers import Offers
+from vendomini.cluster.plan import Group, Limits, Shape, arrays, cut, group_runs
 from vendomini.cluster.site import ASSUMED
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.slurm import minutes
@@ -43,16 +44,16 @@ def wall_hours(jobs: list[tuple[int, float]], gpus: int) -> float:
 def groups_of(path: str, load_s: float) -> list[Group]:
     """The phase's groups, with this time to load a model."""
     phase = load_config(path)
-    sizing = Sizing(phase.config.engine, ASSUMED, engines=phase.engines)
-    groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
+    sizing = Sizing(phase.config.engine, Offers(lambda _: ASSUMED, live=False), engines=phase.engines)
+    groups = group_runs(expand(phase), sizing.shape, sizing.pace)
     return [replace(group, pace=replace(group.pace, load_s=load_s)) for group in groups]
 
 
-def row(name: str, shards: list[tuple[int, Shard]], submissions: int, load_s: float, gpus: int) -> str:
+def row(name: str, shards: list[tuple[Shape, Shard]], submissions: int, load_s: float, gpus: int) -> str:
     """One line of the table."""
-    loading = sum(count * load_s for count, _ in shards) / 3600
-    total = sum(count * shard.seconds for count, shard in shards) / 3600
-    wall = wall_hours([(count, shard.seconds) for count, shard in shards], gpus)
+    loading = sum(shape.gpus * load_s for shape, _ in shards) / 3600
+    total = sum(shape.gpus * shard.seconds for shape, shard in shards) / 3600
+    wall = wall_hours([(shape.gpus, shard.seconds) for shape, shard in shards], gpus)
     return f"| {name} | {len(shards):,} | {submissions:,} | {loading:,.1f} | {total:,.0f} | {wall:,.1f} |"
 
 
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=300, help="seconds to load a model")
     parser.add_argument("--time", default="24:00:00", help="limit of a job")
     options = parser.parse_args()
-    usable = dict.fromkeys((0, 1, 2, 4, 8), (minutes(options.time) or 1440) * 60.0 - SIGNAL_S)
+    usable = dict.fromkeys(map(Shape, (0, 1, 2, 4, 8)), (minutes(options.time) or 1440) * 60.0 - SIGNAL_S)
     for path in PHASES:
         groups = groups_of(path, options.load)
         packed, single = (cut(groups, Limits(usable, runs_per_job=n)) for n in (None, 1))

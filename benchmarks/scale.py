@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import bz2
 import gc
-import io
 import itertools
 import json
 import lzma
@@ -32,10 +31,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from vendomini.analysis.tables.tables import aggregate
-from vendomini.cluster.plan import Limits, cut, group_runs
+from vendomini.cluster.offers import Offers
+from vendomini.cluster.plan import Limits, Shape, cut, group_runs
 from vendomini.cluster.site import ASSUMED
 from vendomini.cluster.sizing import Sizing
 from vendomini.config import Phase, expand, load_config
@@ -45,7 +43,7 @@ from vendomini.engines.base import Prompt
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.records import Results, read_steps
-from vendomini.runner import Counters, Progress, Stop, Tally, run_all, save_plan
+from vendomini.runner import Progress, Runner, save_plan
 from vendomini.runner.run import StartEngine
 
 CONFIG = "configs/demo.yaml"
@@ -85,10 +83,9 @@ def make_runs(folder: Path, runs: int, steps: int, width: int = 16, start: Start
 
 
 def do(phase: Phase, results: Results, width: int, start: StartEngine) -> int:
-    counters = Counters()
-    engine, progress = EngineConfig(max_num_seqs=width), Progress(Console(file=io.StringIO()), counters)
-    asyncio.run(run_all(list(expand(phase)), Tally(), results, engine, start, Stop(), progress, counters))
-    return counters.steps
+    runner = Runner(results, EngineConfig(max_num_seqs=width), Progress(), start=start)
+    asyncio.run(runner.run_all(list(expand(phase))))
+    return runner.counters.steps
 
 
 # ------------------------------------------------------------------------------------- one measurement
@@ -157,9 +154,9 @@ def child_plan(runs: str, few_cells: str) -> None:
             f"grid.agent.model.temperature={[n / 100 for n in range(max(size // CELLS // max(horizons, 1), 1))]}",
         ]
     phase = load_config(CONFIG, chosen)
-    sizing = Sizing(phase.config.engine, ASSUMED, engines=phase.engines)
-    groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
-    assert sum(len(shard.run_ids) for _, shard in cut(groups, Limits({0: 86_100.0}))) == max(size, CELLS)
+    sizing = Sizing(phase.config.engine, Offers(lambda _: ASSUMED, live=False), engines=phase.engines)
+    groups = group_runs(expand(phase), sizing.shape, sizing.pace)
+    assert sum(len(shard.run_ids) for _, shard in cut(groups, Limits({Shape(0): 86_100.0}))) == max(size, CELLS)
 
 
 def commands(sizes: Sequence[int], keep: Path | None) -> None:

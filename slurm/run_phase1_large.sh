@@ -26,6 +26,6 @@ export PYTHONUNBUFFERED=1
 export VENDOMINI_USE_VLLM=1
 
 # Run experiment
-exec srun vendomini run \
+exec srun --export=ALL vendomini run \
     --config configs/phases/phase1_large_models.yaml \
     --cluster

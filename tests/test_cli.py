@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.tiny_model import make_tiny_model
 from vendomini.cli import COMMANDS
-from vendomini.records import Results, RunInfo, RunSummary, read_record, read_steps
+from vendomini.records import Results, RunInfo, RunSummary, read_record, read_steps, write_record
 
 
 def vendomini(*arguments, cwd=None, **environ):
@@ -140,15 +142,6 @@ class TestMistakes:
     def test_unwritable_results(self):
         assert "choose another folder with --results" in fails(demo("/proc/results"))
 
-    def test_full_disk(self, tmp_path):
-        """A file size limit stands in for a full disk; coverage, where it measures, could not write either."""
-        limited = (
-            f"ulimit -f 8; trap '' XFSZ; exec {sys.executable} -m vendomini run -c configs/demo.yaml -r {tmp_path}"
-        )
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-        done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, env=environ)
-        assert "can't write" in fails(done)
-
     def test_damaged_log_is_named_and_the_rest_goes_on(self, tmp_path):
         demo(tmp_path, "--limit", "1")
         results = Results(tmp_path)
@@ -248,6 +241,185 @@ class TestMistakes:
         assert "this is a bug in vendomini" in fails(done, 3)
         (log,) = tmp_path.glob("vendomini-*.log")
         assert "ZeroDivisionError: boom" in log.read_text()
+
+
+class TestPlacesThatFail:
+    """A disk, a quota or an output that takes no more is one sentence, and what can go on does."""
+
+    @pytest.fixture
+    def small_disk(self, tmp_path):
+        """A file system of 200 KiB, and how to make it larger."""
+        place = tmp_path / "disk"
+        place.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+            pytest.skip("only root may mount a small file system")
+        yield place, lambda: subprocess.run(["mount", "-o", "remount,size=50m", place], check=True)
+        subprocess.run(["umount", place], check=True)
+
+    def test_a_full_disk_fails_the_runs_that_it_struck_and_they_go_on_when_there_is_room(self, small_disk, tmp_path):
+        place, make_room = small_disk
+        done = demo(place)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.count("no space left for") == 1
+        assert "runs failed; the same command tries them again." in done.stdout
+        make_room()
+        assert demo(place).returncode == 0
+        demo(tmp_path / "undisturbed")
+        logs = [{file.parent.name: file.read_bytes() for file in folder.glob("runs/*/steps.jsonl")}
+                for folder in (place, tmp_path / "undisturbed")]  # fmt: skip
+        assert len(logs[0]) == 12
+        assert logs[0] == logs[1]
+
+    def test_a_quota_that_is_noticed_when_a_log_is_closed(self, tmp_path):
+        """As NFS does it. The library stands between the program and libc, and fails one run's log."""
+        compiler = shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("there is no gcc")
+        (tmp_path / "close.c").write_text(FAILING_CLOSE)
+        library = tmp_path / "close.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "close.c", "-ldl"], check=True)
+        (failing, *_) = json.loads(demo(tmp_path, "--dry-run", "--json").stdout)["run_ids"]
+        done = demo(tmp_path, LD_PRELOAD=str(library), FAILING=f"{failing}/steps.jsonl")
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"{failing} failed: no space left for" in done.stdout
+        assert demo(tmp_path).returncode == 0
+
+    def test_a_file_in_the_place_of_a_run_folder(self, tmp_path):
+        first, *_ = json.loads(demo(tmp_path, "--dry-run", "--json").stdout)["run_ids"]
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / first).write_text("mine")
+        done = demo(tmp_path)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"there is a file where {tmp_path}/runs/{first} should be a folder: move it away" in done.stdout
+        assert sum(Results(tmp_path).summary(name) is not None for name in Results(tmp_path).run_ids()) == 11
+        assert (tmp_path / "runs" / first).read_text() == "mine"
+
+    @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&-"])
+    def test_a_closed_output_stops_nothing(self, tmp_path, closed):
+        small = f"-c configs/demo.yaml --limit 2 -o simulation.max_steps=5 -r {tmp_path}"
+        for command in (f"run {small}", f"run {small} --json", f"status --results {tmp_path}"):
+            line = f"exec {sys.executable} -m vendomini {command} {closed}"
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+            assert (done.returncode, done.stdout, "rror" in done.stderr) == (0, "", False)
+        assert len(list(tmp_path.glob("runs/*/summary.json"))) == 2
+
+    def test_a_full_output_is_one_sentence_after_the_work(self, tmp_path):
+        run = ("run", "-c", "configs/demo.yaml", "--limit", "2", "-o", "simulation.max_steps=5", "-r", str(tmp_path))
+        for command in (run, ("status", "--results", str(tmp_path)), ("estimate", "phase1", "--json")):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "vendomini", *command], stdout=full, stderr=subprocess.PIPE, text=True
+                )
+            assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+            assert done.stderr == "error: can't write the output (No space left on device): send it somewhere else\n"
+        assert len(list(tmp_path.glob("runs/*/summary.json"))) == 2
+
+    def test_an_output_in_latin_1(self, tmp_path):
+        command = [sys.executable, "-m", "vendomini", "run", "-c", "configs/demo.yaml", "--limit", "2", "-r", tmp_path]
+        short, environ = ["-o", "simulation.max_steps=5"], os.environ | {"PYTHONIOENCODING": "latin-1"}
+        done = subprocess.run([*command, *short], capture_output=True, env=environ)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"2 to do ? " in done.stdout
+
+
+FAILING_CLOSE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int close(int fd) {
+  int (*real)(int) = dlsym(RTLD_NEXT, "close");
+  char link[64], path[PATH_MAX + 1] = "";
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, path, PATH_MAX);
+  int result = real(fd);
+  if (length > 0 && getenv("FAILING") && strstr(path, getenv("FAILING"))) { errno = EDQUOT; return -1; }
+  return result;
+}
+"""
+
+
+class TestAnotherVersion:
+    """A half-done run goes on under the prompt, version and engine that began it, or not at all."""
+
+    @pytest.fixture
+    def half_done(self, tmp_path):
+        demo(tmp_path, "--limit", "1")
+        results = Results(tmp_path)
+        (run_id,) = results.run_ids()
+        files = results.run(run_id)
+        files.summary.unlink()
+        whole = files.steps.read_bytes()
+        files.steps.write_bytes(b"".join(whole.splitlines(keepends=True)[:7]))
+        return results, run_id, whole
+
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            ({"system_prompt": "Another."}, "begun under another system prompt: it is left alone"),
+            ({"made_with": {}}, "another version (not recorded, now 0."),
+            ({"code": "0" * 16}, f"another code ({'0' * 16}, now "),
+            ({"engine": "hf"}, "another engine (hf, now scripted)"),
+            ({"context length": 512}, "another context length (512, now "),
+            ({"chat template": "1" * 16}, "another chat template ("),
+        ],
+    )
+    def test_is_refused_by_name_or_begun_anew(self, half_done, changed, named):
+        results, run_id, whole = half_done
+        files = results.run(run_id)
+        info = results.info(run_id)
+        fields = {name: value for name, value in changed.items() if hasattr(info, name)}
+        fields.setdefault("made_with", info.made_with | {k: v for k, v in changed.items() if k not in fields})
+        write_record(files.info, replace(info, **fields))
+        before = files.steps.read_bytes()
+        done = demo(results.root, "--limit", "1")
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"[WARNING] {run_id} was " in done.stdout
+        assert named in done.stdout
+        assert "--restart-changed" in done.stdout
+        assert files.steps.read_bytes() == before
+        done = demo(results.root, "--limit", "1", "--restart-changed")
+        assert done.returncode == 0, done.stdout
+        assert files.steps.read_bytes() == whole
+        assert (files.folder / "steps.1.jsonl").read_bytes() == before
+        assert results.summary(run_id).attempt == 2
+
+    def test_goes_on_where_nothing_changed(self, half_done):
+        results, run_id, whole = half_done
+        assert demo(results.root, "--limit", "1", "--restart-changed").returncode == 0
+        assert results.run(run_id).steps.read_bytes() == whole
+        assert not (results.run(run_id).folder / "steps.1.jsonl").exists()
+
+    def test_edited_code_is_another_version(self):
+        code = (
+            "import shutil, sys, tempfile, pathlib, vendomini\n"
+            "place = pathlib.Path(tempfile.mkdtemp()) / 'vendomini'\n"
+            "shutil.copytree(pathlib.Path(vendomini.__file__).parent, place)\n"
+            "sys.argv[1:] and (place / sys.argv[1]).open('a').write('# edited\\n')\n"
+            "for name in [name for name in sys.modules if name.startswith('vendomini')]: del sys.modules[name]\n"
+            "sys.path.insert(0, str(place.parent))\n"
+            "from vendomini.runner.provenance import versions; print(versions()['code'])\n"
+            "shutil.rmtree(place.parent)"
+        )
+
+        def digest(*edited):
+            return subprocess.check_output([sys.executable, "-c", code, *edited], text=True).strip()
+
+        same = digest()
+        assert (len(same), digest(), digest("analysis/__init__.py")) == (16, same, same)
+        assert same not in (digest("agent/prompt.py"), digest("measures/detectors.py"))
+
+    def test_runs_of_another_config_in_the_folder_are_said(self, tmp_path):
+        demo(tmp_path, "--limit", "3")
+        assert "of another config" not in demo(tmp_path, "--limit", "4").stdout
+        done = demo(tmp_path, "--limit", "2", "-o", "simulation.max_steps=7")
+        assert done.returncode == 0
+        assert f"{tmp_path} also holds 4 runs of another config" in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import pytest
 import typer
 import yaml
 
-from vendomini.cli import COMMANDS, _load
+from vendomini.cli import COMMANDS, load_command
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md"))]
@@ -101,6 +101,7 @@ NOT_RUN = {
     'pip install -e ".[vllm,report]"': "needs a GPU: gigabytes of CUDA; the extra is checked",
     'pip install "vendomini[vllm]"': "the same",
     "pytest tests/test_fuzz.py": "a part of this suite",
+    "vendomini submit phase1_small --keep": "tests/cluster/test_keep.py: it takes SLURM two minutes a round",
     "pip install flash-attn --no-build-isolation": "needs nvcc",
 }
 """Command → why it is not typed."""
@@ -219,5 +220,5 @@ def _code(text: str) -> list[str]:
 
 
 def _parsers(name: str) -> list[typer.core.TyperCommand]:
-    command = _load(name)
+    command = load_command(name)
     return [command, *getattr(command, "commands", {}).values()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import multiprocessing
 import os
 import random
@@ -16,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig
@@ -24,31 +22,19 @@ from vendomini.engines.base import Completion, Engine, EngineInfo
 from vendomini.engines.resolve import start_engine
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.records import Results, read_steps, write_record
-from vendomini.runner import Counters, Progress, Stop, pending, run_all
+from vendomini.runner import Progress, Runner, Stop
 
 
-def run_here(specs, folder, engine_config=None, start=None, stop=None):
+def run_here(specs, folder, engine_config=None, start=None, stop=None, **how):
     """What ``vendomini run`` does, in this process; returns tally and counters."""
-    results, counters = Results(Path(folder)), Counters()
-    todo, tally = pending(specs, results)
-    progress = Progress(Console(file=io.StringIO()), counters)
 
     async def start_quietly(model, config):
         return await start_engine(model, config, say=lambda line: None)
 
-    asyncio.run(
-        run_all(
-            todo,
-            tally,
-            results,
-            engine_config or EngineConfig(),
-            start or start_quietly,
-            stop or Stop(),
-            progress,
-            counters,
-        )
-    )
-    return tally, counters
+    config, progress = engine_config or EngineConfig(), Progress(how.pop("say", None))
+    runner = Runner(Results(Path(folder)), config, progress, start=start or start_quietly, stop=stop, **how)
+    asyncio.run(runner.run_all(runner.pending(specs)))
+    return runner.tally, runner.counters
 
 
 def logs(folder):
@@ -63,6 +49,7 @@ def grid(*overrides):
     return list(expand(load_config("configs/demo.yaml", overrides)))
 
 
+CRAMPED = "grid.agent.model.context_length=[600, 16384]"
 SHORT = ("simulation.max_steps=60", "experiment.replications=2", "pe_induction.p_shock=0.4")
 
 
@@ -276,16 +263,11 @@ class TestDamage:
 class TestElsewhere:
     def test_a_run_that_another_process_finished_meanwhile_is_left_as_it_is(self, tmp_path, spec):
         specs, results = [spec("oracle", simulation__max_steps=5)], Results(tmp_path)
-        stale, tally = pending(specs, results)
+        runner = Runner(results, EngineConfig(), Progress())
+        stale, tally = runner.pending(specs), runner.tally
         run_here(specs, tmp_path)
         written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-
-        async def start(model, config):
-            return await start_engine(model, config, say=lambda line: None)
-
-        counters = Counters()
-        progress = Progress(Console(file=io.StringIO()), counters)
-        asyncio.run(run_all(stale, tally, results, EngineConfig(), start, Stop(), progress, counters))
+        asyncio.run(runner.run_all(stale))
         assert (tally.already, tally.finished, tally.complete) == (1, 0, True)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == written
 
@@ -361,6 +343,35 @@ class TestModelsThatCanNotRun:
         assert all("there is no control 'scripted/nobody'" in reason for reason in tally.failed.values())
         assert (len(tally.failed), counters.runs_failed, tally.complete) == (2, 2, False)
 
+    def test_nor_does_a_config_that_only_some_runs_can_not_follow(self, tmp_path):
+        specs = grid(
+            *SHORT,
+            "agent.model.name=scripted/oracle",
+            "grid.agent.model.context_length=[600, 16384]",
+            "agent.model.max_tokens=100",
+        )
+        said = []
+        tally, _ = run_here(specs, tmp_path, say=said.append)
+        assert (tally.finished, len(tally.failed), tally.complete) == (2, 2, False)
+        assert sum("leaves no room for a conversation" in line for line in said) == 1
+
     def test_the_only_one_is_an_error(self, tmp_path):
         with pytest.raises(EngineUnavailable, match="there is no control 'scripted/nobody'"):
             run_here(grid(*SHORT, "agent.model.name=scripted/nobody"), tmp_path)
+
+
+class TestNotebook:
+    def test_runs_where_an_event_loop_runs_already(self, tmp_path):
+        async def cell():
+            runner = Runner(Results(tmp_path), EngineConfig(), Progress())
+            runner.run(runner.pending(grid(*SHORT)))
+            return runner.tally
+
+        assert asyncio.run(cell()).finished == 4
+
+    def test_runs_in_a_thread(self, tmp_path):
+        """Where Python delivers no signals."""
+        runner = Runner(Results(tmp_path), EngineConfig(), Progress())
+        with ThreadPoolExecutor(1) as other:
+            other.submit(runner.run, runner.pending(grid(*SHORT))).result()
+        assert runner.tally.finished == 4

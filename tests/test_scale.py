@@ -10,14 +10,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from tests.test_runner import grid, run_here
-from vendomini.cluster.history import throughput
+from vendomini.cluster.throughput import measured_throughput
 from vendomini.config.schema import EngineConfig
 from vendomini.engines.scripted import ScriptedEngine
 from vendomini.records import Results, encode_record
-from vendomini.runner import Counters, Progress, Stop, Tally, run_all
+from vendomini.runner import Progress, Runner
 
 TINY = ("simulation.max_steps=3", "grid.pe_induction.p_shock=[0.1]", "grid.agent.model.name=[scripted/reactive]")
 COUNT_OPENS = """
@@ -77,7 +76,7 @@ def test_a_jobs_throughput_counts_all_its_runs(tmp_path: Path) -> None:
         )  # fmt: skip
         paths.summary.write_bytes(encode_record(ended))
     results.run(first).summary.unlink()
-    assert throughput(results)["scripted/reactive", "standard"].step_s == pytest.approx(0.1)
+    assert measured_throughput(results)["scripted/reactive", "standard"].step_s == pytest.approx(0.1)
 
 
 class InTurns(ScriptedEngine):
@@ -94,10 +93,9 @@ def fly(soft: int, hard: int, folder: str) -> None:
     async def start(model, config):
         return InTurns(model.name)
 
-    specs, counters, tally = grid(*TINY, "experiment.replications=300"), Counters(), Tally()
-    progress, engine = Progress(Console(width=200), counters), EngineConfig(max_num_seqs=300)
-    asyncio.run(run_all(specs, tally, Results(Path(folder)), engine, start, Stop(), progress, counters))
-    print(tally.finished, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    runner = Runner(Results(Path(folder)), EngineConfig(max_num_seqs=300), Progress(print), start=start)
+    asyncio.run(runner.run_all(grid(*TINY, "experiment.replications=300")))
+    print(runner.tally.finished, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 @pytest.mark.parametrize(

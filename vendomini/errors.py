@@ -8,7 +8,8 @@
     ├── ResultsError               1  the results folder can't be read or written
     │   ├── CorruptRecordError     1  a file of one run is damaged, or of another schema
     │   ├── RunLockedError         1  another live process is writing this run
-    │   └── RunEndedError          1  another process has finished this run meanwhile
+    │   ├── RunEndedError          1  another process has finished this run meanwhile
+    │   └── RunChangedError        1  a half-done run was begun under another prompt, version or engine
     ├── EngineError                1  an inference engine failed; the runs it carried are to be rerun
     │   └── EngineUnavailable      1  an engine can't start here; the fallback chain goes on
     ├── ClusterError               1  SLURM is missing, or refuses what was asked of it
@@ -19,6 +20,9 @@ Ctrl-C is 130.
 """
 
 from __future__ import annotations
+
+import os
+import sys
 
 
 class VendoMiniError(Exception):
@@ -58,6 +62,10 @@ class RunEndedError(ResultsError):
     pass
 
 
+class RunChangedError(ResultsError):
+    pass
+
+
 class EngineError(VendoMiniError):
     pass
 
@@ -90,3 +98,14 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 def harmless(text: str) -> str:
     """For a terminal: what a server, a model or a colleague wrote gives it no commands."""
     return text.translate(_CONTROLS)
+
+
+def mend_streams() -> None:
+    """What a program says must not stop it: characters that a stream can't hold (Latin-1) become question marks, and a
+    stream that was closed before the start takes everything and keeps nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

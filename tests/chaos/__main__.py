@@ -17,6 +17,7 @@ from tests.chaos.experiment import Books
 CAMPAIGNS: dict[str, tuple[Callable[[Path, Books, random.Random, int], None], int]] = {
     "vllm": (models.strike_vllm, 3),
     "cluster": (cluster.strike_cluster, 16),
+    "sites": (cluster.strike_sites, 7),
     "scripted": (local.strike_scripted, 165),
     "transformers": (models.strike_transformers, 6),
     "served": (local.strike_served, 20),

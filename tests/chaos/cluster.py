@@ -10,13 +10,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from tests.chaos.experiment import Books
 from tests.cluster.bench import Bench
-from tests.cluster.slurm import NODES, Slurm, why_not
+from tests.cluster.slurm import NODES, Settings, Slurm, why_not
+from vendomini.probe.slurm import PASSING
 
 CALM_S = 60.0
 
@@ -24,19 +26,21 @@ CALM_S = 60.0
 class Jobs:
     """One submission and its books: the logs so far, and the same runs undisturbed."""
 
-    def __init__(self, bench: Bench, name: str, seed: int) -> None:
-        self.bench, self.name = bench, name
+    def __init__(self, bench: Bench, name: str, seed: int, *options: str) -> None:
+        self.bench, self.name, self.options = bench, name, options
         grid = {"grid__pe_induction__p_shock": [0.0, 0.3], "experiment__seed": seed, "experiment__replications": 2}
         self.config = bench.config(name, simulation__max_steps=2500, **grid)
         self.reference = bench.undisturbed(self.config)
         self.lines: dict[str, int] = {}
 
     def submit(self) -> None:
-        """Nothing is sent, and a sentence says so, while nodes are away."""
-        command = self.bench.command("submit", str(self.config), "--runs-per-job", "4", "--max-jobs", "4")
-        done = subprocess.run(command, timeout=120, **self.bench.how())
+        """Nothing is sent, and a sentence says so, while nodes are away or SLURM does not answer; where the queue is
+        full, a part."""
+        size = self.options or ("--runs-per-job", "4", "--max-jobs", "4")
+        done = subprocess.run(self.bench.command("submit", str(self.config), *size), timeout=120, **self.bench.how())
         said = done.stdout + done.stderr
-        assert done.returncode == 0 or "nothing was submitted" in said, said
+        refused = done.returncode == 1 and ("submitted" in said or "refused" in said or PASSING.search(said))
+        assert done.returncode == 0 or refused, said
 
     @property
     def done(self) -> bool:
@@ -203,3 +207,133 @@ def _wait(slurm: Slurm) -> None:
         return not slurm.jobs()
 
     slurm.until("the queue is empty", empty, 300)
+
+
+# ------------------------------------------------------------------------------------------------ sites, two at a time
+
+
+def as_ever(bench: Bench, slurm: Slurm) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def slow_epilog(bench: Bench, slurm: Slurm) -> contextlib.AbstractContextManager[None]:
+    return slurm.slow_epilog(3)
+
+
+def limits(bench: Bench, slurm: Slurm) -> contextlib.AbstractContextManager[None]:
+    return slurm.limited(MaxSubmitJobs=3)
+
+
+@contextlib.contextmanager
+def time_outs(bench: Bench, slurm: Slurm) -> Iterator[None]:
+    """Of SLURM's commands one in four fails, half of those after it was heard; on the login node and in jobs."""
+    path = bench.environ["PATH"]
+    stumble = """
+if [ $((RANDOM % 4)) = 0 ]; then
+  [ $((RANDOM % 2)) = 0 ] && $real "$@" >/dev/null 2>&1
+  echo "$(basename $0): error: Socket timed out on send/recv operation" >&2
+  exit 1
+fi
+exec $real "$@"
+"""
+    for command in ("sbatch", "squeue", "scontrol", "sinfo", "sacct", "scancel"):
+        bench.environ |= bench.wrap(command, stumble)
+    try:
+        yield
+    finally:
+        bench.environ["PATH"] = path
+
+
+@contextlib.contextmanager
+def another_user(bench: Bench, slurm: Slurm) -> Iterator[None]:
+    """Root sees all; the one who works here is somebody else."""
+    bench.become("nobody")
+    try:
+        yield
+    finally:
+        bench.become(None)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One way to run a cluster.
+
+    Attributes:
+        options: of submit.
+    """
+
+    settings: dict[str, str | int | bool] = field(default_factory=dict)
+    around: Callable[[Bench, Slurm], contextlib.AbstractContextManager[None]] = as_ever
+    options: tuple[str, ...] = ()
+
+
+SITES = {
+    "accounting off": Site({"accounting": False}),
+    "private data": Site({"private_data": "jobs"}, another_user),
+    "MaxArraySize 3": Site({"max_array_size": 3}, options=("--runs-per-job", "1")),
+    "submit limits": Site(around=limits, options=("--runs-per-job", "1")),
+    "preemption with notice": Site({"grace_s": 5}, options=("--partition", "grace")),
+    "slow epilog": Site(around=slow_epilog),
+    "time-outs": Site(around=time_outs),
+}
+
+APART = {"accounting off", "submit limits"}
+"""Limits are enforced by accounting."""
+
+
+def strike_sites(folder: Path, books: Books, generator: random.Random, faults: int) -> None:
+    """A cluster of its own for each round, set in two of these ways; three faults strike in it."""
+    if reason := why_not():
+        print(f"no faults on sites: {reason}")
+        return
+    for number in range(faults):
+        names = set(APART)
+        while names == APART:
+            names = set(generator.sample(sorted(SITES), 2))
+        _site(folder / str(number), sorted(names), number, books, generator)
+
+
+def _site(folder: Path, names: list[str], number: int, books: Books, generator: random.Random) -> None:
+    sites = [SITES[name] for name in names]
+    settings = Settings(**{key: value for site in sites for key, value in site.settings.items()})  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory(prefix="slurm") as name, tempfile.TemporaryDirectory(prefix="site") as place:
+        slurm = Slurm(Path(name), settings)
+        slurm.start()
+        bench = Bench(slurm, Path(place))
+        options = [option for site in sites for option in site.options]
+        jobs = Jobs(bench, f"site{number}", number, *(options or ("--runs-per-job", "2")))
+        try:
+            with contextlib.ExitStack() as around:
+                for site in sites:
+                    around.enter_context(site.around(bench, slurm))
+                _strike_site(jobs, slurm, " + ".join(names), books, generator)
+                _conclude(jobs, slurm, books)
+        finally:
+            slurm.stop()
+
+
+def preempted(jobs: Jobs, slurm: Slurm, generator: random.Random) -> bool:
+    slurm.call("sbatch", "--partition=gpu", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    return True
+
+
+ON_SITES = {name: KINDS[name] for name in ("kill -9 of a job's process", "scontrol requeue", "scancel of a task")} | {
+    "preempted": preempted,
+    "submitted again while it runs": submitted_again,
+}
+
+
+def _strike_site(jobs: Jobs, slurm: Slurm, kind: str, books: Books, generator: random.Random) -> None:
+    for fault in generator.sample(sorted(ON_SITES), 3):
+        if jobs.done:
+            return
+        if not slurm.jobs():
+            jobs.submit()
+        end = time.monotonic() + CALM_S
+        while not jobs.pids() and not jobs.done and time.monotonic() < end:
+            administer(slurm)
+            time.sleep(0.1)
+        ON_SITES[fault](jobs, slurm, generator)
+        jobs.submit()
+        books.struck[kind] += 1
+        jobs.audit(kind, books)

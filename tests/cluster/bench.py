@@ -23,8 +23,11 @@ class Bench:
 
     Attributes:
         templates: this user's copy of the sbatch templates.
-        path: for jobs started by hand, which look for ``vendomini`` there.
+        path: for jobs started by hand, which look for Python there.
+        user: who types the commands, root by default.
     """
+
+    user: str | None = None
 
     def __init__(self, slurm: Slurm, folder: Path) -> None:
         self.slurm = slurm
@@ -51,11 +54,45 @@ class Bench:
         return dict(outcome)
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "vendomini", *arguments]
+        return [*self._as_user, sys.executable, "-m", "vendomini", *arguments]
 
     def how(self, **environ: str) -> dict[str, Any]:
         """For subprocess."""
         return {"cwd": self.folder, "env": self.environ | environ, "capture_output": True, "text": True, "check": False}
+
+    @property
+    def _as_user(self) -> list[str]:
+        """SLURM sees this user, who may read all the same: Python itself may be where only root can."""
+        if self.user is None:
+            return []
+        may = "+dac_override,+dac_read_search"
+        who = [f"--reuid={self.user}", "--regid=nogroup", "--clear-groups"]
+        return ["setpriv", *who, f"--inh-caps={may}", f"--ambient-caps={may}"]
+
+    def become(self, user: str | None) -> None:
+        """Somebody else at the same place, who may write there."""
+        self.user = user
+        subprocess.run(["chmod", "-R", "a+rwX", str(self.folder)], check=True)
+
+    def wrap(self, command: str, script: str) -> dict[str, str]:
+        """A PATH on which a command is another than SLURM's own, which the script has as ``$real``."""
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        wrapper = folder / command
+        wrapper.write_text(f"#!/bin/bash\nreal={shutil.which(command)}\n{script}\n")
+        wrapper.chmod(0o755)
+        return {"PATH": f"{folder}{os.pathsep}{self.environ['PATH']}"}
+
+    def set_in_template(self, name: str, **options: str) -> None:
+        """More sbatch options, underscores for dashes."""
+        template = self.templates / name
+        lines = "".join(f"#SBATCH --{key.replace('_', '-')}={value}\n" for key, value in options.items())
+        template.write_text(template.read_text().replace("#!/bin/bash\n", f"#!/bin/bash\n{lines}", 1))
+
+    def shown(self, job_id: str) -> dict[str, str]:
+        """What SLURM knows of a job."""
+        text = self.slurm.call("scontrol", "show", "job", job_id)
+        return dict(word.partition("=")[::2] for word in text.split())
 
     def config(self, name: str, **values: Any) -> Path:
         """Phase 1 large on a control: ``grid`` and sections cut down as asked, dots written as two underscores."""

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.bench import Bench
-from tests.cluster.slurm import Slurm, why_not
+from tests.cluster.slurm import Settings, Slurm, why_not
 
 
-def _running(accounting: bool) -> Iterator[Slurm]:
+def _running(settings: Settings, beside: Slurm | None = None) -> Iterator[Slurm]:
     reason = why_not()
     if reason:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="slurm") as folder:  # pytest's own paths are too long for a socket
-        slurm = Slurm(Path(folder), accounting)
+        slurm = Slurm(Path(folder), settings, beside)
         try:
             slurm.start()
             yield slurm
@@ -25,12 +25,18 @@ def _running(accounting: bool) -> Iterator[Slurm]:
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
-    yield from _running(accounting=True)
+    yield from _running(Settings())
 
 
 @pytest.fixture(scope="session")
 def slurm_without_accounting() -> Iterator[Slurm]:
-    yield from _running(accounting=False)
+    yield from _running(Settings(accounting=False))
+
+
+@pytest.fixture(scope="session")
+def other_slurm(slurm: Slurm) -> Iterator[Slurm]:
+    """A second cluster at the same site: ``--clusters=other``."""
+    yield from _running(Settings(name="other"), beside=slurm)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "sbatch", "sacctmgr", "mariadbd", "mariadb-install-db")
 NODES = ("n1", "n2")
-MAX_ARRAY_SIZE = 10
 os.environ["PATH"] += os.pathsep + "/usr/sbin"
 
 
@@ -32,17 +32,41 @@ def why_not() -> str:
     return f"not installed: {', '.join(missing)}" if missing else ""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a site runs its cluster.
+
+    Attributes:
+        name: of the cluster.
+        accounting: with slurmdbd and MariaDB, or switched off.
+        max_array_size: array indices stay below it.
+        private_data: what users can't see of each other, such as ``jobs``.
+        grace_s: seconds that partition ``grace`` gives a job before it is preempted.
+    """
+
+    name: str = "tiny"
+    accounting: bool = True
+    max_array_size: int = 10
+    private_data: str = "none"
+    grace_s: int = 20
+
+
 class Slurm:
     """A cluster in one folder.
 
+    Partitions: ``gpu`` (default); ``short`` (two minutes); ``hidden``; and those whose jobs ``gpu`` preempts: ``spare``
+    requeues them, ``grace`` warns them before, ``doomed`` cancels them.
+
     Args:
         folder: private to it; its path must be short enough for a socket's name (about 90 characters).
-        accounting: with slurmdbd and MariaDB, or with accounting off.
+        beside: another cluster, whose accounting this one shares.
     """
 
-    def __init__(self, folder: Path, accounting: bool = True) -> None:
+    def __init__(self, folder: Path, settings: Settings = Settings(), beside: Slurm | None = None) -> None:
         self.folder = folder
-        self.accounting = accounting
+        self.settings = settings
+        self.accounting = settings.accounting
+        self._beside = beside
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._held: dict[str, float] = {}
         self.conf = folder / "slurm.conf"
@@ -54,10 +78,15 @@ class Slurm:
         for name in ("state", "log", "munge", "db", "dev", "spool"):
             (self.folder / name).mkdir(parents=True)
         self.ports = _free_ports(6)
+        if self._beside:
+            self.ports[3] = self._beside.ports[3]
         self._write_configuration()
-        self._start_munge()
+        if self._beside is None:
+            self._start_munge()
+            if self.accounting:
+                self._start_accounting()
         if self.accounting:
-            self._start_accounting()
+            self._add_users()
         self.start_controller()
         for node in NODES:
             self.start_node(node)
@@ -78,6 +107,48 @@ class Slurm:
 
     def start_node(self, node: str) -> None:
         self._spawn(node, "slurmd", "-D", "-f", str(self.conf), "-N", node)
+
+    @contextlib.contextmanager
+    def changed(self, **settings: str | int) -> Iterator[None]:
+        """With other settings for a while; running jobs live on."""
+        before = self.settings
+        self.settings = replace(before, **settings)
+        self._configure()
+        try:
+            yield
+        finally:
+            self.settings = before
+            self._configure()
+
+    def _configure(self) -> None:
+        self._write_conf()
+        self.kill("slurmctld", signal.SIGTERM)
+        self.start_controller()
+        up = ("sinfo", "-h", "-p", "gpu", "-t", "idle,mix,alloc", "-o", "%D")
+        self._until("the nodes are back", lambda: sum(map(int, self.call(*up).split())) == len(NODES))
+
+    @contextlib.contextmanager
+    def slow_epilog(self, seconds: float) -> Iterator[None]:
+        """Ended jobs stay in COMPLETING for so long."""
+        (self.folder / "epilog_s").write_text(str(seconds))
+        try:
+            yield
+        finally:
+            (self.folder / "epilog_s").unlink()
+
+    @contextlib.contextmanager
+    def limited(self, **limits: int) -> Iterator[None]:
+        """With association limits for root, such as ``MaxSubmitJobs=3``."""
+
+        def modify(values: dict[str, int]) -> None:
+            self.call("sacctmgr", "-i", "modify", "user", "root", "set", *(f"{k}={v}" for k, v in values.items()))
+            time.sleep(0.5)  # the controller hears of it a moment later
+
+        modify(limits)
+        try:
+            yield
+        finally:
+            modify(dict.fromkeys(limits, -1))
 
     def kill(self, name: str, signum: signal.Signals = signal.SIGKILL) -> None:
         """Ends one daemon, which we started, and its process group's jobs with it."""
@@ -128,21 +199,31 @@ class Slurm:
     def _write_configuration(self) -> None:
         for i in range(8):
             os.mknod(self.folder / "dev" / f"nvidia{i}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        (self.folder / "gres.conf").write_text(
+            f"NodeName=n[1-2] Name=gpu Type=h200 File={self.folder}/dev/nvidia[0-7] Flags=nvidia_gpu_env\n"
+        )
+        epilog = self.folder / "epilog"
+        epilog.write_text(f"#!/bin/sh\ntest -e {self.folder}/epilog_s && sleep $(cat {self.folder}/epilog_s)\nexit 0\n")
+        epilog.chmod(0o755)
+        (self.folder / "job_submit.lua").write_text(JOB_SUBMIT)
+        self.folder.chmod(0o755)
+        self._write_conf()
+
+    def _write_conf(self) -> None:
         ctld, node1, node2, dbd, _, _ = self.ports
+        munge = (self._beside or self).folder / "munge" / "socket"
         accounting = (
             f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
-            f"AccountingStoragePort={dbd}\nAccountingStorageEnforce=associations\n"
-            f"AccountingStoragePass={self.folder}/munge/socket\n"
+            f"AccountingStoragePort={dbd}\nAccountingStorageEnforce=associations,limits,qos\n"
+            f"AccountingStoragePass={munge}\n"
             if self.accounting
             else "AccountingStorageType=accounting_storage/none\n"
         )
         ports = dict(zip(NODES, (node1, node2), strict=True))
         each = "NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=32 RealMemory=500000 Gres=gpu:h200:8"
         nodes = "\n".join(f"NodeName={node} Port={port} {each}" for node, port in ports.items())
-        self.conf.write_text(CONF.format(folder=self.folder, port=ctld, nodes=nodes, array=MAX_ARRAY_SIZE) + accounting)
-        (self.folder / "gres.conf").write_text(
-            f"NodeName=n[1-2] Name=gpu Type=h200 File={self.folder}/dev/nvidia[0-7] Flags=nvidia_gpu_env\n"
-        )
+        conf = CONF.format(folder=self.folder, munge=munge, port=ctld, nodes=nodes, settings=self.settings)
+        self.conf.write_text(conf + accounting)
 
     def _start_munge(self) -> None:
         folder = self.folder / "munge"
@@ -169,9 +250,13 @@ class Slurm:
         conf.write_text(DBD_CONF.format(folder=self.folder, port=self.ports[3], db_port=port))
         self._spawn("slurmdbd", "slurmdbd", "-D")
         self._until("slurmdbd answers", lambda: "Cluster" in self.call("sacctmgr", "show", "cluster", check=False))
-        self.call("sacctmgr", "-i", "add", "cluster", "tiny")
-        self.call("sacctmgr", "-i", "add", "account", "lab")
-        self.call("sacctmgr", "-i", "add", "user", "root", "account=lab")
+
+    def _add_users(self) -> None:
+        name = self.settings.name
+        self.call("sacctmgr", "-i", "add", "cluster", name)
+        self.call("sacctmgr", "-i", "add", "account", "lab", "other", f"cluster={name}")
+        self.call("sacctmgr", "-i", "add", "user", "root", "nobody", f"cluster={name}", "account=lab")
+        self.call("sacctmgr", "-i", "add", "user", "root", f"cluster={name}", "account=other")
 
     def _spawn(self, name: str, *command: str) -> None:
         with (self.folder / "log" / name).open("ab") as log:
@@ -196,13 +281,13 @@ def _free_ports(count: int) -> list[int]:
 
 
 CONF = """\
-ClusterName=tiny
+ClusterName={settings.name}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={munge}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -216,7 +301,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 GresTypes=gpu
 ReturnToService=2
-MaxArraySize={array}
+MaxArraySize={settings.max_array_size}
+PrivateData={settings.private_data}
+Epilog={folder}/epilog
+JobSubmitPlugins=lua
 MinJobAge=300
 KillWait=5
 SlurmdTimeout=10
@@ -227,6 +315,22 @@ SchedulerParameters=sched_min_interval=100000,sched_interval=2,bf_interval=2,bat
 PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=1-00:00:00 DefaultTime=00:10:00 State=UP PriorityTier=2
 PartitionName=short Nodes=n[1-2] MaxTime=00:02:00 State=UP PriorityTier=2
 PartitionName=spare Nodes=n[1-2] MaxTime=1-00:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=grace Nodes=n[1-2] MaxTime=1-00:00:00 PriorityTier=1 PreemptMode=REQUEUE GraceTime={settings.grace_s}
+PartitionName=doomed Nodes=n[1-2] MaxTime=1-00:00:00 PriorityTier=1 PreemptMode=CANCEL
+PartitionName=hidden Nodes=n[1-2] MaxTime=1-00:00:00 PriorityTier=2 Hidden=YES
+"""
+
+JOB_SUBMIT = """\
+function slurm_job_submit(job, partitions, uid)
+  if job.comment == "refuse" then
+    slurm.log_user("Please name your project with --comment=PROJECT; see the site's handbook.")
+    return slurm.ERROR
+  end
+  return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, uid)
+  return slurm.SUCCESS
+end
 """
 
 DBD_CONF = """\

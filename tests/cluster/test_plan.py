@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vendomini.cluster.plan import MARGIN, Group, Item, Limits, Pace, arrays, cut, group_runs
+from vendomini.cluster.plan import MARGIN, Group, Item, Limits, Pace, Shape, arrays, cut, group_runs
 from vendomini.config import expand, load_config
 from vendomini.config.schema import Model
 from vendomini.errors import UsageError
 
 PACE = Pace(load_s=300, step_s=0.36, concurrency=64, source="")
 SINGLE = Pace(load_s=300, step_s=0.36, concurrency=1, source="")
-DAY = dict.fromkeys((0, 1, 2, 4, 8), 86400.0)
+DAY = dict.fromkeys(map(Shape, (0, 1, 2, 4, 8)), 86400.0)
 
 
 def _group(runs: int, steps: int = 500, name: str = "m", gpus: int = 1, pace: Pace = PACE) -> Group:
-    return Group(Model(name=name), gpus, pace, tuple(Item(f"{name}-{n}", steps) for n in range(runs)))
+    return Group(Model(name=name), Shape(gpus), pace, tuple(Item(f"{name}-{n}", steps) for n in range(runs)))
 
 
 def test_a_short_job_loads_its_model_once() -> None:
@@ -35,13 +35,13 @@ def test_jobs_are_long_enough_for_loading_to_cost_next_to_nothing() -> None:
 
 
 def test_no_job_is_longer_than_its_time_limit() -> None:
-    shards = cut([_group(10_560, pace=SINGLE)], Limits({1: 3600.0}))
+    shards = cut([_group(10_560, pace=SINGLE)], Limits({Shape(1): 3600.0}))
     assert max(shard.seconds for _, shard in shards) <= 3600 * MARGIN
 
 
 def test_no_job_runs_its_engine_half_empty() -> None:
     """It will stop, requeue itself and resume."""
-    shards = cut([_group(260)], Limits({1: 600.0}))
+    shards = cut([_group(260)], Limits({Shape(1): 600.0}))
     assert [len(shard.run_ids) for _, shard in shards] == [130, 130]
 
 
@@ -58,7 +58,7 @@ def test_runs_per_job_and_max_jobs() -> None:
 
 def test_long_and_short_runs_are_dealt_evenly_and_long_ones_start_first() -> None:
     items = tuple(Item(f"r{n}", steps) for n, steps in enumerate([500] * 10 + [2500] * 10))
-    shards = cut([Group(Model(name="m"), 1, PACE, items)], Limits(DAY, runs_per_job=5))
+    shards = cut([Group(Model(name="m"), Shape(1), PACE, items)], Limits(DAY, runs_per_job=5))
     assert len({shard.seconds for _, shard in shards}) <= 2
     steps = {item.run_id: item.steps for item in items}
     for _, shard in shards:
@@ -78,7 +78,7 @@ def test_every_run_is_in_exactly_one_shard(
     runs: list[int], usable: float, per_job: int | None, most: int | None, size: int
 ) -> None:
     groups = [_group(count, name=f"m{n}", gpus=2**n) for n, count in enumerate(runs)]
-    shards = cut(groups, Limits({2**n: usable for n in range(5)}, per_job, most))
+    shards = cut(groups, Limits({Shape(2**n): usable for n in range(5)}, per_job, most))
     assert Counter(i for _, shard in shards for i in shard.run_ids) == Counter(
         i.run_id for g in groups for i in g.items
     )
@@ -92,10 +92,10 @@ def test_every_run_is_in_exactly_one_shard(
 
 def test_runs_of_one_load_share_a_group() -> None:
     phase = load_config("configs/phases/phase1_large_models.yaml")
-    groups = group_runs(expand(phase), lambda model: 4, lambda model, gpus, horizon: PACE)
+    groups = group_runs(expand(phase), lambda model: Shape(4), lambda model, shape, horizon: PACE)
     assert [len(group.items) for group in groups] == [220] * 4
     sampled = load_config("configs/phases/phase1_large_models.yaml", ["grid.agent.model.temperature=[0.0, 0.7]"])
-    assert len(group_runs(expand(sampled), lambda model: 4, lambda model, gpus, horizon: PACE)) == 4
+    assert len(group_runs(expand(sampled), lambda model: Shape(4), lambda model, shape, horizon: PACE)) == 4
 
 
 def test_a_hundred_thousand_runs() -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vendomini.cluster.site import Site
+from tests.cluster.described import offers
+from vendomini.cluster.script import scripts
 from vendomini.cluster.sizing import Sizing
-from vendomini.cluster.submit import Request, prepare, scripts
+from vendomini.cluster.submit import Request, prepare
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.config import expand, load_config
 from vendomini.records import Results, encode_record
 
 GOLDEN = Path(__file__).parent / "golden"
-SITE = Site("gpu", 2880, 8, "h100", 1001, live=False)
 
 
 @pytest.mark.parametrize("gpus", GPU_COUNTS)
@@ -26,9 +27,10 @@ def test_script(gpus: int, tmp_path: Path) -> None:
     phase = load_config(
         "configs/phases/phase1_large_models.yaml", [f"grid.agent.model.name=[{model}]", f"engine.gpus={gpus}"]
     )
-    request = Request(options={"account": "lab"}, minutes=720, runs_per_job=100, throttle=2, after=("11", "12"))
-    sizing = Sizing(phase.config.engine, SITE)
-    submission = prepare(phase, list(expand(phase)), Results(tmp_path), request, SITE, sizing)
+    request = Request(runs_per_job=100, throttle=2, after=("11", "12"))
+    here = replace(offers(account="lab"), minutes=720)
+    sizing = Sizing(phase.config.engine, here)
+    submission = prepare(phase, list(expand(phase)), Results(tmp_path), request, here, sizing)
     (script,) = scripts(submission)
     digest = hashlib.sha256(encode_record(submission.manifest)).hexdigest()
     names = {str(tmp_path): "RESULTS", sys.executable: "PYTHON", submission.manifest.id: "ID", digest: "DIGEST"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.bench import Bench
-from tests.cluster.slurm import MAX_ARRAY_SIZE
 from tests.tiny_model import make_tiny_model
 
 TENTHS = [n / 10 for n in range(10)]
@@ -18,7 +19,7 @@ def test_forty_runs_in_more_shards_than_an_array_may_have(bench: Bench) -> None:
     config = bench.config("forty", grid__pe_induction__p_shock=TENTHS, simulation__max_steps=30)
     sent = bench.submit(config, "--runs-per-job", "3")
     assert (sent["runs"], sent["jobs"]) == (40, 14)
-    assert [len(array["jobs"]) for array in sent["arrays"]] == [MAX_ARRAY_SIZE, 4]
+    assert [len(array["jobs"]) for array in sent["arrays"]] == [bench.slurm.settings.max_array_size, 4]
     assert bench.submit(config)["runs"] == 0, "live runs were sent twice"
     bench.slurm.wait_for_jobs()
     assert bench.logs(bench.results("forty")) == bench.undisturbed(config)
@@ -50,6 +51,40 @@ def test_a_model_on_two_gpus(bench: Bench) -> None:
     assert log.count("[*]") >= 1
     estimate = bench.json("estimate", str(config))["rows"][0]
     assert estimate["sources"]["standard"] == "measured here"
+
+
+def test_two_engines_share_a_whole_node(bench: Bench) -> None:
+    """Told to stop, both stop, and the job goes back into the queue once. A tiny model stands for one of 4 GPUs."""
+    pytest.importorskip("torch")
+    model = make_tiny_model(bench.folder / "tiny", context=8192)
+    config = bench.config(
+        "shared",
+        grid__agent__model__name=[str(model)],
+        grid__pe_induction__p_shock=[0.0],
+        simulation__max_steps=60,
+        agent__model__max_tokens=16,
+        agent__model__context_length=8192,
+        engine={"backend": "hf", "gpus": 4},
+    )
+    sent = bench.submit(config, "--whole-nodes")
+    (array,) = sent["arrays"]
+    assert (array["gpus"], array["replicas"], len(array["jobs"])) == (8, 2, 1)
+    steps = bench.results("shared") / "runs"
+    bench.slurm.until("both engines work", lambda: len(_owners(steps)) == 2, 120)
+    bench.slurm.call("scancel", "--signal=USR2", sent["job_ids"][0])
+    bench.slurm.wait_for_jobs(240)
+    log = bench.job_logs("shared")
+    assert "engine 1 of 2, on GPUs 0,1,2,3\n" in log
+    assert "engine 2 of 2, on GPUs 4,5,6,7\n" in log
+    assert log.count("back into the queue with") == 1
+    assert log.count("2 engines share this job") == 2
+    assert len(bench.logs(bench.results("shared"))) == 4, log
+
+
+def _owners(runs: Path) -> set[int]:
+    """Processes that have done a step."""
+    begun = (log.parent / "run.json" for log in runs.glob("*/steps.jsonl") if log.stat().st_size)
+    return {json.loads(info.read_text())["owner"]["pid"] for info in begun}
 
 
 def test_one_phase_after_another(bench: Bench) -> None:

@@ -74,6 +74,19 @@ def test_preemption(bench: Bench, config: Path) -> None:
     assert _all_there(bench, config)
 
 
+def test_preemption_that_gives_notice(bench: Bench, config: Path) -> None:
+    """SLURM says SIGTERM first; a job that ended by itself then would count as failed, and not be started again."""
+    bench.submit(config, "--partition", "grace")
+    pid = bench.freeze(config.stem)
+    bench.slurm.call("sbatch", "--partition=gpu", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 3")
+    said = "waiting for SLURM to end this job"
+    bench.slurm.until("the job heeds the notice", lambda: said in bench.job_logs(config.stem))
+    bench.slurm.until("the job was preempted", lambda: not Path(f"/proc/{pid}").exists())
+    bench.slurm.wait_for_jobs()
+    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
+    assert _all_there(bench, config)
+
+
 def test_kill_9(bench: Bench, config: Path) -> None:
     bench.submit(config)
     os.kill(bench.freeze(config.stem), signal.SIGKILL)

@@ -51,7 +51,7 @@ def test_directives_become_options_and_commands_the_setup() -> None:
     [
         ("#SBATCH -p gpu", "#SBATCH --partion=gpu", "line 2: sbatch has no option --partion; did you mean --partition"),
         ("#SBATCH -p gpu", "#SBATCH --array=0-3", "submit makes the arrays itself"),
-        ("#SBATCH -p gpu", "#SBATCH --nodes=2", "must be 1"),
+        ("#SBATCH -p gpu", "#SBATCH --ntasks=2", "must be 1"),
         ("#SBATCH -p gpu", "#SBATCH --gpus=4", "--gpus-per-node"),
         ("#SBATCH -p gpu", "#SBATCH partition gpu", "expected one option"),
         ("#SBATCH -p gpu", '#SBATCH --comment="open', "No closing quotation"),
@@ -71,6 +71,10 @@ def test_what_can_not_be_carried_over_is_an_error(old: str, new: str, message: s
 def test_the_name_says_how_many_gpus(tmp_path: Path) -> None:
     shutil.copy(load_template(4).path, tmp_path / "gpu2.sbatch")
     with pytest.raises(ConfigError, match="asks for 4 GPUs, but its name says 2"):
+        load_template(2, tmp_path)
+    two = (tmp_path / "gpu2.sbatch").read_text().replace("--gpus-per-node=4", "--gpus-per-node=2")
+    (tmp_path / "gpu2.sbatch").write_text(two.replace("--nodes=1", "--nodes=2"))
+    with pytest.raises(ConfigError, match="one job runs one model on 1 node, so --nodes must be 1"):
         load_template(2, tmp_path)
     with pytest.raises(ConfigError, match=r"no template gpu8\.sbatch"):
         load_template(8, tmp_path)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from tests.fuzz import scratch
 from vendomini.analysis.tables.study import open_study
@@ -21,7 +19,7 @@ from vendomini.cluster.status import status
 from vendomini.config import expand, load_config
 from vendomini.errors import VendoMiniError
 from vendomini.records import Plan, Results, RunInfo, RunSummary, StepLog, read_record, read_steps, seal, unseal
-from vendomini.runner import pending, run_pending
+from vendomini.runner import Progress, Runner, save_plan
 
 _FOLDER = scratch()
 _OVERRIDES = ["experiment.replications=2", "simulation.max_steps=5", "pe_induction.p_shock=0.9"]
@@ -32,10 +30,11 @@ _RESULTS = Results(_FOLDER / "results")
 
 def _run() -> None:
     """Makes or resumes the two runs."""
-    todo, tally = pending(_SPECS, _RESULTS)
-    run_pending(_PHASE, todo, tally, _RESULTS, Console(file=io.StringIO()))
+    runner = Runner(_RESULTS, _PHASE.config.engine, Progress())
+    runner.run(runner.pending(_SPECS))
 
 
+save_plan(_PHASE, _RESULTS)
 _run()
 _ID, _OTHER = (spec.run_id for spec in _SPECS)
 _PATHS = _RESULTS.run(_ID)
@@ -196,9 +195,10 @@ def _resume(name: str, content: bytes, foreign: bool) -> None:
     """A run is resumed to the very log that it had, or left alone by name."""
     if name != "summary":
         _PATHS.summary.unlink()
-    todo, tally = pending(_SPECS, _RESULTS)
     before = _PATHS.steps.read_bytes()
-    run_pending(_PHASE, todo, tally, _RESULTS, Console(file=io.StringIO()))
+    runner = Runner(_RESULTS, _PHASE.config.engine, Progress())
+    runner.run(runner.pending(_SPECS))
+    tally = runner.tally
     assert not tally.failed
     if tally.complete:
         assert foreign or _PATHS.steps.read_bytes() == _WHOLE["steps"]

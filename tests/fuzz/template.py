@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from tests.cluster.described import offers
 from tests.fuzz import scratch
 from tests.tiny_model import make_tokenizer
 from vendomini.agent import History
-from vendomini.cluster.launch import launch, options
-from vendomini.cluster.site import Site
+from vendomini.cluster.launch import launch, offers_of
+from vendomini.cluster.script import scripts
 from vendomini.cluster.sizing import Sizing
-from vendomini.cluster.submit import Request, Submission, prepare, scripts
+from vendomini.cluster.submit import Request, Submission, prepare
 from vendomini.cluster.templates import MARKER, load_template
 from vendomini.config import expand, load_config
 from vendomini.config.experiments import results_of
@@ -25,7 +26,7 @@ from vendomini.errors import VendoMiniError
 _FOLDER = scratch()
 _PHASE = load_config("configs/base.yaml", ["experiment.replications=1", "experiment.name=fuzz"])
 _SPECS = list(expand(_PHASE))
-_SITE = Site("gpu", 2880, 8, "h100", 1001, live=False)
+_OFFERS = offers(templates=_FOLDER)
 _DESCRIBED = {
     "version": "23.02",
     "max_array_size": 1001,
@@ -81,7 +82,7 @@ def _check_script(text: bytes) -> None:
     assert set(template.setup) <= set(lines), "the setup has lines that the template has not"
     if template.options.get("gpus-per-node") or template.options.get("gres"):
         return  # the model of this phase needs none
-    submission = prepare(_PHASE, _SPECS, _results("a"), Request(templates=_FOLDER), _SITE, _sizing())
+    submission = prepare(_PHASE, _SPECS, _results("a"), Request(), _OFFERS, _sizing())
     _check_lines(submission, set(template.options))
 
 
@@ -100,15 +101,14 @@ def _check_values(text: bytes) -> None:
         return  # no command line can hold one
     described = _FOLDER / "cluster.json"
     described.write_text(json.dumps({"capabilities": {"slurm": values.get("slurm", _DESCRIBED)}}))
-    site, minutes, chosen = options(account, partition, time, described)
+    chosen = offers_of(None, described, time, {"account": account, "partition": partition})
     results = values.get("results")
     folder = _FOLDER / "r" / results.lstrip("/") if isinstance(results, str) else None
-    request = Request(options=chosen, minutes=minutes)
-    outcome = launch(_PHASE, results_of(_PHASE, folder), site, request, dry_run=True)
+    outcome = launch(_PHASE, results_of(_PHASE, folder), chosen, Request(), dry_run=True)
     json.dumps(outcome.as_json())
     sent = _check_lines(outcome.submission, {"account"} if account else set())
     assert sent.get("account") == (account or None)
-    assert sent["partition"] == site.partition
+    assert sent["partition"] == chosen(0).site.partition
 
 
 _OURS = {"job-name", "nodes", "ntasks-per-node", "open-mode", "output", "partition", "signal", "time", "array"}
@@ -133,8 +133,8 @@ def _check_lines(submission: Submission, carried: set[str]) -> dict[str, str]:
             assert name in _OURS | _SHIPPED | carried, f"an option that nobody gave: {name}"
             sent[name] = value
         lines = command.rstrip("\n").split("\n")
-        assert len(lines) == 2, f"a command of its own: {lines!r}"
-        assert shlex.split(lines[1])[:2] == ["srun", "--unbuffered"]
+        assert len(lines) == 1, f"a command of its own: {lines!r}"
+        assert shlex.split(lines[0])[:3] == ["srun", "--export=ALL", "--unbuffered"]
     return sent
 
 
@@ -143,7 +143,7 @@ def _results(name: str) -> Any:
 
 
 def _sizing() -> Sizing:
-    return Sizing(_PHASE.config.engine, _SITE)
+    return Sizing(_PHASE.config.engine, _OFFERS)
 
 
 # ---------------------------------------------------------------------------------------- chat templates

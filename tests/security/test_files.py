@@ -147,7 +147,7 @@ def test_no_run_is_written_elsewhere(tmp_path: Path) -> None:
     results.run(next(expand(phase)).run_id).folder.symlink_to(tmp_path / "elsewhere")
     arguments = ("-c", phase.path.absolute(), "-o", "simulation.max_steps=3", "--limit", "1", "-r", results.root)
     done = python("-m", "vendomini", "run", *arguments, cwd=tmp_path)
-    assert (done.returncode, "can't write" in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, "can't write" in done.stdout) == (1, True), done.stderr
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

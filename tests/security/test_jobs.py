@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.security.traps import SITE, Bomb, python, submission
-from vendomini.cluster.launch import launch, options
-from vendomini.cluster.submit import Request, Submission, scripts
+from tests.cluster.described import offers
+from tests.security.traps import Bomb, python, submission
+from vendomini.cluster.launch import launch, offers_of
+from vendomini.cluster.script import scripts
+from vendomini.cluster.submit import Request, Submission
 from vendomini.config import load_config
 from vendomini.errors import ConfigError, UsageError
 from vendomini.records import Manifest, Results, read_record, write_record
@@ -24,7 +26,8 @@ from vendomini.records import Manifest, Results, read_record, write_record
 def job_command(script: str) -> list[str]:
     """What srun would start."""
     words = shlex.split(script.strip().splitlines()[-1])
-    return words[words.index(sys.executable) + 1 :]
+    python = next(k for k, word in enumerate(words) if sys.executable in word)
+    return words[python + 1 :]
 
 
 @pytest.fixture
@@ -71,8 +74,8 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_no_name_is_run_by_the_script_it_stands_in(tmp_path: Path, name: str) -> None:
     hostile = name.format(mark="mark")
-    request = Request(options={"account": hostile, "comment": hostile})
-    (script,) = scripts(submission(Results(tmp_path / hostile), request, agent__model__name="scripted/oracle"))
+    here = offers(account=hostile, comment=hostile)
+    (script,) = scripts(submission(Results(tmp_path / hostile), here, agent__model__name="scripted/oracle"))
     directives = [line for line in script.splitlines() if line.startswith("#SBATCH")]
     assert len([line for line in directives if "touch" in line]) == 3, "account, comment and output, a line each"
     quiet = script.replace("\nsrun ", "\necho ")
@@ -86,15 +89,15 @@ def test_no_name_begins_a_line_of_its_own(tmp_path: Path, name: str) -> None:
     row = {"name": name, "default": True, "time_limit": "1:00", "nodes": 1, "gres": "", "state": "up"}
     described.write_text(json.dumps({"capabilities": {"slurm": {"version": "23.02", "partitions": [row]}}}))
     with pytest.raises(UsageError, match="control character"):
-        options(None, None, None, described)
+        offers_of(None, described, None, {})(0)
     described.write_text(described.read_text().replace(json.dumps(name), '"gpu"'))
     with pytest.raises(UsageError, match="control character"):
-        options(name, None, None, described)
+        offers_of(None, described, None, {"account": name})(0)
     phase = load_config("configs/demo.yaml")
     with pytest.raises(UsageError, match="control character"):
-        launch(phase, Results(tmp_path / name), SITE, Request(), dry_run=True)
+        launch(phase, Results(tmp_path / name), offers(), Request(), dry_run=True)
     with pytest.raises(UsageError, match="%"):
-        launch(phase, Results(tmp_path / "100%j"), SITE, Request(), dry_run=True)
+        launch(phase, Results(tmp_path / "100%j"), offers(), Request(), dry_run=True)
     with pytest.raises(ConfigError, match=r"experiment\.name"):
         load_config("configs/demo.yaml", [f"experiment.name={json.dumps(name)}"])
 

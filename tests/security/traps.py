@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vendomini.cluster.site import Site
+from tests.cluster.described import offers
+from vendomini.cluster.offers import Offers
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.submit import Request, Submission, prepare
 from vendomini.config import load_config
 from vendomini.config.grid import expand
 from vendomini.records import Results
-
-SITE = Site("gpu", 2880, 8, "h100", 1001, live=False)
 
 
 class Bomb:
@@ -27,10 +26,10 @@ class Bomb:
         return os.system, (f"touch {shlex.quote(str(self.mark))}",)
 
 
-def submission(results: Results, request: Request = Request(), **values: str) -> Submission:  # noqa: B008
+def submission(results: Results, here: Offers = offers(), **values: str) -> Submission:  # noqa: B008
     overrides = ["simulation.max_steps=3", *(f"{key.replace('__', '.')}={value}" for key, value in values.items())]
     phase = load_config("configs/demo.yaml", overrides)
-    return prepare(phase, list(expand(phase))[:2], results, request, SITE, Sizing(phase.config.engine, SITE))
+    return prepare(phase, list(expand(phase))[:2], results, Request(), here, Sizing(phase.config.engine, here))
 
 
 def python(*arguments: str | Path, cwd: Path, umask: int = -1, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vendomini.errors import VendoMiniError, harmless
+from vendomini.errors import VendoMiniError, harmless, mend_streams
 
 EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
+"""What standard output says where it leads to a full disk or nowhere."""
+
 COMMANDS = {
     "run": "Run the episodes of a config here, resuming what was begun.",
     "submit": "Launch phases on the cluster through SLURM.",
+    "keep": "Submit what is left of phases, round by round, until all is done.",
     "status": "Show what is done, running, pending and failed.",
     "logs": "Show the log of a run or a shard.",
     "cancel": "Stop a submission.",
@@ -42,10 +47,11 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name else command, rest
+        return name, load_command(name) if name else command, rest
 
 
-def _load(name: str) -> Any:
+def load_command(name: str) -> Any:
+    """A command, with everything that it needs."""
     module = importlib.import_module(f"vendomini.cli.{name}")
     sub = getattr(module, "app", None)
     if sub is None:
@@ -85,8 +91,12 @@ def _root(
 
 def main() -> None:
     """The one place where errors become exit codes: 1 expected, 2 usage, 3 a bug, 130 Ctrl-C."""
+    mend_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what can't be written is an error here, and no traceback of Python's own end
     except VendoMiniError as exc:
         typer.echo(f"error: {harmless(str(exc))}", err=True)
         sys.exit(exc.exit_code)
@@ -97,14 +107,26 @@ def main() -> None:
 
         forget(sys.stdout)
         sys.exit(0)
+    except OSError as exc:
+        if exc.errno not in UNWRITABLE or exc.filename is not None:
+            _bug(exc)
+        from vendomini.cli.output import forget
+
+        forget(sys.stdout)
+        typer.echo(f"error: can't write the output ({exc.strerror}): send it somewhere else", err=True)
+        sys.exit(1)
     except Exception as exc:
-        typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
-        sys.exit(EXIT_BUG)
+        _bug(exc)
     finally:
         # Python's own end takes a while with an engine loaded, and nothing is left to save: one more Ctrl-C ends the
         # process then, and is no traceback of whatever was being taken down.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _bug(exc: Exception) -> NoReturn:
+    typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
+    sys.exit(EXIT_BUG)
 
 
 def _write_log(exc: Exception) -> str:

@@ -24,7 +24,7 @@ def cancel(
       vendomini cancel phase1
     """
     from vendomini.cli.output import console, print_json
-    from vendomini.cluster.cancel import cancel_all
+    from vendomini.cluster.ledger import cancel_all
     from vendomini.config.experiments import folders_of
     from vendomini.errors import UsageError
 

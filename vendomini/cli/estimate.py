@@ -38,13 +38,13 @@ def estimate(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.estimate import estimate as rows_of
-    from vendomini.cluster.history import throughput
-    from vendomini.cluster.site import site_or_assumed
+    from vendomini.cluster.launch import offers_for_estimates
+    from vendomini.cluster.throughput import measured_throughput
     from vendomini.config.experiments import load_phases, results_of
 
     loaded = load_phases(phases, override or (), results)
-    site, note = site_or_assumed(partition, describe)
-    rows = [row for phase in loaded for row in rows_of(phase, site, throughput(results_of(phase, results)))]
+    offers, note = offers_for_estimates(partition, describe)
+    rows = [row for phase in loaded for row in rows_of(phase, offers, measured_throughput(results_of(phase, results)))]
     if as_json:
         print_json({"note": note, "rows": [row.as_json() for row in rows]})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,9 @@ def run(
     only: Only = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs.")] = None,
     results: ResultsFolder = None,
+    restart_changed: Annotated[
+        bool, typer.Option("--restart-changed", help="Begin anew what was begun under another prompt or version.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     as_json: AsJson = False,
     cluster: Annotated[
@@ -64,11 +68,11 @@ def run(
     if not specs:
         grid = "; ".join(f"{path}: {', '.join(map(str, values))}" for path, values in phase.axes.items())
         raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only or ())}; its grid is {grid}")
-    execute = _execute
+    execute = partial(_execute, restart_changed=restart_changed)
     if cluster:
         from vendomini.cluster.job import share_of_this_job, work
 
-        specs, execute = share_of_this_job(specs, name or config or ""), work
+        specs, execute = share_of_this_job(specs, name or config or ""), partial(work, restart_changed=restart_changed)
     if dry_run:
         _show_plan(specs, folder, as_json)
         return
@@ -81,17 +85,35 @@ def run(
     _conclude(tally, folder, out)
 
 
-def _execute(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> Tally:
-    from vendomini.runner import pending, run_pending
+def _execute(
+    phase: Phase, specs: list[RunSpec], results: Results, out: Console, restart_changed: bool = False
+) -> Tally:
+    from vendomini.runner import Runner, progress_on, save_plan
 
-    todo, tally = pending(specs, results)
+    runner = Runner(
+        results, phase.config.engine, progress_on(out), engines=phase.engines, restart_changed=restart_changed
+    )
+    todo, tally, say = runner.pending(specs), runner.tally, runner.progress.say
     ended = f"{tally.already:,} already ended, " if tally.already else ""
-    out.print(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}", markup=False)
+    say(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}")
     for problem in tally.refused.values():
-        out.print(f"[WARNING] {problem}", markup=False)
+        say(f"[WARNING] {problem}")
+    if strangers := _runs_of_other_configs(phase, results):
+        say(
+            f"[WARNING] {results.root} also holds {strangers:,} runs of another config, which a report would count "
+            "together with these: give each config a folder of its own with --results"
+        )
     if todo:
-        run_pending(phase, todo, tally, results, out)
+        save_plan(phase, results)
+        runner.run(todo)
     return tally
+
+
+def _runs_of_other_configs(phase: Phase, results: Results) -> int:
+    from vendomini.config import expand
+
+    found = set(results.run_ids())
+    return len(found.difference(spec.run_id for spec in expand(phase))) if found else 0
 
 
 def _conclude(tally: Tally, results: Results, out: Console) -> None:

@@ -69,6 +69,7 @@ def _print(one: Status, out: Console) -> None:
         "damaged": len(one.damaged),
         "interrupted": one.interrupted,
         "not begun": one.open,
+        "unknown (the queue was not asked)": one.unknown,
     }
     out.print("  " + ", ".join(f"{number:,} {word}" for word, number in counts.items() if number), markup=False)
     if one.tokens_s is not None and one.eta_s is not None:
@@ -78,9 +79,8 @@ def _print(one: Status, out: Console) -> None:
     for run_id, why in [*one.failed.items(), *one.damaged.items()][:SHOWN]:
         out.print(f"  [WARNING] {run_id}: {why}", markup=False)
     for job in one.lost[:SHOWN]:
-        out.print(
-            f"  [WARNING] job {job['job']} left {job['unfinished']} runs ({job['ended']}): {job['log']}", markup=False
-        )
+        log = f": {job['log']}" if job["log"] else ""
+        out.print(f"  [WARNING] job {job['job']} left {job['unfinished']} runs ({job['ended']}){log}", markup=False)
         for line in job["last_lines"]:
             out.print(f"      {line}", markup=False)
     for problem in one.plan_problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vendomini.cluster.launch import Outcome
-    from vendomini.cluster.submit import Submission
-    from vendomini.records import Shard
+    from vendomini.cluster.offers import Offers
+    from vendomini.cluster.submit import Request, Submission
+    from vendomini.config import Phase
+    from vendomini.records import Results, Shard
+
+TEMPLATES = "the template's"
 
 
 def submit(
@@ -25,12 +30,20 @@ def submit(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs of each phase.")] = None,
     results: ResultsFolder = None,
     partition: Partition = None,
-    account: Annotated[
-        str | None, typer.Option("--account", "-A", help="Who pays.", show_default="the template's")
-    ] = None,
+    account: Annotated[str | None, typer.Option("--account", "-A", help="Who pays.", show_default=TEMPLATES)] = None,
     time: Annotated[
         str | None, typer.Option("--time", "-t", help="Time limit of a job, as sbatch reads it: 12:00:00.")
     ] = None,
+    qos: Annotated[str | None, typer.Option("--qos", "-q", help="Quality of service.", show_default=TEMPLATES)] = None,
+    constraint: Annotated[
+        str | None, typer.Option("--constraint", "-C", help="Only nodes with these features.", show_default=TEMPLATES)
+    ] = None,
+    reservation: Annotated[str | None, typer.Option("--reservation", show_default=TEMPLATES)] = None,
+    nodelist: Annotated[str | None, typer.Option("--nodelist", "-w", help="Only these nodes.")] = None,
+    exclude: Annotated[str | None, typer.Option("--exclude", "-x", help="Not these nodes.")] = None,
+    whole_nodes: Annotated[
+        bool, typer.Option("--whole-nodes", help="Jobs get whole nodes, and small models share one.")
+    ] = False,
     templates: Annotated[
         Path | None,
         typer.Option("--templates", help="Folder of sbatch templates.", show_default="slurm, then the shipped"),
@@ -40,6 +53,13 @@ def submit(
     throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="Tasks of an array at once.")] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often a job tries a failed run again.")] = 1,
     after: Annotated[list[str] | None, typer.Option("--after", help="Begin when this phase's jobs have ended.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
+    ] = False,
+    one_round: Annotated[bool, typer.Option("--one-round", hidden=True)] = False,
     describe: Annotated[
         Path | None, typer.Option("--describe", help="With --dry-run: plan for a cluster that doctor --json described.")
     ] = None,
@@ -59,7 +79,8 @@ def submit(
       vendomini submit phase2 --after phase1
     """
     from vendomini.cli.output import console, print_json
-    from vendomini.cluster.launch import jobs_to_wait_for, launch, options
+    from vendomini.cluster.launch import jobs_to_wait_for, launch, offers_of
+    from vendomini.cluster.send import SubmitLimitError
     from vendomini.cluster.submit import Request
     from vendomini.config.experiments import load_phases, results_of
     from vendomini.errors import UsageError
@@ -67,13 +88,27 @@ def submit(
     if describe and not dry_run:
         raise UsageError("--describe is for --dry-run: jobs can only be sent where SLURM is")
     loaded = load_phases(phases, override or (), results)
-    site, minutes, sbatch_options = options(account, partition, time, describe)
+    asked = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+    asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
+    offers = offers_of(templates, describe, time, asked)
     waiting = jobs_to_wait_for(after or ())
-    request = Request(templates, sbatch_options, minutes, runs_per_job, max_jobs, throttle, retries, waiting)
+    request = Request(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes)
     out = console(stderr=as_json)
+    if one_round:
+        _keep([(phase, results_of(phase, results)) for phase in loaded], offers, request, only or (), limit, out)
+        return
     outcomes = []
     for phase in loaded:
-        outcome = launch(phase, results_of(phase, results), site, request, only or (), limit, dry_run)
+        folder = results_of(phase, results)
+        if keep and not dry_run:
+            _send_keeper(folder, offers, out)
+        try:
+            outcome = launch(phase, folder, offers, request, only or (), limit, dry_run)
+        except SubmitLimitError as exc:
+            if not keep:
+                raise
+            out.print(f"[WARNING] {exc} With --keep, what is left is sent later.", markup=False)
+            continue
         outcomes.append(outcome)
         _print(outcome, out, dry_run)
     if as_json:
@@ -82,10 +117,44 @@ def submit(
         raise typer.Exit(1)
 
 
+def _keep(
+    folders: list[tuple[Phase, Results]],
+    offers: Offers,
+    request: Request,
+    only: list[str] | tuple[()],
+    limit: int | None,
+    out: Console,
+) -> None:
+    """A round of ``vendomini keep``."""
+    from vendomini.cluster.keep import keep_round, requeue_this_keeper
+
+    rounds = [keep_round(phase, results, offers, request, only, limit) for phase, results in folders]
+    for one in rounds:
+        out.print(one.sentence, markup=False)
+    if any(one.goes_on for one in rounds):
+        requeue_this_keeper()
+    elif any(one.stuck for one in rounds):
+        raise typer.Exit(1)
+
+
+def _send_keeper(results: Results, offers: Offers, out: Console) -> None:
+    """With the words of this command line, as they were typed."""
+    from vendomini.cluster.keep import send_keeper
+
+    words = [word for word in sys.argv[2:] if word not in ("--keep", "--json")]
+    job = send_keeper(results, offers, words)
+    out.print(f"Keeper: job {job}" if job else "Keeper: one is live already", markup=False)
+
+
 def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
     """What was sent, or would be."""
     submission = outcome.submission
-    left = {"ended": submission.finished, "live in the queue": submission.live, "damaged": len(submission.refused)}
+    left = {
+        "ended": submission.finished,
+        "live in the queue": submission.live,
+        "in jobs of others, which this cluster hides (--take-over sends them all the same)": submission.hidden,
+        "damaged": len(submission.refused),
+    }
     aside = "".join(f", {number:,} {word}" for word, number in left.items() if number)
     out.print(f"{submission.manifest.name}: {submission.runs:,} runs to do{aside}", markup=False)
     for problem in submission.refused.values():
@@ -104,12 +173,10 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
 
 
 def _print_scripts(outcome: Outcome, out: Console) -> None:
-    from vendomini.cluster.submit import scripts
-
     arrays = outcome.submission.manifest.arrays
     paths = ", ".join(str(template.path) for template in outcome.submission.templates.values())
     out.print(f"from {paths}", markup=False)
-    for array, script in zip(arrays, scripts(outcome.submission), strict=True):
+    for array, script in zip(arrays, outcome.scripts, strict=True):
         out.print(f"\n──── script of {array.job_name} ────\n{script}", markup=False)
     for problem in outcome.problems:
         out.print(f"[WARNING] {problem}", markup=False)
@@ -117,16 +184,18 @@ def _print_scripts(outcome: Outcome, out: Console) -> None:
 
 
 def _table(submission: Submission) -> Table:
-    """A line for each model and GPU count."""
+    """A line for each model and shape of job."""
     from vendomini.cli.output import table
 
     shown = table("model", "GPUs", "jobs", "runs", "time each")
-    groups: dict[tuple[str, int], list[Shard]] = {}
+    groups: dict[tuple[str, str], list[Shard]] = {}
     for array in submission.manifest.arrays:
+        gpus = f"{array.gpus}" + f" x {array.nodes} nodes" * (array.nodes > 1)
+        gpus += f", {array.replicas} engines" * (array.replicas > 1)
         for shard in array.shards:
-            groups.setdefault((shard.model, array.gpus), []).append(shard)
+            groups.setdefault((shard.model, gpus), []).append(shard)
     for (model, gpus), shards in groups.items():
         runs, minutes = sum(len(shard.run_ids) for shard in shards), max(shard.seconds for shard in shards) / 60
         each = f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min"
-        shown.add_row(model, str(gpus), f"{len(shards):,}", f"{runs:,}", each)
+        shown.add_row(model, gpus, f"{len(shards):,}", f"{runs:,}", each)
     return shown

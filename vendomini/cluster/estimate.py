@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vendomini.cluster.offers import Offers
 from vendomini.cluster.plan import Group, group_runs
-from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.throughput import ENGINES, MEASURED, PUBLISHED, Throughput, is_scripted, published_step_s
 from vendomini.config import Phase, expand
@@ -42,14 +42,14 @@ class Row:
         return {**asdict(self), "gpu_hours": self.gpu_hours}
 
 
-def estimate(phase: Phase, site: Site, measured: Mapping[tuple[str, str], Throughput]) -> list[Row]:
+def estimate(phase: Phase, offers: Offers, measured: Mapping[tuple[str, str], Throughput]) -> list[Row]:
     """A row for each model that a phase loads; the scripted controls cost nothing and have none.
 
     Raises:
         ClusterError: a model's size is unknown, or it fits nowhere.
     """
-    sizing = Sizing(phase.config.engine, site, measured, engines=phase.engines)
-    groups = group_runs(expand(phase), sizing.gpus, sizing.pace)
+    sizing = Sizing(phase.config.engine, offers, measured, engines=phase.engines)
+    groups = group_runs(expand(phase), sizing.shape, sizing.pace)
     return [_row(phase.name, group, sizing) for group in groups if not is_scripted(group.model)]
 
 
@@ -62,5 +62,5 @@ def _row(phase: str, group: Group, sizing: Sizing) -> Row:
         rate = sizing.measured.get((name, engine))
         step_s = rate.step_s if rate else published_step_s(size, engine, horizon)
         hours[engine], sources[engine] = steps * step_s / 3600, MEASURED if rate else PUBLISHED
-    expected = sizing.expected_engine(group.model, group.gpus)
-    return Row(phase, name, len(group.items), steps, group.gpus, expected, hours, sources)
+    expected = sizing.expected_engine(group.model, group.shape.engine_gpus)
+    return Row(phase, name, len(group.items), steps, group.shape.engine_gpus, expected, hours, sources)

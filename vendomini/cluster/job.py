@@ -7,23 +7,35 @@ the queue. Nothing heavy is imported before the warning is heeded.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vendomini.errors import ClusterError, UsageError, VendoMiniError
-from vendomini.records import Manifest, Results, decode_record
+from vendomini.cluster.replicas import Replicas, as_a_child, gpus_of_this_process
+from vendomini.errors import ClusterError, UsageError, VendoMiniError, mend_streams
+from vendomini.records import Manifest, Results, ShardArray, decode_record
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from vendomini.config import Phase, RunSpec
     from vendomini.runner import Tally
+
+
+REQUEUE_PATIENCE_S = 900.0
+"""For a controller that does not answer: until the job's time is up there is nothing better to do."""
+
+LEAST_WAIT_S = 60.0
+WAIT_S = 5.0
+"""After SIGTERM: SLURM kills a cancelled job in less than this, and asks again so often whether it is going to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,40 +83,99 @@ def share_of_this_job(specs: Sequence[RunSpec], config: Path | str) -> list[RunS
     return list(specs[here.index :: here.count])
 
 
-def run_shard(manifest_file: str, digest: str, array: str) -> None:
+def run_shard(manifest_file: str, digest: str, array: str, replica: str | None = None) -> None:
     """What a job begins with: the shard that stands in the manifest under this array task.
 
     Args:
         digest: SHA-256 of the manifest. SLURM has kept it since the job was sent, so that whoever else can write to the
             results folder can't choose what this user's job runs.
+        replica: which of the job's engines this process is, where several share it.
     """
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
     from rich.console import Console
 
+    mend_streams()
     out = Console(width=200, soft_wrap=True, highlight=False)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
+    signal.signal(signal.SIGTERM, lambda *_: _wait_to_be_killed(out))
     try:
-        tally = _run_shard(Path(manifest_file), digest, int(array), out)
+        tally = _run_shard(Path(manifest_file), digest, int(array), None if replica is None else int(replica), out)
     except VendoMiniError as exc:
         out.print(f"error: {exc}", markup=False)
         sys.exit(exc.exit_code)
     sys.exit(0 if tally.complete else 1)
 
 
-def _run_shard(manifest_file: Path, digest: str, array: int, out: Console) -> Tally:
-    from vendomini.config import build_phase, expand
-
+def _run_shard(manifest_file: Path, digest: str, array: int, replica: int | None, out: Console) -> Tally:
     here = place(os.environ)
     manifest = _read_manifest(manifest_file, digest)
-    ids = manifest.arrays[array].shards[here.index if here else 0].run_ids
+    job = manifest.arrays[array]
+    ids = job.shards[here.index if here else 0].run_ids
+    results = Results(manifest_file.parents[2])
+    phase, specs = _runs(manifest, ids)
+    if replica is not None:
+        as_a_child()
+        _say(out, f"engine {replica + 1} of {job.replicas}, on GPUs {gpus_of_this_process(os.environ)}")
+        return work(phase, specs[replica :: job.replicas], results, out, manifest.retries)
+    if job.replicas > 1:
+        arguments = [str(manifest_file), digest, str(array)]
+        return _share_among(job, arguments, specs, results, out)
+    with _on_all_nodes(job, phase, specs, out):
+        return work(phase, specs, results, out, manifest.retries)
+
+
+@contextmanager
+def _on_all_nodes(job: ShardArray, phase: Phase, specs: Sequence[RunSpec], out: Console) -> Iterator[None]:
+    """In a job's first process; those on its other nodes do not come out of here."""
+    if job.nodes == 1:
+        yield
+        return
+    from vendomini.cluster.nodes import following, leading, node_group
+
+    group = node_group(os.environ, job.nodes)
+    if group.rank:
+        for number in (signal.SIGTERM, signal.SIGUSR2):  # the first process heeds them for all
+            signal.signal(number, signal.SIG_IGN)
+        _say(out, f"node {group.rank + 1} of {group.nodes} follows {group.address}:{group.port}")
+        model = specs[0].config().agent.model
+        sys.exit(following(group, model, phase.engines.get(model.name, phase.config.engine)))
+    os.environ.update(group.environ())
+    with leading(group):
+        yield
+
+
+def _runs(manifest: Manifest, ids: Sequence[str]) -> tuple[Phase, list[RunSpec]]:
+    from vendomini.config import build_phase, expand
+
     phase = build_phase(manifest.config)
     wanted = set(ids)
     specs = {spec.run_id: spec for spec in expand(phase) if spec.run_id in wanted}
     if len(specs) < len(ids):
         raise ClusterError(
-            f"{len(ids) - len(specs)} runs of {manifest_file} do not exist in this version of VendoMini: submit again"
+            f"{len(ids) - len(specs)} runs of submission {manifest.id} do not exist in this version of VendoMini: "
+            "submit again"
         )
-    results = Results(manifest_file.parents[2])
-    return work(phase, [specs[run_id] for run_id in ids], results, out, manifest.retries)
+    return phase, [specs[run_id] for run_id in ids]
+
+
+def _share_among(
+    job: ShardArray, arguments: Sequence[str], specs: Sequence[RunSpec], results: Results, out: Console
+) -> Tally:
+    """Deals the runs among the engines of this job; only this process puts the job back into the queue."""
+    from vendomini.runner import pending
+
+    def written() -> int:
+        logs = (results.run(spec.run_id).steps for spec in specs)
+        return sum(log.stat().st_size for log in logs if log.exists())
+
+    _say(out, f"{job.replicas} engines share this job")
+    before, engines = written(), Replicas()
+    engines.run(arguments, job.replicas, job.gpus)
+    todo, tally = pending(specs, results)
+    tally.unfinished = [spec.run_id for spec in todo]
+    tally.stopped = engines.stopped
+    _heed(tally, written() - before, out)
+    _say(out, _last_words(tally))
+    return tally
 
 
 def _read_manifest(file: Path, digest: str) -> Manifest:
@@ -117,28 +188,40 @@ def _read_manifest(file: Path, digest: str) -> Manifest:
     return decode_record(file, data, Manifest)
 
 
-def work(phase: Phase, specs: Sequence[RunSpec], results: Results, out: Console, retries: int = 0) -> Tally:
+def work(
+    phase: Phase,
+    specs: Sequence[RunSpec],
+    results: Results,
+    out: Console,
+    retries: int = 0,
+    restart_changed: bool = False,
+) -> Tally:
     """Does these runs; back into the queue, and out, if SLURM says that time is up.
 
     Args:
         out: the job's log.
         retries: how often a run that fails is tried again.
+        restart_changed: as for :class:`vendomini.runner.Runner`.
 
     Raises:
         EngineUnavailable: no engine can run the model here.
         ResultsError: results can't be written.
     """
-    from vendomini.runner import pending, run_pending
+    from vendomini.runner import Runner, progress_on, save_plan
 
-    todo, tally = pending(specs, results)
+    save_plan(phase, results)
+    runner = Runner(
+        results, phase.config.engine, progress_on(out), engines=phase.engines, restart_changed=restart_changed
+    )
+    todo, tally = runner.pending(specs), runner.tally
     _say(out, f"{phase.name}: {len(specs):,} runs in this job, {tally.already:,} ended before, {len(todo):,} to do")
     for problem in tally.refused.values():
         _say(out, f"[WARNING] {problem}")
     again = 0
     while todo:
-        counters = run_pending(phase, todo, tally, results, out)
-        if tally.stopped == "SIGUSR2" and tally.unfinished:
-            _requeue(counters.steps, len(tally.unfinished), out)
+        before = runner.counters.steps
+        runner.run(todo)
+        _heed(tally, runner.counters.steps - before, out)
         again += 1
         if tally.stopped or not tally.failed or again > retries:
             break
@@ -147,6 +230,18 @@ def work(phase: Phase, specs: Sequence[RunSpec], results: Results, out: Console,
         tally.failed.clear()
     _say(out, _last_words(tally))
     return tally
+
+
+def _heed(tally: Tally, steps: int, out: Console) -> None:
+    """What SLURM said: that time is up, or that this job is about to be ended.
+
+    Args:
+        steps: done since the job began, or bytes of them.
+    """
+    if tally.stopped == "SIGUSR2" and tally.unfinished:
+        _requeue(steps, len(tally.unfinished), out)
+    if tally.stopped == "SIGTERM" and tally.unfinished:
+        _wait_to_be_killed(out)
 
 
 def _requeue(steps: int, unfinished: int, out: Console) -> None:
@@ -160,12 +255,27 @@ def _requeue(steps: int, unfinished: int, out: Console) -> None:
         _say(out, "[WARNING] time is up before one step was done: not requeued; ask for more time with --time")
         return
     try:
-        requeue(here.name)
+        requeue(here.name, REQUEUE_PATIENCE_S)
     except ClusterError as exc:
         _say(out, f"[WARNING] can't requeue ({exc}): {unfinished} runs are left to the next `vendomini submit`")
         return
     _say(out, f"[*] time is up: back into the queue with {unfinished} runs to go")
     sys.exit(0)
+
+
+def _wait_to_be_killed(out: Console) -> None:
+    """A job that is preempted and ends by itself counts as failed; one that is killed is started again. Putting it back
+    into the queue from here would also revive one that its user has cancelled."""
+    from vendomini.cluster.slurm import is_ending
+
+    here = place(os.environ)
+    if here is None:
+        return
+    _say(out, "[*] told to stop: every step is saved; waiting for SLURM to end this job")
+    began = time.monotonic()
+    while time.monotonic() - began < LEAST_WAIT_S or is_ending(os.environ["SLURM_JOB_ID"]) is not False:
+        time.sleep(WAIT_S)
+    _say(out, "[WARNING] SLURM lets this job go on: the signal was not SLURM's")
 
 
 def _last_words(tally: Tally) -> str:
@@ -180,7 +290,9 @@ def _last_words(tally: Tally) -> str:
 
 
 def _say(out: Console, line: str) -> None:
-    out.print(line, markup=False)
+    """To the job's log; where that is full, the work goes on without."""
+    with contextlib.suppress(OSError):
+        out.print(line, markup=False)
 
 
 if __name__ == "__main__":

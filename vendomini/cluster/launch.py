@@ -1,22 +1,29 @@
-"""``vendomini submit`` behind its command line: from a user's options to a submission, sent or only shown."""
+"""``vendomini submit`` behind its command line: prepare, write scripts, check, send."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vendomini.cluster.history import throughput
 from vendomini.cluster.ledger import exclusively, live_runs
+from vendomini.cluster.offers import Offers, printable
 from vendomini.cluster.preflight import check, find_problems
-from vendomini.cluster.site import Site, find_site
+from vendomini.cluster.script import scripts
+from vendomini.cluster.send import send
+from vendomini.cluster.site import ASSUMED, find_cluster
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.slurm import minutes
-from vendomini.cluster.submit import Request, Submission, prepare, scripts, send
+from vendomini.cluster.submit import Request, Submission, prepare
+from vendomini.cluster.templates import GPU_COUNTS
+from vendomini.cluster.throughput import measured_throughput
 from vendomini.config import Phase, expand, select
 from vendomini.config.experiments import folders_of
 from vendomini.errors import UsageError
+from vendomini.probe.slurm import find_slurm
 from vendomini.records import Results
 
 
@@ -25,11 +32,13 @@ class Outcome:
     """What became of one phase.
 
     Attributes:
+        scripts: of its arrays.
         job_ids: of what was sent.
         problems: found in a dry run; a real one raises instead.
     """
 
     submission: Submission
+    scripts: list[str]
     job_ids: list[str]
     problems: list[str]
 
@@ -37,7 +46,7 @@ class Outcome:
     def gpu_hours(self) -> float:
         """As planned, over all jobs."""
         arrays = self.submission.manifest.arrays
-        return sum(shard.seconds * array.gpus for array in arrays for shard in array.shards) / 3600
+        return sum(shard.seconds * array.gpus * array.nodes for array in arrays for shard in array.shards) / 3600
 
     def as_json(self) -> dict[str, Any]:
         """For scripts: counts, every job and every script."""
@@ -46,10 +55,12 @@ class Outcome:
             {
                 "job_name": array.job_name,
                 "gpus": array.gpus,
+                "nodes": array.nodes,
+                "replicas": array.replicas,
                 "jobs": [{"model": s.model, "runs": len(s.run_ids), "hours": s.seconds / 3600} for s in array.shards],
                 "script": script,
             }
-            for array, script in zip(submission.manifest.arrays, scripts(submission), strict=True)
+            for array, script in zip(submission.manifest.arrays, self.scripts, strict=True)
         ]
         return {
             "phase": submission.manifest.name,
@@ -59,6 +70,7 @@ class Outcome:
             "gpu_hours": self.gpu_hours,
             "ended": submission.finished,
             "live": submission.live,
+            "hidden": submission.hidden,
             "damaged": submission.refused,
             "arrays": arrays,
             "job_ids": self.job_ids,
@@ -69,7 +81,7 @@ class Outcome:
 def launch(
     phase: Phase,
     results: Results,
-    site: Site,
+    offers: Offers,
     request: Request,
     only: Sequence[str] = (),
     limit: int | None = None,
@@ -81,47 +93,66 @@ def launch(
         ClusterError: something would not work; nothing was queued.
         UsageError: the name of the results folder fits in no script.
     """
-    _printable("the results folder", folder := str(results.root.absolute()))
-    if "%" in folder:
-        raise UsageError(f"SLURM would fill something in for the % in {folder}: choose another with --results")
+    _fits_a_script(results.root)
     specs = list(select(expand(phase), only, limit))
-    sizing = Sizing(phase.config.engine, site, throughput(results), engines=phase.engines)
+    sizing = Sizing(
+        phase.config.engine, offers, measured_throughput(results), request.whole_nodes, engines=phase.engines
+    )
     if dry_run:
-        submission = prepare(phase, specs, results, request, site, sizing)
-        return Outcome(submission, [], list(find_problems(submission, site)))
+        submission = prepare(phase, specs, results, request, offers, sizing)
+        texts = scripts(submission)
+        return Outcome(submission, texts, [], list(find_problems(submission, texts)))
     from vendomini.runner import save_plan
 
     with exclusively(results):
-        submission = prepare(phase, specs, results, request, site, sizing)
+        submission = prepare(phase, specs, results, request, offers, sizing)
+        texts = scripts(submission)
         if not submission.jobs:
-            return Outcome(submission, [], [])
-        check(submission, site)
+            return Outcome(submission, [], [], [])
+        check(submission, texts)
         save_plan(phase, results)
-        return Outcome(submission, send(submission), [])
+        return Outcome(submission, texts, send(submission, texts), [])
 
 
-def options(
-    account: str | None, partition: str | None, time: str | None, description: Path | None
-) -> tuple[Site, int | None, dict[str, str]]:
-    """The cluster, and what the command line sets over the templates: minutes, and sbatch options.
+def offers_of(
+    templates: Path | None, description: Path | None, time: str | None, options: Mapping[str, str | None]
+) -> Offers:
+    """What jobs get here, with the command line over the templates.
+
+    Args:
+        description: of a cluster elsewhere.
+        time: the time limit, as sbatch reads it.
+        options: of sbatch, by their long names.
 
     Raises:
-        UsageError: a time that is none, or a name that no script can hold.
-        ClusterError: no SLURM, or no such partition.
+        UsageError: a time that is none.
     """
     limit = None if time is None else minutes(time)
     if time is not None and not limit:
         raise UsageError(f"--time {time}: write it as sbatch reads it, for example 12:00:00 or 2-00:00:00")
-    site = find_site(partition, description)
-    _printable("the partition", site.partition)
-    _printable("--account", account or "")
-    return site, limit, {"account": account} if account else {}
+    given = {name: value for name, value in options.items() if value}
+    find = cache(lambda clusters: find_cluster(description, clusters))
+    return Offers(find, templates, given, limit, live=description is None)
 
 
-def _printable(what: str, name: str) -> None:
-    """sbatch reads a script by lines, whatever quotes say: a line break in a name would begin an option."""
-    if not name.isprintable():
-        raise UsageError(f"{what} {name!r} has a line break or another control character: choose another")
+def offers_for_estimates(partition: str | None, description: Path | None) -> tuple[Offers, str]:
+    """The cluster, or nodes of eight GPUs where there is none to ask; and a note that says what was assumed.
+
+    Raises:
+        ClusterError: there is a cluster, but it does not answer, or not with this partition.
+    """
+    if description is None and partition is None and not find_slurm(os.environ).available:
+        return Offers(lambda _: ASSUMED, live=False), "No SLURM here: assumed nodes of 8 GPUs with 80 GB each."
+    offers = offers_of(None, description, None, {"partition": partition})
+    unknown = ", ".join(offers(GPU_COUNTS[1]).site.unknown_kinds())
+    return offers, f"The memory of GPU type {unknown} is unknown: assumed 40 GB each." if unknown else ""
+
+
+def _fits_a_script(root: Path) -> None:
+    printable("the results folder", folder := str(root.absolute()))
+    for character, why in {"%": "fill something in for", "\\": "no longer fill in a job's number after"}.items():
+        if character in folder:
+            raise UsageError(f"SLURM would {why} the {character} in {folder}: choose another with --results")
 
 
 def jobs_to_wait_for(names: Sequence[str]) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from vendomini.cluster.slurm import Task, queue
+from vendomini.cluster.slurm import Task, cancel, hides_others_jobs, queue
 from vendomini.errors import ResultsError
 from vendomini.records import Manifest, Results, Shard, write_error
 
@@ -33,9 +35,18 @@ class Job:
         return self.manifest.arrays[self.array].shards[self.index]
 
     @property
+    def clusters(self) -> list[str]:
+        return self.manifest.arrays[self.array].clusters.split(",")
+
+    @property
     def name(self) -> str:
         """``<submission>/<array>/<index>``."""
         return f"{self.manifest.id}/{self.array}/{self.index}"
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether sbatch took it; of an array that was refused only the manifest tells."""
+        return self.task is not None or self.log() is not None or bool(job_ids(self.folder))
 
     def log(self) -> Path | None:
         """Its log; None while it has not begun."""
@@ -45,7 +56,7 @@ class Job:
 
 
 def array_folder(results: Results, submission_id: str, array: int) -> Path:
-    """Where submitit keeps one array's scripts, tasks and logs."""
+    """Where one array's script and logs are."""
     return results.submissions / submission_id / str(array)
 
 
@@ -60,6 +71,37 @@ def jobs_of(results: Results, manifests: list[Manifest], tasks: list[Task]) -> l
     ]
 
 
+def live_tasks(results: Results, manifests: list[Manifest]) -> list[Task]:
+    """What is in the queue of these submissions, on whichever cluster; and, where a cluster shows users their own jobs
+    only, every job of other users: nobody here can tell whether it lives.
+
+    Raises:
+        ClusterError: SLURM does not answer.
+    """
+    names: dict[str, list[str]] = {}
+    for manifest in manifests:
+        for array in manifest.arrays:
+            for cluster in array.clusters.split(","):
+                names.setdefault(cluster, []).append(array.job_name)
+    tasks = [task for cluster, some in names.items() for task in queue(some, [cluster])]
+    return tasks + list(_hidden(results, manifests, {(task.job_name, task.index) for task in tasks}))
+
+
+def _hidden(results: Results, manifests: list[Manifest], seen: set[tuple[str, int]]) -> Iterator[Task]:
+    hides = cache(hides_others_jobs)
+    for manifest in manifests:
+        owner = (results.submissions / manifest.id / "manifest.json").stat().st_uid
+        if os.geteuid() in (0, owner):  # root sees all
+            continue
+        for a, array in enumerate(manifest.arrays):
+            ids = job_ids(array_folder(results, manifest.id, a))
+            if ids and hides(array.clusters):
+                places = [(array.job_name, i) for i in range(len(array.shards))]
+                yield from (
+                    Task.of_another_user(name, ids[-1], i, owner) for name, i in places if (name, i) not in seen
+                )
+
+
 def live_runs(results: Results) -> dict[str, Task]:
     """Run id → the live task that has it, waiting or running: one ``squeue``, none where nothing was submitted.
 
@@ -67,14 +109,45 @@ def live_runs(results: Results) -> dict[str, Task]:
         ClusterError: SLURM does not answer.
     """
     manifests = results.manifests()
-    tasks = queue(array.job_name for manifest in manifests for array in manifest.arrays)
+    tasks = live_tasks(results, manifests)
     jobs = jobs_of(results, manifests, tasks) if tasks else []
     return {run_id: job.task for job in jobs if job.task for run_id in job.shard.run_ids}
 
 
+def cancel_all(results: Results, submission: str | None = None) -> list[Task]:
+    """Cancels every live job of a results folder and the one that keeps it, or the jobs of one submission. Runs keep
+    their logs.
+
+    Returns:
+        The tasks that were live.
+
+    Raises:
+        ClusterError: SLURM is not here or refuses.
+    """
+    manifests = [manifest for manifest in results.manifests() if submission in (None, manifest.id)]
+    tasks = [task for task in live_tasks(results, manifests) if not task.hidden]
+    if submission is None and manifests:
+        cancel(live_keepers(results))
+    cancel(tasks)
+    return tasks
+
+
+def keeper_name(results: Results) -> str:
+    """Of the job that keeps a results folder: the same at every call."""
+    digest = hashlib.sha256(str(results.root.absolute()).encode()).hexdigest()[:12]
+    return f"vendomini-keeper.{digest}"
+
+
+def live_keepers(results: Results) -> list[Task]:
+    """Raises:
+    ClusterError: SLURM does not answer.
+    """
+    return queue([keeper_name(results)])
+
+
 def job_ids(folder: Path) -> list[str]:
-    """The SLURM ids of an array: submitit names its script by it."""
-    return [file.name.removesuffix("_submission.sh") for file in folder.glob("*_submission.sh")]
+    """The SLURM ids of an array: its script is named by it."""
+    return sorted(file.name.removesuffix("_submission.sh") for file in folder.glob("*_submission.sh"))
 
 
 @contextmanager

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from vendomini.cluster.ledger import Job, job_ids, jobs_of
-from vendomini.cluster.slurm import queue
+from vendomini.cluster.ledger import Job, job_ids, jobs_of, live_tasks
 from vendomini.errors import UsageError
 from vendomini.records import Results
 
@@ -59,7 +58,7 @@ def _writes(log: Path, folders: Sequence[Results]) -> bool:
     """Whether a live job has this log."""
     for results in folders:
         manifests = results.manifests()
-        tasks = queue(array.job_name for manifest in manifests for array in manifest.arrays)
+        tasks = live_tasks(results, manifests)
         if any(job.task and job.log() == log for job in jobs_of(results, manifests, tasks)):
             return True
     return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vendomini.config.grid import RunSpec
 from vendomini.config.schema import Model
@@ -25,6 +26,28 @@ LOADING = 0.03
 
 BATCHES = 2
 """Full batches in a job, at least: its last runs leave the batch half empty, however many went before."""
+
+
+class Shape(NamedTuple):
+    """What one job gets, and how many engines share it.
+
+    Attributes:
+        gpus: of each node.
+        replicas: engines, each with its part of the GPUs and of the runs.
+    """
+
+    gpus: int
+    nodes: int = 1
+    replicas: int = 1
+
+    @property
+    def total_gpus(self) -> int:
+        return self.gpus * self.nodes
+
+    @property
+    def engine_gpus(self) -> int:
+        """Of one engine."""
+        return self.total_gpus // self.replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +80,7 @@ class Group:
     """Runs that can share one loaded model."""
 
     model: Model
-    gpus: int
+    shape: Shape
     pace: Pace
     items: tuple[Item, ...]
 
@@ -72,24 +95,24 @@ class Limits:
     """What bounds the cutting.
 
     Attributes:
-        usable_s: GPU count → seconds that a job may run before it is told to stop.
+        usable_s: seconds that a job of this shape may run before it is told to stop.
         runs_per_job: this many, whatever the estimate says.
         max_jobs: over all groups.
     """
 
-    usable_s: dict[int, float]
+    usable_s: dict[Shape, float]
     runs_per_job: int | None = None
     max_jobs: int | None = None
 
 
 def group_runs(
-    specs: Iterable[RunSpec], gpus_of: Callable[[Model], int], pace_of: Callable[[Model, int, int], Pace]
+    specs: Iterable[RunSpec], shape_of: Callable[[Model], Shape], pace_of: Callable[[Model, Shape, int], Pace]
 ) -> list[Group]:
     """One group for each model to load, in the order in which they first appear.
 
     Args:
-        gpus_of: GPUs that a model is to run on.
-        pace_of: how fast that goes, from the model, its GPUs and the longest horizon in steps.
+        shape_of: the job that a model is to run in.
+        pace_of: how fast that goes, from the model, its job and the longest horizon in steps.
     """
     items: dict[tuple[object, ...], list[Item]] = {}
     models: dict[tuple[object, ...], Model] = {}
@@ -100,13 +123,13 @@ def group_runs(
         items[key].append(Item(spec.run_id, spec.horizon))
     groups = []
     for key, model in models.items():
-        gpus, horizon = gpus_of(model), max(item.steps for item in items[key])
-        groups.append(Group(model, gpus, pace_of(model, gpus, horizon), tuple(items[key])))
+        shape, horizon = shape_of(model), max(item.steps for item in items[key])
+        groups.append(Group(model, shape, pace_of(model, shape, horizon), tuple(items[key])))
     return groups
 
 
-def cut(groups: Sequence[Group], limits: Limits) -> list[tuple[int, Shard]]:
-    """Every group's shards, each with its GPU count; together they hold every run once.
+def cut(groups: Sequence[Group], limits: Limits) -> list[tuple[Shape, Shard]]:
+    """Every group's shards, each with its shape; together they hold every run once.
 
     Raises:
         UsageError: there are more models than jobs allowed.
@@ -114,27 +137,27 @@ def cut(groups: Sequence[Group], limits: Limits) -> list[tuple[int, Shard]]:
     counts = [_jobs(group, limits) for group in groups]
     if limits.max_jobs is not None:
         counts = _at_most(limits.max_jobs, groups, counts)
-    return [(g.gpus, shard) for g, n in zip(groups, counts, strict=True) for shard in _deal(g, n)]
+    return [(g.shape, shard) for g, n in zip(groups, counts, strict=True) for shard in _deal(g, n)]
 
 
-def arrays(shards: Sequence[tuple[int, Shard]], max_array_size: int) -> list[tuple[int, list[Shard]]]:
-    """Shards of one GPU count go into one array, or into several where the cluster's limit wants it.
+def arrays(shards: Sequence[tuple[Shape, Shard]], max_array_size: int) -> list[tuple[Shape, list[Shard]]]:
+    """Shards of one shape go into one array, or into several where the cluster's limit wants it.
 
     Args:
-        max_array_size: array indices must stay below it.
+        max_array_size: array indices must stay below it; 0 where there are no arrays.
     """
-    by_gpus: dict[int, list[Shard]] = {}
-    for gpus, shard in shards:
-        by_gpus.setdefault(gpus, []).append(shard)
+    by_shape: dict[Shape, list[Shard]] = {}
+    for shape, shard in shards:
+        by_shape.setdefault(shape, []).append(shard)
     size = max(max_array_size, 1)
-    return [(gpus, some[i : i + size]) for gpus, some in by_gpus.items() for i in range(0, len(some), size)]
+    return [(shape, some[i : i + size]) for shape, some in by_shape.items() for i in range(0, len(some), size)]
 
 
 def _jobs(group: Group, limits: Limits) -> int:
     runs = len(group.items)
     if limits.runs_per_job is not None:
         return math.ceil(runs / limits.runs_per_job)
-    usable = min(limits.usable_s[group.gpus] * MARGIN - group.pace.load_s, group.pace.load_s / LOADING)
+    usable = min(limits.usable_s[group.shape] * MARGIN - group.pace.load_s, group.pace.load_s / LOADING)
     fit = max(math.floor(usable * runs / group.seconds), 1)
     return max(min(math.ceil(runs / fit), runs // (BATCHES * group.pace.concurrency)), 1)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from vendomini.cluster.site import Site
-from vendomini.cluster.submit import Submission, scripts
-from vendomini.config.schema import EngineConfig
+from vendomini.cluster.slurm import LIMIT, call
+from vendomini.cluster.submit import Submission
 from vendomini.errors import ClusterError, VendoMiniError
-from vendomini.probe.commands import ask
 from vendomini.probe.packages import find_package
 from vendomini.probe.storage import find_disk
 
@@ -22,30 +20,36 @@ LEAST_MINUTES = 5
 """A job needs some time to load its model beside the time it keeps for stopping."""
 
 
-def check(submission: Submission, site: Site) -> None:
+def check(submission: Submission, scripts: Sequence[str]) -> None:
     """Raises:
     ClusterError: all that is wrong, each with what to do; nothing was queued.
     """
-    problems = list(find_problems(submission, site))
+    problems = list(find_problems(submission, scripts))
     if problems:
         raise ClusterError("nothing was submitted:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
-def find_problems(submission: Submission, site: Site) -> Iterator[str]:
-    """Each thing that would go wrong, as a sentence."""
-    yield from _gpus_and_time(submission, site)
+def find_problems(submission: Submission, scripts: Sequence[str]) -> Iterator[str]:
+    """Each thing that would go wrong, as a sentence.
+
+    Args:
+        scripts: of its arrays.
+    """
+    yield from _gpus_and_time(submission)
+    yield from _nodes(submission)
     yield from _models(submission)
     yield from _room(submission)
-    if site.live:
+    if any(site.live for site in submission.sites.values()):
         yield from _engine(submission)
-        yield from _ask_slurm(submission)
+        yield from _ask_slurm(submission, scripts)
 
 
-def _gpus_and_time(submission: Submission, site: Site) -> Iterator[str]:
-    for gpus, template in submission.templates.items():
-        if gpus > site.gpus_per_node:
+def _gpus_and_time(submission: Submission) -> Iterator[str]:
+    for shape, template in submission.templates.items():
+        site = submission.sites[shape]
+        if shape.gpus > site.gpus_per_node:
             yield (
-                f"{template.path} asks for {gpus} GPUs, but the nodes of partition {site.partition} have "
+                f"{template.path} asks for {shape.gpus} GPUs, but the nodes of partition {site.partition} have "
                 f"{site.gpus_per_node}: choose another with --partition, or fewer GPUs with -o engine.gpus=…"
             )
         if site.max_minutes is not None and template.minutes > site.max_minutes:
@@ -53,11 +57,17 @@ def _gpus_and_time(submission: Submission, site: Site) -> Iterator[str]:
                 f"{_hours(template.minutes)} is longer than partition {site.partition} allows, and such a job would "
                 f"wait for ever: use --time {_hours(site.max_minutes)}"
             )
-        if template.minutes * 60 < template.signal_s + LEAST_MINUTES * 60 and gpus:
+        if template.minutes * 60 < template.signal_s + LEAST_MINUTES * 60 and shape.gpus:
             yield (
                 f"{_hours(template.minutes)} leaves a job too little time, since it stops {template.signal_s} s before "
                 f"the end: give it more with --time, or change --signal in {template.path}"
             )
+
+
+def _nodes(submission: Submission) -> Iterator[str]:
+    for model, engine in submission.loads:
+        if engine.nodes > 1 and engine.backend not in ("auto", "vllm"):
+            yield f"{model.name}: several nodes (engine.nodes) are for vLLM, not for engine.backend {engine.backend}"
 
 
 def _models(submission: Submission) -> Iterator[str]:
@@ -66,8 +76,7 @@ def _models(submission: Submission) -> Iterator[str]:
     from vendomini.engines.resolve import chain
     from vendomini.engines.scripted import ScriptedEngine
 
-    engine = EngineConfig.model_validate(submission.manifest.config["engine"])
-    for model in submission.models:
+    for model, engine in submission.loads:
         try:
             backends = chain(model, engine)
             if backends[0].name == "scripted":
@@ -79,11 +88,12 @@ def _models(submission: Submission) -> Iterator[str]:
 
 
 def _engine(submission: Submission) -> Iterator[str]:
-    """Jobs run with this Python: what is not installed here will not be there then."""
+    """Jobs run with this Python, or with what a template brings: what is not installed here will not be there."""
     from vendomini.engines.resolve import chain
 
-    engine = EngineConfig.model_validate(submission.manifest.config["engine"])
-    for model in submission.models:
+    if any(template.brings_python for template in submission.templates.values()):
+        return
+    for model, engine in submission.loads:
         try:
             backends = chain(model, engine)
         except VendoMiniError:
@@ -113,19 +123,19 @@ def _room(submission: Submission) -> Iterator[str]:
         )
 
 
-def _ask_slurm(submission: Submission) -> Iterator[str]:
+def _ask_slurm(submission: Submission, scripts: Sequence[str]) -> Iterator[str]:
     """SLURM's own opinion of each kind of script: account, memory, cores, options."""
-    seen = set()
-    for array, text in zip(submission.manifest.arrays, scripts(submission), strict=True):
-        if array.gpus in seen:
-            continue
-        seen.add(array.gpus)
+    kinds = {id(submission.template(array)): k for k, array in enumerate(submission.manifest.arrays)}
+    for k in kinds.values():
         with tempfile.NamedTemporaryFile("w", suffix=".sh") as script:
-            script.write(text)
+            script.write(scripts[k])
             script.flush()
-            answer, reason = ask(["sbatch", "--test-only", script.name], os.environ, timeout=60)
-        if answer is None:
-            yield f"SLURM refuses a job from {submission.templates[array.gpus].path}: {reason}"
+            try:
+                call("sbatch", "--test-only", script.name)
+            except ClusterError as exc:
+                path = submission.template(submission.manifest.arrays[k]).path
+                if not LIMIT.search(str(exc)):
+                    yield f"SLURM refuses a job from {path}: {exc}"
 
 
 def _hours(minutes: int) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from vendomini.cluster.site import Site, find_site
-from vendomini.cluster.templates import Template, load_template
+from vendomini.cluster.launch import offers_of
+from vendomini.cluster.offers import Offer
 from vendomini.errors import ClusterError
-from vendomini.probe.commands import last_line
+from vendomini.probe.commands import every_line
+from vendomini.probe.slurm import environment
 
 MINUTES = 10
 BEGIN = "--- vendomini doctor ---"
@@ -32,11 +34,15 @@ def probe_job(partition: str | None = None, templates: Path | None = None, timeo
     Raises:
         ClusterError: no SLURM, no such partition, or the job did not run; says what it said last.
     """
-    site = find_site(partition)
-    template = load_template(1 if site.gpus_per_node else 0, templates)
-    command = _srun(site, template)
+    offers = offers_of(templates, None, None, {"partition": partition})
+    offer = offers(1)
+    if not offer.site.gpus_per_node:
+        offer = offers(0)
+    site, environ = offer.site, environment(os.environ)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
+        done = subprocess.run(
+            _srun(offer), env=environ, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+        )
     except subprocess.TimeoutExpired as exc:
         raise ClusterError(
             f"no compute node of partition {site.partition} was free within {timeout / 60:.0f} minutes: try later, or "
@@ -44,17 +50,20 @@ def probe_job(partition: str | None = None, templates: Path | None = None, timeo
         ) from exc
     _, found, report = done.stdout.partition(BEGIN)
     if done.returncode or not found:
-        why = last_line(done.stderr or done.stdout) or f"exit code {done.returncode}"
+        why = every_line(done.stderr or done.stdout) or f"exit code {done.returncode}"
         raise ClusterError(f"the probe did not run on a node of partition {site.partition}: {why}")
     result: dict[str, Any] = json.loads(report)
     return result
 
 
-def _srun(site: Site, template: Template) -> list[str]:
+def _srun(offer: Offer) -> list[str]:
     """One task, with the template's resources and setup."""
-    kept = ("account", "qos", "constraint", "reservation", "mem", "cpus-per-task", "gpus-per-node", "gres")
-    asked = [f"--{name}={value}" for name, value in template.options.items() if name in kept]
-    doctor = shlex.join([sys.executable, "-P", "-m", "vendomini", "doctor", "--json"])
-    script = "\n".join([*template.setup, f"echo {shlex.quote(BEGIN)}", f"exec {doctor}"])
-    limits = [f"--partition={site.partition}", f"--time={MINUTES}", "--nodes=1", "--ntasks=1", "--quiet"]
-    return ["srun", "--job-name=vendomini-doctor", *limits, *asked, "bash", "-c", script]
+    template = offer.template
+    kept = {"account", "qos", "constraint", "reservation", "partition", "clusters", "mem", "cpus-per-task", "gres"}
+    kept |= {"gpus-per-node", "nodelist", "exclude"}
+    asked = [f"--{name}={value}" for name, value in template.options.items() if name in kept or "container" in name]
+    doctor = shlex.join(["-P", "-m", "vendomini", "doctor", "--json"])
+    python = f'exec "${{VENDOMINI_PYTHON[@]:-{shlex.quote(sys.executable)}}}"'
+    script = "\n".join([*template.setup, f"echo {shlex.quote(BEGIN)}", f"{python} {doctor}"])
+    limits = [f"--time={MINUTES}", "--nodes=1", "--ntasks=1", "--quiet"]
+    return ["srun", "--export=ALL", "--job-name=vendomini-doctor", *limits, *asked, "bash", "-c", script]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from vendomini.cluster.plan import Pace
-from vendomini.cluster.site import Site
+from vendomini.cluster.offers import Offer, Offers
+from vendomini.cluster.plan import Pace, Shape
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.cluster.throughput import (
     LOAD_S,
@@ -30,28 +30,49 @@ from vendomini.probe.storage import hf_cache_folder
 BATCH = 8
 """Conversations of full length that should find room beside the weights."""
 
-UNKNOWN_GPU_GB = 40
-"""Memory of a GPU whose type is unknown: better too many GPUs than a model that does not fit."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
     """Decides for one phase on one cluster.
 
     Attributes:
-        measured: (model name, engine) → throughput of a job, from results.
+        offers: what a job of each size gets.
+        measured: (model name, engine) → throughput of one engine, from results.
+        whole_nodes: a job gets a whole node, and small models share it.
         environ: for ``VENDOMINI_USE_VLLM``.
         engines: model name → config of its engine, for those that don't take ``engine``.
     """
 
     engine: EngineConfig
-    site: Site
+    offers: Offers
     measured: Mapping[tuple[str, str], Throughput] = field(default_factory=dict)
+    whole_nodes: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     engines: Mapping[str, EngineConfig] = field(default_factory=dict)
 
     def of(self, model: Model) -> EngineConfig:
         return self.engines.get(model.name, self.engine)
+
+    def shape(self, model: Model) -> Shape:
+        """Of one job: the model's GPUs; or, where only whole nodes are to be had, a node and its engines.
+
+        Raises:
+            ConfigError: the config asks for a number that no template has.
+            ClusterError: the model's size is unknown, or it fits on no node.
+        """
+        engine = self.of(model)
+        if engine.nodes > 1 and not is_scripted(model):
+            return Shape(_with_template(engine.gpus or self._most()), engine.nodes)
+        gpus = self.gpus(model)
+        if not gpus or not (self.whole_nodes or "exclusive" in self.offers(gpus).template.options):
+            return Shape(gpus)
+        most = max(self._most(), gpus)
+        return Shape(most, replicas=most // gpus)
+
+    def _most(self) -> int:
+        """GPUs of the largest job on one node."""
+        least = GPU_COUNTS[1]
+        return max((n for n in GPU_COUNTS[1:] if n <= self.offers(least).site.gpus_per_node), default=least)
 
     def gpus(self, model: Model) -> int:
         """Of one job: as the config says, else as many as the model needs to have room for its batch.
@@ -65,34 +86,39 @@ class Sizing:
             return 0
         if engine.gpus is not None:
             return _with_template(engine.gpus)
-        memory = self.site.gpu_memory_gb or UNKNOWN_GPU_GB
-        counts = [count for count in GPU_COUNTS[1:] if count <= self.site.gpus_per_node]
-        facts = self.facts(model)
-        if facts is None:
-            size = self.size_b(model)
-            found = next((count for count in counts if fits_by_size(size, count, memory)), None)
-        else:
-            found = _smallest(facts, counts, memory, model.context_length, engine.gpu_memory_utilization)
+        found = self._fewest(model)
         if found is None:
+            largest = self.offers(self._most())
+            site, memory = largest.site, _memory(largest)
             raise ClusterError(
-                f"{model.name} does not fit on the {self.site.gpus_per_node} GPUs ({memory} GB each) of a node of "
-                f"partition {self.site.partition}: choose another with --partition, or set engine.gpus if you know "
-                "better"
+                f"{model.name} does not fit on the {site.gpus_per_node} GPUs ({memory} GB each) of a node of "
+                f"partition {site.partition}: choose another with --partition, or set engine.gpus if you know better, "
+                "or engine.nodes for several nodes"
             )
         return found
 
-    def pace(self, model: Model, gpus: int, horizon: int) -> Pace:
-        """Measured in the results folder, else the guide's published estimate."""
+    def _fewest(self, model: Model) -> int | None:
+        offered = ((count, self.offers(count)) for count in GPU_COUNTS[1:])
+        memories = ((count, _memory(offer)) for count, offer in offered if count <= offer.site.gpus_per_node)
+        facts = self.facts(model)
+        if facts is not None:
+            return _smallest(facts, memories, model.context_length, self.of(model).gpu_memory_utilization)
+        size = self.size_b(model)
+        return next((count for count, memory in memories if fits_by_size(size, count, memory)), None)
+
+    def pace(self, model: Model, shape: Shape, horizon: int) -> Pace:
+        """Of all of a job's engines: measured in the results folder, else the guide's published estimate."""
         if is_scripted(model):
             return SCRIPTED
-        engine = self.expected_engine(model, gpus)
+        engine = self.expected_engine(model, shape.gpus)
         try:
             size = self.size_b(model)
         except ClusterError:  # engine.gpus says what to run it on, or a server somewhere runs it
             size = SIZES_B[0]
         published = published_pace(size, engine, horizon, self.of(model).max_num_seqs)
         measured = self.measured.get((model.name, engine))
-        return published if measured is None else Pace(LOAD_S, measured.step_s, published.concurrency, MEASURED)
+        one = published if measured is None else Pace(LOAD_S, measured.step_s, published.concurrency, MEASURED)
+        return replace(one, step_s=one.step_s / shape.replicas, concurrency=one.concurrency * shape.replicas)
 
     def expected_engine(self, model: Model, gpus: int) -> str:
         """The column of the guide's table that its jobs will be in."""
@@ -121,12 +147,25 @@ class Sizing:
             return None
 
 
-def _smallest(facts: ModelFacts, counts: Sequence[int], memory_gb: int, tokens: int, utilization: float) -> int | None:
-    """The fewest GPUs with room for a batch of whole conversations, else the most on which the model fits at all."""
-    fits = {n: fit(facts, gpus=n, memory=memory_gb * GIB, tokens=tokens, utilization=utilization) for n in counts}
-    able = {n: found.conversations for n, found in fits.items() if found.gpus == n and found.fits}
-    roomy = (n for n, conversations in able.items() if conversations >= BATCH)
-    return next(roomy, max(able, default=None))
+def _memory(offer: Offer) -> int:
+    """GB of the smallest GPU that a job may get."""
+    return offer.site.gpu_memory_gb(offer.template.gpus, offer.template.gpu_kind)
+
+
+def _smallest(facts: ModelFacts, memories: Iterable[tuple[int, int]], tokens: int, utilization: float) -> int | None:
+    """The fewest GPUs with room for a batch of whole conversations, else the most on which the model fits at all.
+
+    Args:
+        memories: numbers of GPUs, rising, and GB of each.
+    """
+    able = None
+    for gpus, memory in memories:
+        found = fit(facts, gpus=gpus, memory=memory * GIB, tokens=tokens, utilization=utilization)
+        if found.gpus == gpus and found.fits:
+            able = gpus
+            if found.conversations >= BATCH:
+                break
+    return able
 
 
 def fits_by_size(size_b: float, gpus: int, memory_gb: float) -> bool:

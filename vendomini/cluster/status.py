@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vendomini.cluster.ledger import Job, job_ids, jobs_of
-from vendomini.cluster.slurm import ended, queue
+from vendomini.cluster.ledger import Job, job_ids, jobs_of, live_tasks
+from vendomini.cluster.slurm import End, ended
 from vendomini.errors import ClusterError, ConfigError, CorruptRecordError, ResultsError
 from vendomini.records import Plan, Results, RunInfo, RunOutcome, RunPaths, read_record
 
@@ -32,6 +33,7 @@ class Status:
         running, waiting: unfinished runs of live jobs, and runs in progress here.
         interrupted: begun, unfinished, and nobody has them.
         open: asked for, never begun, and nobody has them.
+        unknown: unfinished, and sent to a queue that could not be asked.
         tokens_s: completion tokens per second, of the runs now in progress.
         eta_s: seconds until the live runs have ended.
         jobs: live jobs.
@@ -50,6 +52,7 @@ class Status:
     waiting: int = 0
     interrupted: int = 0
     open: int = 0
+    unknown: int = 0
     tokens_s: float | None = None
     eta_s: float | None = None
     jobs: list[dict[str, Any]] = field(default_factory=list)
@@ -63,8 +66,8 @@ class Status:
 
     @property
     def runs(self) -> int:
-        unfinished = len(self.failed) + len(self.damaged) + self.running + self.waiting + self.interrupted + self.open
-        return self.done + unfinished
+        begun = len(self.failed) + len(self.damaged) + self.running + self.interrupted
+        return self.done + begun + self.waiting + self.open + self.unknown
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "done": self.done, "runs": self.runs}
@@ -81,7 +84,7 @@ def status(results: Results) -> Status:
     manifests = results.manifests()
     found = Status(name=manifests[-1].name if manifests else results.root.name, results=str(results.root))
     try:
-        tasks = queue(array.job_name for manifest in manifests for array in manifest.arrays)
+        tasks = live_tasks(results, manifests)
     except ClusterError as exc:
         tasks, found.queue_problem = [], str(exc)
     jobs = jobs_of(results, manifests, tasks)
@@ -110,7 +113,10 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             cost.add(outcome)
             continue
         unfinished.append(run_id)
-        state = _state(results.run(run_id) if run_id in begun else None, owner.get(run_id))
+        job = owner.get(run_id)
+        state = _state(results.run(run_id) if run_id in begun else None, job)
+        if job is not None and found.queue_problem and outcome is None:
+            state = "unknown"
         if outcome is not None and state == "interrupted":
             found.failed[run_id] = outcome.reason or "unknown"
         else:
@@ -176,7 +182,7 @@ def _list_jobs(found: Status, jobs: list[Job], owners: list[Job]) -> None:
     Args:
         owners: for every unfinished run, its job.
     """
-    left = Counter(job.name for job in owners if job.task is None)
+    left = Counter(job.name for job in owners if job.task is None and not found.queue_problem)
     found.jobs = [
         {
             "job": job.name,
@@ -190,12 +196,16 @@ def _list_jobs(found: Status, jobs: list[Job], owners: list[Job]) -> None:
         if job.task
     ]
     lost = [job for job in jobs if job.name in left]
-    reasons = ended(i for folder in {job.folder for job in lost} for i in job_ids(folder)) if lost else {}
+    reasons = ended(
+        {i for folder in {job.folder for job in lost} for i in job_ids(folder)},
+        {job.manifest.arrays[job.array].job_name for job in lost},
+        {cluster for job in lost for cluster in job.clusters},
+    )
     found.lost = [
         {
             "job": job.name,
             "unfinished": left[job.name],
-            "ended": next((reasons[name] for name in _slurm_names(job) if name in reasons), "no accounting"),
+            "ended": _why(job, reasons),
             "log": str(job.log() or ""),
             "last_lines": tail(job.log(), TAIL),
         }
@@ -203,10 +213,17 @@ def _list_jobs(found: Status, jobs: list[Job], owners: list[Job]) -> None:
     ]
 
 
-def _slurm_names(job: Job) -> list[str]:
-    """What sacct may call it."""
+def _why(job: Job, reasons: Mapping[str, list[End]]) -> str:
+    if not job.was_sent:
+        return "never sent"
+    ends = ends_of(job, reasons)
+    return str(ends[-1]) if ends else "no accounting"
+
+
+def ends_of(job: Job, reasons: Mapping[str, list[End]]) -> list[End]:
+    """Of each of its starts, by whichever name accounting has for it."""
     ids = job_ids(job.folder)
-    return [f"{i}_{job.index}" for i in ids] + ids
+    return next((reasons[name] for name in [*(f"{i}_{job.index}" for i in ids), *ids] if name in reasons), [])
 
 
 def _is_live(run: RunPaths) -> bool:

@@ -1,7 +1,7 @@
 """The sbatch templates in ``slurm/``: read here, so that one file says how a job runs, by hand and through ``submit``.
 
-Above the marker stand ``#SBATCH`` lines, which become submitit's parameters, and shell lines, which become the job's
-setup. Below it stands the command of a job started by hand; ``submit`` brings its own.
+Above the marker stand ``#SBATCH`` lines, which become the options of a submission, and shell lines, which become the
+job's setup. Below it stands the command of a job started by hand; ``submit`` brings its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MARKER = "# ---- the job itself:"
 """The line that begins so ends what ``submit`` reads."""
 
 GPU_COUNTS = (0, 1, 2, 4, 8)
-"""There is one template for each."""
+"""There is one template for each, on one node."""
 
 _SHORT = {
     "A": "account", "C": "constraint", "G": "gpus", "J": "job-name", "L": "licenses", "N": "nodes",
@@ -31,12 +31,16 @@ _REPLACED = {"job-name", "output", "error", "open-mode"}
 """For a job started by hand; a submission sets its own."""
 
 _CARRIED = {
-    "account", "acctg-freq", "begin", "clusters", "comment", "constraint", "contiguous", "core-spec",
+    "account", "acctg-freq", "begin", "clusters", "comment", "constraint", "container", "container-entrypoint",
+    "container-env", "container-image", "container-mount-home", "container-mounts", "container-name",
+    "container-readonly", "container-remap-root", "container-save", "container-workdir", "container-writable",
+    "contiguous", "core-spec",
     "cores-per-socket", "cpu-freq", "cpus-per-gpu", "cpus-per-task", "deadline", "delay-boot", "distribution",
     "exclude", "exclusive", "export", "gpu-bind", "gpu-freq", "gpus-per-node", "gres", "gres-flags", "hint",
     "kill-on-invalid-dep", "licenses",
     "mail-type", "mail-user", "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nice",
-    "no-requeue", "nodelist", "oversubscribe", "partition", "prefer", "priority", "profile", "propagate", "qos",
+    "no-container-entrypoint", "no-container-mount-home", "no-container-remap-root", "no-requeue", "nodelist",
+    "oversubscribe", "partition", "prefer", "priority", "profile", "propagate", "qos",
     "requeue", "reservation", "sockets-per-node", "switches", "thread-spec", "threads-per-core", "tmp", "wckey",
 }  # fmt: skip
 """Passed on to sbatch as they are."""
@@ -48,11 +52,7 @@ _OURS = {
     "gpus-per-task": "write --gpus-per-node",
     "chdir": "jobs run in the folder they are submitted from",
 }
-_ONE = {
-    "nodes": "one job runs one model on one node",
-    "ntasks": "one job is one process",
-    "ntasks-per-node": "one job is one process",
-}
+_ONE = {"ntasks": "one job is one process on each node", "ntasks-per-node": "one job is one process on each node"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ class Template:
     """One sbatch file.
 
     Attributes:
-        gpus: GPUs of a job.
+        gpus: of each node of a job.
+        nodes: of a job.
         minutes: its time limit.
         signal_s: seconds before the limit at which the job is told to stop.
         options: the other directives, by their long names; True where one has no value.
@@ -69,31 +70,49 @@ class Template:
 
     path: Path
     gpus: int
+    nodes: int
     minutes: int
     signal_s: int
     options: dict[str, str | bool]
     setup: tuple[str, ...]
 
+    @property
+    def gpu_kind(self) -> str:
+        """The only kind of GPU that it asks for, as in ``--gpus-per-node=a100:4``; empty for any."""
+        kind, colon, _ = _asked_gpus(self.options).removeprefix("gpu:").rpartition(":")
+        return kind if colon else ""
 
-def load_template(gpus: int, folder: Path | None = None) -> Template:
+    @property
+    def brings_python(self) -> bool:
+        """Whether its jobs run in a Python of its own, as in a container."""
+        return any(re.match(r"\s*(export\s+)?VENDOMINI_PYTHON=", line) for line in self.setup)
+
+
+def load_template(gpus: int, folder: Path | None = None, nodes: int = 1) -> Template:
     """The template of a GPU count.
 
     Args:
+        nodes: of the job, each with so many GPUs.
         folder: where the templates are; by default ``slurm/`` here, then the shipped ones.
 
     Raises:
         ConfigError: it is missing, or says something that can't be carried over into a submission.
     """
     folders = [folder] if folder else [Path("slurm"), shipped("slurm")]
-    path = next((f / f"gpu{gpus}.sbatch" for f in folders if (f / f"gpu{gpus}.sbatch").is_file()), None)
+    name = f"gpu{gpus}.sbatch" if nodes == 1 else f"gpu{gpus}x{nodes}.sbatch"
+    path = next((f / name for f in folders if (f / name).is_file()), None)
     if path is None:
-        raise ConfigError(f"there is no template gpu{gpus}.sbatch in {' or '.join(map(str, folders))}")
+        raise ConfigError(f"there is no template {name} in {' or '.join(map(str, folders))}")
     try:
         template = parse_template(path, path.read_bytes().decode().replace("\r\n", "\n"))
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
     if template.gpus != gpus:
         raise ConfigError(f"{path} asks for {template.gpus} GPUs, but its name says {gpus}: mend --gpus-per-node")
+    if template.nodes != nodes:
+        raise ConfigError(
+            f"{path}: one job runs one model on {nodes} node{'s' * (nodes > 1)}, so --nodes must be {nodes}"
+        )
     return template
 
 
@@ -106,7 +125,7 @@ def parse_template(path: Path, text: str) -> Template:
         raise ConfigError(f"{path} has no line that begins with {MARKER!r}: submit can't tell setup from command")
     directives, setup = _split(path, above.split("\n"))
     options: dict[str, str | bool] = {}
-    own = {"time": "", "signal": ""}
+    own = {"time": "", "signal": "", "nodes": "1"}
     for line, (name, value) in directives.items():
         place = f"{path} line {line}"
         if name in own:
@@ -120,7 +139,8 @@ def parse_template(path: Path, text: str) -> Template:
                 raise ConfigError(f"{place}: --{name}={value}: {_ONE[name]}, so it must be 1")
         elif name not in _REPLACED:
             raise ConfigError(f"{place}: sbatch has no option --{name}{_near(name)}")
-    return Template(path, _gpus(options), _time(path, own["time"]), _signal(path, own["signal"]), options, setup)
+    nodes = int(own["nodes"]) if re.fullmatch("[0-9]{1,5}", own["nodes"]) else 0
+    return Template(path, _gpus(options), nodes, _time(path, own["time"]), _signal(path, own["signal"]), options, setup)
 
 
 def _split(path: Path, lines: list[str]) -> tuple[dict[int, tuple[str, str | None]], tuple[str, ...]]:
@@ -159,9 +179,12 @@ def _near(name: str) -> str:
 
 def _gpus(options: dict[str, str | bool]) -> int:
     """From ``--gpus-per-node=4``, ``--gpus-per-node=a100:4`` or ``--gres=gpu:a100:4``."""
-    asked = str(options.get("gpus-per-node") or _gres_gpus(str(options.get("gres", ""))) or "0")
-    last = asked.rsplit(":", 1)[-1]
+    last = _asked_gpus(options).rsplit(":", 1)[-1]
     return int(last) if re.fullmatch("[0-9]{1,9}", last) else 1
+
+
+def _asked_gpus(options: dict[str, str | bool]) -> str:
+    return str(options.get("gpus-per-node") or _gres_gpus(str(options.get("gres", ""))) or "0")
 
 
 def _gres_gpus(gres: str) -> str:

@@ -10,7 +10,9 @@ from statistics import median
 
 from vendomini.cluster.plan import Pace
 from vendomini.config.schema import SCRIPTED_PREFIX, EngineConfig, Model
-from vendomini.records import RunSummary
+from vendomini.errors import CorruptRecordError
+from vendomini.records import Results, RunSummary
+from vendomini.records.kinds import JsonObject
 
 PUBLISHED = "published estimate"
 MEASURED = "measured here"
@@ -123,6 +125,37 @@ class _Work:
     def rate(self) -> Throughput:
         seconds = max(self.ended - self.began, 1e-3)
         return Throughput(seconds / max(self.steps, 1), self.tokens / seconds)
+
+
+def measured_throughput(results: Results) -> dict[tuple[str, str], Throughput]:
+    """(Model name, engine) → throughput of one engine, from the runs that have ended; nothing where none has.
+
+    Looks at every run: of a job some of whose runs were left out, the rest would seem slow.
+    """
+    measured: dict[tuple[str, str], Measurement] = {}
+    for run_id in results.run_ids():
+        try:
+            summary = results.summary(run_id)
+        except CorruptRecordError:
+            continue
+        if summary is None or not summary.finished or not summary.owner:
+            continue
+        key = (summary.parameters["agent"]["model"]["name"], _engine_of(summary))
+        measured.setdefault(key, Measurement()).add(_process(summary.owner), summary)
+    found = {key: measurement.throughput() for key, measurement in measured.items()}
+    return {key: rate for key, rate in found.items() if rate is not None}
+
+
+def _engine_of(summary: RunSummary) -> str:
+    """The column of the guide's table that it ran in."""
+    if summary.engine.get("backend") == "vllm":
+        return "vllm"
+    return "flash" if "flash" in str(summary.engine.get("attention")) else "standard"
+
+
+def _process(owner: JsonObject) -> str:
+    """One start of one process."""
+    return f"{owner.get('host')}/{owner.get('pid')}/{owner.get('job_id')}"
 
 
 def _interpolate(size_b: float, hours: tuple[float, ...]) -> float:

@@ -17,6 +17,7 @@ a temporary name and moved into place.
 from vendomini.records.files import (
     decode_record,
     encode_record,
+    is_full,
     open_record,
     read_record,
     replacing,
@@ -59,6 +60,7 @@ __all__ = [
     "StepRecord",
     "decode_record",
     "encode_record",
+    "is_full",
     "open_record",
     "read_record",
     "read_steps",

@@ -64,16 +64,17 @@ def read_record(path: Path | str, kind: type[Record]) -> Record:
 
     Raises:
         FileNotFoundError: it does not exist.
-        CorruptRecordError: it is damaged or of another schema version.
-        ResultsError: it can't be read.
+        CorruptRecordError: it is damaged, of another schema version, or can't be read.
     """
     try:
         with open_record(path, buffering=0) as file:
             data = file.read()
     except FileNotFoundError:
         raise
+    except NotADirectoryError as exc:
+        raise CorruptRecordError(_no_folder(Path(path).parent)) from exc
     except OSError as exc:
-        raise ResultsError(f"can't read {path}: {exc.strerror}") from exc
+        raise CorruptRecordError(f"can't read {path}: {exc.strerror}") from exc
     return decode_record(path, data, kind)
 
 
@@ -162,14 +163,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def is_full(exc: Exception) -> bool:
+    """Whether it was for lack of space."""
+    return isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _FULL
+
+
 def write_error(path: Path, exc: OSError) -> ResultsError:
     """The sentence for a write that failed."""
-    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(exc, FileExistsError | NotADirectoryError):
+        return ResultsError(_no_folder(path))
+    if exc.errno in _FULL:
         return ResultsError(
             f"no space left for {path} ({exc.strerror}): free some or choose another folder with --results; "
             "what is written is kept, and the same command goes on from there"
         )
     return ResultsError(f"can't write {path} ({exc.strerror}): choose another folder with --results")
+
+
+def _no_folder(path: Path) -> str:
+    return f"there is a file where {path} should be a folder: move it away and run again"
 
 
 class _Versioned(msgspec.Struct):

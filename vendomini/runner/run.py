@@ -8,20 +8,33 @@ import hashlib
 import os
 import resource
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from vendomini.config import Phase, RunSpec, count
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.base import Engine
-from vendomini.errors import CorruptRecordError, EngineUnavailable, RunEndedError, RunLockedError
-from vendomini.records import Plan, Results, write_record
+from vendomini.engines import Engine
+from vendomini.engines.resolve import start_engine
+from vendomini.errors import (
+    ConfigError,
+    CorruptRecordError,
+    EngineUnavailable,
+    MissingExtraError,
+    ResultsError,
+    RunChangedError,
+    RunEndedError,
+    RunLockedError,
+    VendoMiniError,
+)
+from vendomini.records import Plan, Results, RunSummary, is_full, write_record
 from vendomini.runner.episode import Episode
-from vendomini.runner.progress import Counters, Progress
+from vendomini.runner.progress import Progress
 from vendomini.runner.stop import Stop
 
 StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
@@ -64,7 +77,7 @@ def pending(specs: Iterable[RunSpec], results: Results) -> tuple[list[RunSpec], 
     for spec in specs:
         try:
             outcome = results.outcome(spec.run_id)
-        except CorruptRecordError as exc:
+        except ResultsError as exc:
             tally.refused[spec.run_id] = str(exc)
             continue
         if outcome is not None and outcome.finished:
@@ -74,123 +87,172 @@ def pending(specs: Iterable[RunSpec], results: Results) -> tuple[list[RunSpec], 
     return todo, tally
 
 
-async def run_all(
-    todo: Sequence[RunSpec],
-    tally: Tally,
-    results: Results,
-    engine: EngineConfig,
-    start_engine: StartEngine,
-    stop: Stop,
-    progress: Progress,
-    counters: Counters,
-    engines: Mapping[str, EngineConfig] = MappingProxyType({}),
-) -> None:
-    """Runs what is pending, model by model, and adds to the tally.
+class Runner:
+    """Takes runs to their end: one loaded model at a time, many episodes at once on it.
 
     Args:
-        todo, tally: as :func:`pending` gives them.
-        engines: model name → config of its engine, for those that don't take ``engine``.
-        start_engine: makes a started engine; asked once for each model, and only if there is something to run.
+        results: the folder.
+        engine: how models run.
+        engines: model name → how this one runs, for those that don't take ``engine``.
+        progress: told how far it is; the counters are its own.
+        start: makes a started engine, asked once for each model that has something to run; by default the chain.
+        stop: looked at between steps.
+        restart_changed: begin anew what was begun under another prompt or version, instead of leaving it alone.
 
-    Raises:
-        EngineUnavailable: no engine can run the only model there is. Of several, one that can't run fails its own runs.
-        ResultsError: results can't be written; what is written is kept.
+    Attributes:
+        tally: of all runs that :meth:`pending` was asked about.
     """
-    results.create()
-    counters.runs_total = len(todo)
-    counters.steps_total = sum(spec.horizon for spec in todo)
-    with _rare_collections():
+
+    def __init__(
+        self,
+        results: Results,
+        engine: EngineConfig,
+        progress: Progress,
+        *,
+        engines: Mapping[str, EngineConfig] = MappingProxyType({}),
+        start: StartEngine | None = None,
+        stop: Stop | None = None,
+        restart_changed: bool = False,
+    ) -> None:
+        self.results, self.engine, self.engines, self.progress = results, engine, engines, progress
+        self.counters = progress.counters
+        self.stop = stop or Stop()
+        self.tally = Tally()
+        self._start = start or self._start_by_chain
+        self._restart_changed = restart_changed
+        self._said: set[str] = set()
+
+    async def _start_by_chain(self, model: Model, engine: EngineConfig) -> Engine:
+        return await start_engine(model, engine, say=self.progress.say)
+
+    def pending(self, specs: Iterable[RunSpec]) -> list[RunSpec]:
+        """Those runs without a final summary; the others go into the tally."""
+        todo, self.tally = pending(specs, self.results)
+        return todo
+
+    def run(self, todo: Sequence[RunSpec]) -> None:
+        """Runs what is pending and shows how far it is; signals stop it after the steps in flight.
+
+        Also where an event loop runs already, as in a notebook.
+
+        Raises:
+            EngineUnavailable: no engine can run the only model there is.
+            ResultsError: the results folder can't be made.
+        """
+        with self.stop.on_signals(self.progress.say), self.progress:
+            _complete(self.run_all(todo))
+
+    async def run_all(self, todo: Sequence[RunSpec]) -> None:
+        """Runs what is pending, model by model, and adds to the tally.
+
+        Raises:
+            EngineUnavailable: no engine can run the only model there is. Of several, one that can't run fails its own
+                runs.
+            ResultsError: the results folder can't be made.
+        """
+        self.results.create()
+        self.counters.runs_total += len(todo)
+        self.counters.steps_total += sum(spec.horizon for spec in todo)
         groups = _by_model(todo)
-        for specs in groups:
-            if stop.reason is not None:
-                tally.unfinished += [spec.run_id for spec in specs]
-                continue
-            model = specs[0].config().agent.model
-            own = engines.get(model.name, engine)
-            try:
-                started = await start_engine(model, own)
-            except EngineUnavailable as exc:
-                if len(groups) == 1:
-                    raise
-                progress.say(f"[WARNING] {model.name} can't run here, and its {len(specs):,} runs fail: {exc}")
-                tally.failed.update((spec.run_id, str(exc)) for spec in specs)
-                counters.runs_failed += len(specs)
-                continue
-            try:
-                await _run_on(started, specs, tally, results, own, stop, progress, counters)
-            finally:
-                await started.close()
-    tally.stopped = stop.reason
+        with _rare_collections():
+            for specs in groups:
+                if self.stop.reason is not None:
+                    self.tally.unfinished += [spec.run_id for spec in specs]
+                    continue
+                engine = self.engines.get(specs[0].model, self.engine)
+                try:
+                    started = await self._start(specs[0].config().agent.model, engine)
+                except (EngineUnavailable, ConfigError, MissingExtraError) as exc:
+                    if len(groups) == 1:
+                        raise
+                    self._refuse_model(specs, exc)
+                    continue
+                try:
+                    await self._run_on(started, engine, specs)
+                finally:
+                    await started.close()
+        self.tally.stopped = self.stop.reason
+
+    def _refuse_model(self, specs: Sequence[RunSpec], exc: VendoMiniError) -> None:
+        self.progress.say(f"[WARNING] {specs[0].model} can't run here, and its {len(specs):,} runs fail: {exc}")
+        self.tally.failed.update((spec.run_id, str(exc)) for spec in specs)
+        self.counters.runs_failed += len(specs)
+
+    async def _run_on(self, started: Engine, engine: EngineConfig, specs: Sequence[RunSpec]) -> None:
+        queue = deque(specs)
+
+        async def work() -> None:
+            while queue:
+                spec = queue.popleft()
+                if self.stop.reason is not None or started.gone is not None:
+                    self.tally.unfinished.append(spec.run_id)
+                    continue
+                await self._run_one(spec, started)
+
+        wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
+        width = _room_for(wished)
+        if width < wished:
+            self.progress.say(
+                f"[WARNING] {width} episodes at once and not {wished:,}: raise the limit of open files (ulimit -Hn)"
+            )
+        workers = [asyncio.create_task(work()) for _ in range(width)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _run_one(self, spec: RunSpec, started: Engine) -> None:
+        try:
+            episode = Episode(spec, self.results.run(spec.run_id), started, self.counters, self._restart_changed)
+            summary = await episode.run(self.stop)
+        except RunLockedError:
+            self.tally.locked.append(spec.run_id)
+        except RunEndedError:
+            self.tally.already += 1
+            self.counters.runs_done += 1
+        except (CorruptRecordError, RunChangedError) as exc:
+            self.tally.refused[spec.run_id] = str(exc)
+            self.progress.say(f"[WARNING] {exc}")
+        except (ResultsError, ConfigError) as exc:
+            self._fail(spec, exc)
+        else:
+            if summary is None:
+                self.tally.unfinished.append(spec.run_id)
+            else:
+                self._count(spec, summary)
+
+    def _fail(self, spec: RunSpec, exc: VendoMiniError) -> None:
+        """The others go on: they may be on another disk, or begin when there is room again. What befalls many is said
+        once."""
+        self.tally.failed[spec.run_id] = str(exc)
+        self.counters.runs_failed += 1
+        problem = "full disk" if is_full(exc) else str(exc)
+        if problem not in self._said:
+            self._said.add(problem)
+            self.progress.say(f"[WARNING] {spec.run_id} failed: {exc}")
+
+    def _count(self, spec: RunSpec, summary: RunSummary) -> None:
+        self.counters.runs_done += 1
+        self.counters.steps_total -= spec.horizon - summary.steps
+        if summary.finished:
+            self.tally.finished += 1
+        else:
+            self.counters.runs_failed += 1
+            self.tally.failed[spec.run_id] = summary.reason or "unknown"
+            self.progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
 
 
-async def _run_on(
-    started: Engine,
-    specs: Sequence[RunSpec],
-    tally: Tally,
-    results: Results,
-    engine: EngineConfig,
-    stop: Stop,
-    progress: Progress,
-    counters: Counters,
-) -> None:
-    queue = deque(specs)
-
-    async def work() -> None:
-        while queue:
-            spec = queue.popleft()
-            if stop.reason is not None or started.gone is not None:
-                tally.unfinished.append(spec.run_id)
-                continue
-            await _run_one(spec, started, tally, results, stop, progress, counters)
-
-    wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
-    width = _room_for(wished)
-    if width < wished:
-        progress.say(
-            f"[WARNING] {width} episodes at once and not {wished:,}: raise the limit of open files (ulimit -Hn)"
-        )
-    workers = [asyncio.create_task(work()) for _ in range(width)]
+def _complete(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs it to its end: in a thread of its own where this one has a loop that runs."""
     try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-
-
-async def _run_one(
-    spec: RunSpec,
-    started: Engine,
-    tally: Tally,
-    results: Results,
-    stop: Stop,
-    progress: Progress,
-    counters: Counters,
-) -> None:
-    try:
-        summary = await Episode(spec, results.run(spec.run_id), started, counters).run(stop)
-    except RunLockedError:
-        tally.locked.append(spec.run_id)
-        return
-    except RunEndedError:
-        tally.already += 1
-        counters.runs_done += 1
-        return
-    except CorruptRecordError as exc:
-        tally.refused[spec.run_id] = str(exc)
-        progress.say(f"[WARNING] {exc}")
-        return
-    if summary is None:
-        tally.unfinished.append(spec.run_id)
-        return
-    counters.runs_done += 1
-    counters.steps_total -= spec.horizon - summary.steps
-    if summary.finished:
-        tally.finished += 1
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(coroutine)
     else:
-        counters.runs_failed += 1
-        tally.failed[spec.run_id] = summary.reason or "unknown"
-        progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
+        with ThreadPoolExecutor(1) as other:
+            other.submit(asyncio.run, coroutine).result()
 
 
 def _by_model(todo: Iterable[RunSpec]) -> list[list[RunSpec]]:

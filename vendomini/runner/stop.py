@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,7 +27,8 @@ class Stop:
 
     @contextmanager
     def on_signals(self, announce: Callable[[str], None]) -> Iterator[Stop]:
-        """While inside, signals request the stop; afterwards the old handlers are back.
+        """While inside, signals request the stop; afterwards the old handlers are back. Python gives signals to its
+        main thread alone, so in another one this changes nothing.
 
         Args:
             announce: told once what is happening.
@@ -38,6 +40,9 @@ class Stop:
             self.request(signal.Signals(number).name)
             announce(f"{self.reason}: stopping after the steps in flight (once more to stop at once)")
 
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
         previous = {number: signal.signal(number, handle) for number in SIGNALS}
         try:
             yield self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 
 from vendomini.config import schema
 from vendomini.engines.vllm.caches import cache_variables, warm_cache
+from vendomini.engines.vllm.nodes import NodeGroup
 from vendomini.errors import EngineUnavailable
 from vendomini.model_info import GIB, ModelFacts, model_facts
 from vendomini.probe import Capabilities
@@ -59,13 +61,15 @@ class Settings:
             arguments["block_size"] = CPU_BLOCK
             if self._alone_on_cpu:
                 arguments["distributed_executor_backend"] = "uni"
-        return arguments | engine.engine_args
+        group = NodeGroup.of(engine.nodes, os.environ)
+        return arguments | (group.engine_args() if group else {}) | engine.engine_args
 
     @property
     def _alone_on_cpu(self) -> bool:
         """One process computes on CPUs. vLLM would give it a process beside the scheduler's, which polls it without a
         pause and for which a core is kept free: half the machine, where it has two cores."""
-        return self._on_cpu and self.engine.engine_args.get("tensor_parallel_size", 1) == 1
+        one = self.engine.engine_args.get("tensor_parallel_size", 1) == 1 and self.engine.nodes == 1
+        return self._on_cpu and one
 
     @property
     def _on_cpu(self) -> bool:
