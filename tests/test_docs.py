@@ -185,12 +185,20 @@ def test_a_documented_command(command: str, folder: Path, environ: dict[str, str
 
 
 def test_python_in_the_pages_runs(folder: Path, environ: dict[str, str]) -> None:
-    blocks = [code for page in PAGES for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)]
-    assert blocks
+    """The blocks of a page follow each other, as in a notebook, and print what stands right below them."""
+    pages = [re.findall(CELL, page.read_text(encoding="utf-8"), re.M | re.S) for page in PAGES]
+    assert any(pages)
     have_results(folder, environ)
-    for code in blocks:
+    for cells in filter(None, pages):
+        code = "".join(f"{code}print({END!r})\n" for code, _ in cells)
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, f"{code}\n{done.stderr}"
+        for (code, expected), printed in zip(cells, done.stdout.split(f"{END}\n"), strict=False):
+            assert not expected or printed == expected, code
+
+
+CELL = r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?"
+END = "--- end of cell"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

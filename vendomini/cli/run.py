@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -54,66 +52,33 @@ def run(
 
       vendomini run -c configs/demo.yaml -o simulation.max_steps=50 -o agent.model.name=scripted/oracle
     """
+    from vendomini.api import choose, execute, load
     from vendomini.cli.output import console, print_json
-    from vendomini.config import expand, select
-    from vendomini.config.experiments import load_phase
+    from vendomini.cluster.job import share_of_this_job, work
+    from vendomini.config.experiments import results_of
     from vendomini.errors import UsageError
-    from vendomini.records import Results
+    from vendomini.runner import progress_on
 
     if (name is None) == (config is None):
         raise UsageError("name one config: vendomini run demo, or vendomini run --config configs/demo.yaml")
-    phase = load_phase(name or config or "", override or ())
-    folder = Results(results or Path("results") / phase.name)
-    specs = list(select(expand(phase), only or (), limit))
-    if not specs:
-        grid = "; ".join(f"{path}: {', '.join(map(str, values))}" for path, values in phase.axes.items())
-        raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only or ())}; its grid is {grid}")
-    execute = partial(_execute, restart_changed=restart_changed)
+    phase = load(name or config or "", override or ())
+    folder = results_of(phase, results)
+    specs = choose(phase, only or (), limit)
     if cluster:
-        from vendomini.cluster.job import share_of_this_job, work
-
-        specs, execute = share_of_this_job(specs, name or config or ""), partial(work, restart_changed=restart_changed)
+        specs = share_of_this_job(specs, name or config or "")
     if dry_run:
         _show_plan(specs, folder, as_json)
         return
     out = console(stderr=as_json)
-    tally = execute(phase, specs, folder, out)
+    if cluster:
+        tally = work(phase, specs, folder, out, restart_changed=restart_changed)
+    else:
+        tally = execute(phase, specs, folder, progress_on(out), restart_changed=restart_changed)
     if as_json:
         print_json(_tally_json(tally, folder))
     else:
         _print_cells(phase, specs, folder, out)
     _conclude(tally, folder, out)
-
-
-def _execute(
-    phase: Phase, specs: list[RunSpec], results: Results, out: Console, restart_changed: bool = False
-) -> Tally:
-    from vendomini.runner import Runner, progress_on, save_plan
-
-    runner = Runner(
-        results, phase.config.engine, progress_on(out), engines=phase.engines, restart_changed=restart_changed
-    )
-    todo, tally, say = runner.pending(specs), runner.tally, runner.progress.say
-    ended = f"{tally.already:,} already ended, " if tally.already else ""
-    say(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}")
-    for problem in tally.refused.values():
-        say(f"[WARNING] {problem}")
-    if strangers := _runs_of_other_configs(phase, results):
-        say(
-            f"[WARNING] {results.root} also holds {strangers:,} runs of another config, which a report would count "
-            "together with these: give each config a folder of its own with --results"
-        )
-    if todo:
-        save_plan(phase, results)
-        runner.run(todo)
-    return tally
-
-
-def _runs_of_other_configs(phase: Phase, results: Results) -> int:
-    from vendomini.config import expand
-
-    found = set(results.run_ids())
-    return len(found.difference(spec.run_id for spec in expand(phase))) if found else 0
 
 
 def _conclude(tally: Tally, results: Results, out: Console) -> None:

@@ -1,0 +1,221 @@
+"""What VendoMini does, for Python: the commands call these functions, too.
+
+Everything heavy is imported where it is needed, as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vendomini.errors import ResultsError, UsageError
+from vendomini.records import Results, RunInfo, RunSummary, StepRecord, read_steps
+from vendomini.worlds.text import clip
+
+if TYPE_CHECKING:
+    import pandas
+
+    from vendomini.config import Phase, RunSpec
+    from vendomini.measures.flags import Flags
+    from vendomini.runner import Progress, Tally
+
+Config = str | Path | Mapping[str, Any]
+
+
+def run(
+    config: Config,
+    overrides: Sequence[str] = (),
+    *,
+    only: Sequence[str] = (),
+    limit: int | None = None,
+    results: Path | str | None = None,
+    restart_changed: bool = False,
+    say: Callable[[str], None] | None = print,
+) -> Tally:
+    """Runs the episodes of a config here, many at once, resuming what was begun; as ``vendomini run`` does.
+
+    Works in a notebook, where an event loop runs already; interrupting it stops after the steps in flight.
+
+    Args:
+        config: a phase (``"phase1_large"``), a YAML file, a results folder, or the content of a YAML file.
+        overrides: ``key=value`` with a dot path, as ``-o``.
+        only: ``key=value`` that a run must have, as ``--only``.
+        limit: at most so many runs.
+        results: the folder; ``results/<experiment.name>`` by default.
+        restart_changed: begin anew what was begun under another prompt or version.
+        say: takes each line of the log; None for silence.
+
+    Returns:
+        What became of the runs that were asked for.
+
+    Raises:
+        ConfigError: the config is wrong.
+        UsageError: no run matches.
+        EngineUnavailable: no engine can run the only model there is.
+        ResultsError: the results folder can't be made.
+    """
+    from vendomini.config.experiments import results_of
+    from vendomini.runner import Progress
+
+    phase = load(config, overrides)
+    folder = results_of(phase, Path(results) if results else None)
+    return execute(phase, choose(phase, only, limit), folder, Progress(say), restart_changed=restart_changed)
+
+
+def load(config: Config, overrides: Sequence[str] = ()) -> Phase:
+    """The phase that a name, a file, a results folder or a mapping stands for.
+
+    Raises:
+        ConfigError: it stands for nothing, or the config is wrong.
+        UsageError: it stands for several.
+    """
+    if isinstance(config, Mapping):
+        from copy import deepcopy
+
+        from vendomini.config.load import load_tree
+
+        return load_tree(deepcopy(dict(config)), Path("config"), overrides)
+    from vendomini.config.experiments import load_phase
+
+    return load_phase(str(config), overrides)
+
+
+def choose(phase: Phase, only: Sequence[str] = (), limit: int | None = None) -> list[RunSpec]:
+    """The runs of a phase that match.
+
+    Raises:
+        UsageError: none does.
+    """
+    from vendomini.config import expand, select
+
+    specs = list(select(expand(phase), only, limit))
+    if not specs:
+        grid = "; ".join(f"{path}: {', '.join(map(str, values))}" for path, values in phase.axes.items())
+        raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only)}; its grid is {grid}")
+    return specs
+
+
+def execute(
+    phase: Phase, specs: Sequence[RunSpec], results: Results, progress: Progress, *, restart_changed: bool = False
+) -> Tally:
+    """Runs what is pending of these runs.
+
+    Raises:
+        EngineUnavailable: no engine can run the only model there is.
+        ResultsError: the results folder can't be made.
+    """
+    from vendomini.runner import Runner, save_plan
+
+    runner = Runner(results, phase.config.engine, progress, engines=phase.engines, restart_changed=restart_changed)
+    todo, tally, say = runner.pending(specs), runner.tally, progress.say
+    ended = f"{tally.already:,} already ended, " if tally.already else ""
+    say(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}")
+    for problem in tally.refused.values():
+        say(f"[WARNING] {problem}")
+    if strangers := _runs_of_other_configs(phase, results):
+        say(
+            f"[WARNING] {results.root} also holds {strangers:,} runs of another config, which a report would count "
+            "together with these: give each config a folder of its own with --results"
+        )
+    if todo:
+        save_plan(phase, results)
+        runner.run(todo)
+    return tally
+
+
+def _runs_of_other_configs(phase: Phase, results: Results) -> int:
+    from vendomini.config import expand
+
+    found = set(results.run_ids())
+    return len(found.difference(spec.run_id for spec in expand(phase))) if found else 0
+
+
+class Tables(NamedTuple):
+    """The results of experiments.
+
+    Attributes:
+        runs: one row a run: finished, running, failed or damaged.
+        steps: one row a step of every finished run.
+    """
+
+    runs: pandas.DataFrame
+    steps: pandas.DataFrame
+
+
+def load_results(*folders: Path | str, out: Path | str | None = None, columns: Sequence[str] | None = None) -> Tables:
+    """The tables that ``vendomini report`` is made of; what was read once is not read again.
+
+    Args:
+        folders: results folders, or folders of results folders.
+        out: where the tables are kept; ``report`` in the first folder by default, as ``vendomini report`` keeps them.
+        columns: of the steps; all by default. 100,000 runs have more steps than a machine has memory for.
+
+    Raises:
+        ResultsError: a folder holds no runs, or ``out`` can't be written.
+        MissingExtraError: pyarrow or pandas is not installed.
+    """
+    from vendomini.analysis.tables.tables import aggregate
+
+    places = [Path(folder) for folder in folders]
+    tables = aggregate(places, Path(out) if out else places[0] / "report")
+    import pandas
+
+    steps = tables.steps()
+    wanted = list(columns) if columns is not None else None
+    found = pandas.DataFrame(columns=wanted) if steps is None else steps.to_table(columns=wanted).to_pandas()
+    return Tables(tables.runs(), found)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run, as its files have it.
+
+    Attributes:
+        folder: of its files.
+        info: what it is, and who last started it.
+        summary: how it ended; None while it goes on.
+    """
+
+    folder: Path
+    info: RunInfo
+    summary: RunSummary | None
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Its steps in order, one at a time.
+
+        Raises:
+            CorruptRecordError: the log is damaged.
+        """
+        return read_steps(self.folder / "steps.jsonl")
+
+    def detectors(self, thresholds: str | Mapping[str, float]) -> Flags:
+        """What the crash detectors would have made of it at other thresholds.
+
+        Args:
+            thresholds: ``strict``, ``moderate``, ``lenient``, or detector → threshold.
+
+        Raises:
+            ValueError: there is no such level or detector.
+        """
+        from vendomini.measures.detectors import replay
+
+        return replay(self.steps(), thresholds)
+
+
+def open_run(results: Path | str, run_id: str) -> Run:
+    """One run of a results folder.
+
+    Raises:
+        ResultsError: it isn't there.
+        CorruptRecordError: its files are damaged.
+    """
+    folder = Results(Path(results))
+    info = folder.info(run_id)
+    if info is None:
+        near = difflib.get_close_matches(run_id, folder.run_ids(), n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ResultsError(f"there is no run {clip(run_id)} in {folder.root}{hint}")
+    return Run(folder.run(run_id).folder, info, folder.summary(run_id))
