@@ -11,11 +11,10 @@ from tests.analysis.synthetic import config, summary, write_results, write_steps
 from vendomini.analysis.tables import parquet_cache as parts
 from vendomini.analysis.tables.study import open_study, show
 from vendomini.analysis.tables.tables import aggregate, write_steps_csv
-from vendomini.analysis.tables.tail import last_steps
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import CorruptRecordError, ResultsError
-from vendomini.records import Results, read_steps, write_record
+from vendomini.records import Results, last_steps, read_steps, write_record
 
 
 @pytest.fixture

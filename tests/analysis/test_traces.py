@@ -166,7 +166,7 @@ def test_a_damaged_log_is_shown_up_to_the_damage(tmp_path):
     log.write_bytes(b"".join(lines))
     index = index_log(log)
     assert index.steps == 6
-    assert "Line 7 of steps.jsonl is damaged" in index.damage
+    assert "steps.jsonl line 7 is damaged" in index.damage
     assert index_log(tmp_path / "none.jsonl").damage == "There is no step log."
 
 

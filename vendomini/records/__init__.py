@@ -41,7 +41,7 @@ from vendomini.records.kinds import (
     ShardArray,
     StepRecord,
 )
-from vendomini.records.step_log import StepLog, read_steps
+from vendomini.records.step_log import StepLog, decode_step, last_steps, read_steps, step_lines
 
 __all__ = [
     "Ending",
@@ -59,13 +59,16 @@ __all__ = [
     "StepLog",
     "StepRecord",
     "decode_record",
+    "decode_step",
     "encode_record",
     "is_full",
+    "last_steps",
     "open_record",
     "read_record",
     "read_steps",
     "replacing",
     "seal",
+    "step_lines",
     "unseal",
     "write_atomically",
     "write_error",

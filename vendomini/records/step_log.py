@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -63,7 +65,7 @@ class StepLog:
 
     def _recover(self) -> tuple[list[StepRecord], int]:
         records, size = [], 0
-        for record, end in _scan(self.path):
+        for record, end in step_lines(self.path):
             records.append(record)
             size = end
         if os.fstat(self._fd).st_size != size:
@@ -133,27 +135,89 @@ def read_steps(path: Path) -> Iterator[StepRecord]:
 
     Raises:
         FileNotFoundError: there is no log.
-        CorruptRecordError: a line before the last is damaged, or steps are missing or repeated.
+        CorruptRecordError: a line before the last is damaged, or can't be read; or steps are missing or repeated.
     """
-    for record, _ in _scan(path):
+    for record, _ in step_lines(path):
         yield record
 
 
-def _scan(path: Path) -> Iterator[tuple[StepRecord, int]]:
-    """Each step with the offset at which its line ends."""
+def step_lines(path: Path) -> Iterator[tuple[StepRecord, int]]:
+    """Each step with the offset at which its line ends.
+
+    Raises:
+        FileNotFoundError, CorruptRecordError: as :func:`read_steps`.
+    """
     end = 0
-    with open_record(path) as file:
+    with _reading(path) as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                record = _step_decoder.decode(unseal(line[:-1]))
-            except (ValueError, msgspec.MsgspecError) as exc:
-                raise CorruptRecordError(f"{path} line {number} is damaged ({exc}): {_REDO}") from exc
-            if record.step != number:
-                raise CorruptRecordError(f"{path} line {number} holds step {record.step}: {_REDO}")
             end += len(line)
-            yield record, end
+            yield decode_step(line, path, number), end
 
 
+def last_steps(path: Path, count: int) -> list[StepRecord]:
+    """The last complete steps of a log, at most ``count``, in order, without reading the rest; none where there is no
+    log. A torn last line is left out.
+
+    Raises:
+        CorruptRecordError: one of these lines is damaged, missing or repeated.
+    """
+    try:
+        lines = _last_lines(path, count)
+    except FileNotFoundError:
+        return []
+    if not lines:
+        return []
+    first = _decode(lines[0], path, "one of the last lines").step if len(lines) == count else 1  # fewer are all
+    return [decode_step(line, path, number) for number, line in enumerate(lines, first)]
+
+
+def decode_step(line: bytes, path: Path, number: int) -> StepRecord:
+    """The step in a line of a log.
+
+    Raises:
+        CorruptRecordError: it is damaged, or not step ``number``.
+    """
+    record = _decode(line, path, f"line {number}")
+    if record.step != number:
+        raise CorruptRecordError(f"{path} line {number} holds step {record.step}: {_REDO}")
+    return record
+
+
+def _decode(line: bytes, path: Path, which: str) -> StepRecord:
+    try:
+        return _step_decoder.decode(unseal(line.rstrip(b"\n")))
+    except (ValueError, msgspec.MsgspecError) as exc:
+        raise CorruptRecordError(f"{path} {which} is damaged ({exc}): {_REDO}") from exc
+
+
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    """Reads backwards from the end."""
+    with _reading(path) as file:
+        position = file.seek(0, os.SEEK_END)
+        chunks: list[bytes] = []
+        newlines = 0
+        while position > 0 and newlines <= count:
+            size = min(_CHUNK, position)
+            position -= size
+            file.seek(position)
+            chunks.append(file.read(size))
+            newlines += chunks[-1].count(b"\n")
+    lines = b"".join(reversed(chunks)).split(b"\n")[:-1]
+    return lines[-count:]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with open_record(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise CorruptRecordError(f"{path} can't be read ({exc.strerror}): {_REDO}") from exc
+
+
+_CHUNK = 256 * 1024
 _REDO = "this run is left alone; move its folder away and run again to redo it"

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vendomini.analysis.tables.rows import Columns, Row, running_row, step_columns, summary_row
-from vendomini.analysis.tables.tail import last_steps
 from vendomini.errors import CorruptRecordError
-from vendomini.records import Results, RunPaths, RunSummary, read_record, read_steps, replacing
+from vendomini.records import Results, RunPaths, RunSummary, last_steps, read_record, read_steps, replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -158,8 +157,6 @@ def _read_run(paths: RunPaths) -> tuple[Row, Columns]:
         columns = step_columns(summary.run_id, read_steps(paths.steps))
     except FileNotFoundError as exc:
         raise CorruptRecordError(f"{paths.steps} is missing although the run has ended") from exc
-    except OSError as exc:
-        raise CorruptRecordError(f"{paths.steps} can't be read ({exc.strerror})") from exc
     logged = len(columns.get("step", []))
     if logged != summary.steps:
         raise CorruptRecordError(f"{paths.steps} holds {logged} steps where the summary counts {summary.steps}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vendomini.analysis.tables.study import MODEL, show
 from vendomini.analysis.tables.tables import find_results
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
-from vendomini.records import Results, RunPaths, StepRecord, open_record, unseal
+from vendomini.records import Results, RunPaths, StepRecord, decode_step, open_record, step_lines
 from vendomini.worlds.conversation import user_turn
 
 Json = dict[str, Any]
@@ -25,8 +25,6 @@ INDEXES = 8
 """Logs whose index is kept."""
 
 UNFINISHED = {"running", "failed", "damaged"}
-
-_decode = msgspec.json.Decoder(StepRecord).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,36 +223,14 @@ def index_log(path: Path) -> Index:
     damage = ""
     open_flags: dict[str, list[Any]] = {}
     try:
-        for step, end in _lines(path):
+        for step, end in step_lines(path):
             offsets.append(end)
             _note(timeline, open_flags, step)
     except FileNotFoundError:
         damage = "There is no step log."
     except CorruptRecordError as exc:
-        damage = str(exc)
+        damage = f"{exc}. The steps before it are shown."
     return Index(offsets, timeline, damage)
-
-
-def _lines(path: Path) -> Iterator[tuple[StepRecord, int]]:
-    end = 0
-    with open_record(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            yield _read(line, path, number), end
-
-
-def _read(line: bytes, path: Path, number: int) -> StepRecord:
-    try:
-        record = _decode(unseal(line.rstrip(b"\n")))
-        if record.step != number:
-            raise ValueError(f"it holds step {record.step}")
-    except (ValueError, msgspec.MsgspecError) as exc:
-        raise CorruptRecordError(
-            f"Line {number} of {path.name} is damaged ({exc}); the steps before it are shown."
-        ) from exc
-    return record
 
 
 def _note(timeline: Json, open_flags: dict[str, list[Any]], step: StepRecord) -> None:
@@ -283,7 +259,7 @@ def read_page(path: Path, index: Index, first: int, count: int) -> list[Json]:
     with open_record(path) as file:
         file.seek(index.offsets[begin - 1])
         data = file.read(index.offsets[last] - index.offsets[begin - 1])
-    records = [_read(line, path, begin + place) for place, line in enumerate(data.split(b"\n")[:-1])]
+    records = [decode_step(line, path, begin + place) for place, line in enumerate(data.split(b"\n")[:-1])]
     results = [None, *(record.result for record in records)]
     return [
         {**msgspec.to_builtins(record), "turn": user_turn(record.observation, result)}

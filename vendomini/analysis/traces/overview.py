@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vendomini.analysis.tables.tail import last_steps
 from vendomini.analysis.traces.episodes import UNFINISHED, Json, Library
 from vendomini.errors import CorruptRecordError
+from vendomini.records import last_steps
 
 REASONS = 20
 """Different reasons of failed and damaged runs that are listed."""
