@@ -101,13 +101,13 @@ def test_sliding_layers_stop_growing_at_their_window(tmp_path: Path) -> None:
     kinds = ["sliding_attention", "full_attention", "linear_attention", "sliding_attention"]
     config = DEEPSEEK_7B | {"num_hidden_layers": 4, "layer_types": kinds, "sliding_window": 100}
     facts = described(tmp_path, config)
-    assert facts.windows == (100, None, 100)
-    assert facts.kv_bytes(1000) == (100 + 1000 + 100) * facts.layer_kv_bytes
+    assert [layer.window for layer in facts.layers] == [100, None, 100]
+    assert facts.kv_bytes(1000) == (100 + 1000 + 100) * 2 * 32 * 128 * 2
 
 
 def test_an_unused_window_is_no_window(tmp_path: Path) -> None:
     facts = described(tmp_path, DEEPSEEK_7B | {"sliding_window": 100, "use_sliding_window": False})
-    assert set(facts.windows) == {None}
+    assert {layer.window for layer in facts.layers} == {None}
 
 
 def test_experts_and_nested_text_configs_are_read(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_experts_and_nested_text_configs_are_read(tmp_path: Path) -> None:
 
 
 def test_tensor_parallel_sizes_divide_the_heads(tmp_path: Path) -> None:
-    facts = described(tmp_path, DEEPSEEK_7B | {"num_attention_heads": 12})
+    facts = described(tmp_path, DEEPSEEK_7B | {"num_attention_heads": 12, "num_key_value_heads": 12})
     assert facts.tensor_parallel_sizes(8) == [1, 2, 3, 4, 6]
     assert fit(facts, gpus=8, memory=40 * GIB, tokens=100).gpus == 6
 

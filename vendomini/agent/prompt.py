@@ -11,7 +11,7 @@ from vendomini.measures.cards import CardForm
 from vendomini.worlds.protocol import ToolSpec, World
 
 MAX_THOUGHT = 600
-"""Characters of stated reasoning that the reply's schema allows."""
+"""Characters of stated reasoning that the reply's schema, as the agent is shown it, allows."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,8 +44,21 @@ def reply_schema(world: World, interface: Interface) -> dict[str, Any]:
 
 
 def output_schema(world: World, interface: Interface) -> dict[str, Any]:
-    """The same in full, with each tool's own arguments: what structured output constrains completions to."""
-    return {"anyOf": [_reply(world, interface, {"const": spec.name}, spec.parameters) for spec in world.tools]}
+    """The same in full, with each tool's own arguments: what structured output constrains completions to.
+
+    Strings have no greatest length here: counting characters makes a grammar some thousand times slower
+    (docs/performance.md). agent.model.max_tokens bounds a reply all the same, and a tool refuses what is too long.
+    """
+    replies = [_reply(world, interface, {"const": spec.name}, spec.parameters) for spec in world.tools]
+    return {"anyOf": [_without_greatest_lengths(reply) for reply in replies]}
+
+
+def _without_greatest_lengths(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_greatest_lengths(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_greatest_lengths(value) for key, value in schema.items() if key != "maxLength"}
 
 
 def _reply(world: World, interface: Interface, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def fit(facts: ModelFacts, *, gpus: int, memory: int, tokens: int, utilization: 
         f"{used} x ({gib(memory)} x {utilization:g} - {gib(OVERHEAD)}) - {gib(facts.weight_bytes)} weights "
         f"= {gib(room)} for KV; {gib(conversation)} for {tokens} tokens"
     )
-    return Fit(used, room, max(0, room // conversation) if conversation else 0, arithmetic)
+    return Fit(
+        used, room, max(0, room // max(conversation, 1)), arithmetic
+    )  # one without keys and values takes no room
 
 
 def smallest_fit(

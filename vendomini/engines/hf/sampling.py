@@ -162,7 +162,7 @@ class Grammars:
         Raises:
             EngineError: the grammar library refuses the schema, or is not installed.
         """
-        key = json.dumps(schema, sort_keys=True)
+        key = json.dumps(schema)  # in the schema's own order, which is the order of the reply: thought before action
         if key not in self._compiled:
             try:
                 self._compiled[key] = self._compiler.compile_json_schema(key, any_whitespace=False)

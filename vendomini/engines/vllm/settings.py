@@ -91,7 +91,7 @@ class Settings:
         return min(self.model.context_length, made_for or self.model.context_length)
 
     def _tensor_parallel_size(self) -> int:
-        """All GPUs of the job, or as many as the model's attention heads divide among."""
+        """All GPUs of the job, or as many as vLLM can spread the model on."""
         gpus = len(self.capabilities.gpus.devices[: self.engine.gpus])
         if self._on_cpu or gpus <= 1 or self._facts is None:
             return 1 if self._on_cpu else max(1, gpus)
@@ -102,7 +102,12 @@ class Settings:
         gpus, used = len(self.capabilities.gpus.devices[: self.engine.gpus]), self._tensor_parallel_size()
         if self._on_cpu or used >= gpus or self._facts is None:
             return None
-        return f"[*] {self._facts.attention_heads} attention heads: using {used} of {gpus} GPUs"
+        facts = self._facts
+        if facts.attention_heads % gpus:
+            reason = f"{facts.attention_heads} attention heads"
+        else:
+            reason = f"{facts.kv_heads} KV heads and layers of {', '.join(map(str, facts.divided))}"
+        return f"[*] {reason}: using {used} of {gpus} GPUs"
 
     def environ(self, ours: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
         """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.
