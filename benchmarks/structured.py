@@ -28,6 +28,7 @@ from vendomini.engines.resolve import start_engine
 from vendomini.records import Results
 from vendomini.runner import Counters, Stop
 from vendomini.runner.episode import Episode
+from vendomini.worlds.protocol import open_world
 
 EPISODES, STEPS, ROUNDS = 4, 4, 3
 REPLY = {
@@ -46,10 +47,11 @@ def mask(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    config = next(expand(load_config(phases()["phase5_large_models"]))).config()
+    spec = next(expand(load_config(phases()["phase5_large_models"])))
+    schema = output_schema(open_world(spec.world, spec.config()), spec.config().agent.interface)
     grammars = Grammars(tokenizer, len(tokenizer))
     began = time.perf_counter()
-    matcher = grammars.matcher(output_schema(config))
+    matcher = grammars.matcher(schema)
     compiled = time.perf_counter() - began
     text = json.dumps(REPLY)
     logits, costs = torch.zeros(1, len(tokenizer)), []

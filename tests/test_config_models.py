@@ -16,6 +16,7 @@ from vendomini.agent.prompt import MAX_THOUGHT
 from vendomini.config import expand, load_config
 from vendomini.config.shipped import phases
 from vendomini.errors import ConfigError
+from vendomini.worlds.protocol import open_world
 
 GRID = "grid: {agent.model.name: [org/a, org/b]}\n"
 
@@ -191,7 +192,10 @@ class TestShippedModels:
             card |= dict.fromkeys(("expected_cost", "expected_storage_after", "expected_budget_after"), 12345.67)
             arguments = {"sku": "SKU-25", "supplier": "supplier-6", "quantity": 500, "order_id": "PO-00123"}
             reply = {"thought": "x" * MAX_THOUGHT, "tool": "tool_expedite", "arguments": arguments, "prediction": card}
-            answer, rules = len(json.dumps(reply)) / 2.5, len(system_prompt(config)) / 3
+            answer, rules = (
+                len(json.dumps(reply)) / 2.5,
+                len(system_prompt(open_world(spec.world, config), config.agent.interface)) / 3,
+            )
             told = config.agent.model
             assert answer <= told.max_tokens
             assert rules + 2 * told.max_tokens <= min(told.context_length, CONTEXT[model])

@@ -14,13 +14,16 @@ import pytest
 
 from tests.engines.conftest import Conversation, machine, wait
 from tests.trained_model import obstacle, trained_model
-from vendomini.agent import History, output_schema, parse_completion, system_prompt, user_turn
-from vendomini.config.schema import Model, RunConfig
+from vendomini.agent import History, output_schema, parse_completion, system_prompt
+from vendomini.config.schema import Interface, Model
 from vendomini.engines import Completion, SamplingParams
 from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.engines.hf.sampling import Grammars
+from vendomini.measures.measured import MeasuredWorld
 from vendomini.model_info import model_facts, own_sampling
-from vendomini.worlds.vending.environment import Environment
+from vendomini.worlds.conversation import user_turn
+from vendomini.worlds.vending import WORLD
+from vendomini.worlds.vending.config import VendingConfig
 
 MakeEngine = Callable[..., HuggingFaceEngine]
 
@@ -44,16 +47,23 @@ def asked(tokenizer: Any, question: str) -> list[int]:
     return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
 
 
-def first_turn(config: RunConfig, tokenizer: Any) -> History:
+def in_a_world(**interface: Any) -> tuple[Any, Interface]:
+    config = VendingConfig.model_validate({"agent": {"interface": interface}})
+    return WORLD(config), config.agent.interface
+
+
+def first_turn(tokenizer: Any) -> History:
     """What an episode's first step asks."""
-    history = History(system_prompt(config), context_length=8192, max_tokens=256, tokenizer=tokenizer)
-    history.add_user(user_turn(Environment(config).reset(seed=0), None))
+    config = VendingConfig()
+    world = MeasuredWorld(WORLD(config), config, horizon=10)
+    rules = system_prompt(world.world, config.agent.interface)
+    history = History(rules, context_length=8192, max_tokens=256, tokenizer=tokenizer)
+    history.add_user(user_turn(world.reset(seed=0), None))
     return history
 
 
 def test_its_prompts_are_those_of_its_own_template(tokenizer: Any) -> None:
-    config = RunConfig()
-    history = first_turn(config, tokenizer)
+    history = first_turn(tokenizer)
     history.add_assistant('{"thought": "wait", "tool": "tool_end_day", "arguments": {}}')
     history.add_user("OBSERVATION {}")
     rendered = tokenizer.apply_chat_template(history.messages, add_generation_prompt=True, return_dict=False)
@@ -91,14 +101,14 @@ def test_a_schema_makes_its_replies_actions_with_the_thought_before_the_tool(
     smollm2: Path, tokenizer: Any, hugging_face: MakeEngine
 ) -> None:
     """Without one it does not follow the format: it is far too small for the task, and the tables say so."""
-    config = RunConfig()
-    schema = output_schema(config)
+    world, interface = in_a_world()
+    schema, tools = output_schema(world, interface), [tool.name for tool in world.tools]
 
     async def run() -> list[Completion]:
         async with hugging_face(smollm2, context_length=8192) as engine:
             params = [SamplingParams(256, 0.7, seed=seed, json_schema=schema) for seed in range(1)]
             params.append(SamplingParams(8, 0.7, seed=0))
-            history = [first_turn(config, engine.tokenizer) for _ in params]
+            history = [first_turn(engine.tokenizer) for _ in params]
             return list(await asyncio.gather(*map(engine.generate, history, params)))
 
     *bound, free = wait(run())
@@ -106,7 +116,7 @@ def test_a_schema_makes_its_replies_actions_with_the_thought_before_the_tool(
         assert answer.text.startswith('{"thought":')
         if answer.finish_reason == "stop":
             jsonschema.validate(json.loads(answer.text, strict=False), schema)
-            assert parse_completion(answer.text).parse == "ok"
+            assert parse_completion(answer.text, tools).parse == "ok"
     assert any(answer.finish_reason == "stop" for answer in bound)
     assert not free.text.startswith('{"thought":')
 
@@ -116,10 +126,10 @@ def test_no_string_of_the_grammar_has_a_greatest_length(tokenizer: Any) -> None:
     The bound here is far from both."""
     import torch
 
-    everything = {"memory_tools": "full", "recovery_tools": "all", "prediction_format": "rich"}
-    schema = output_schema(RunConfig.model_validate({"agent": {"interface": everything}}))
+    everything = in_a_world(memory_tools="full", recovery_tools="all", prediction_format="rich")
+    schema = output_schema(*everything)
     assert "maxLength" not in json.dumps(schema)
-    assert '"maxLength"' in system_prompt(RunConfig())
+    assert '"maxLength"' in system_prompt(*everything)
     grammars = Grammars(tokenizer, len(tokenizer))
     matcher = grammars.matcher(schema)
     tokens = tokenizer.encode(
