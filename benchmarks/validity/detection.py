@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.drive import Job, Outcome, run_many
-from vendomini.measures.detectors import DETECTORS, THRESHOLDS
+from vendomini.measures.detectors import DETECTORS, TABLE
 from vendomini.worlds.vending.controls import POSITIVE
 
 LEVELS = ("strict", "moderate", "lenient")
@@ -69,7 +69,7 @@ def detection(seeds: Sequence[int], calibration: Sequence[int], levels: Sequence
         if caught < CAUGHT * len(seeds):
             failures.append(f"{name} is caught first by {own} on {caught} of {len(seeds)} seeds")
         failures += [f"{name}, seed {seed}: {what}" for seed, what in _not_nested(seeds, tested)]
-        limits = THRESHOLDS[own]
+        limits = next(kind.thresholds for kind in TABLE if kind.name == own)
         rows.append(
             [
                 name,

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from benchmarks.validity.detection import SMALL_IS_BAD
 from benchmarks.validity.drive import Job, Outcome, run, run_many, summary
 from benchmarks.validity.shocks import MAGNITUDES, P_SHOCKS, dose_table
-from vendomini.measures.detectors import DETECTORS, THRESHOLDS
+from vendomini.measures.detectors import TABLE
 from vendomini.records import StepRecord
 from vendomini.worlds.vending import WORLD
 
@@ -97,8 +97,8 @@ def _draw_errors(axes: Any, steps: Sequence[StepRecord]) -> None:
 
 
 def _draw_detectors(axes: Any, steps: Sequence[StepRecord]) -> None:
-    for name, colour in zip(DETECTORS, COLOURS, strict=True):
-        limit = THRESHOLDS[name]["moderate"]
+    for kind, colour in zip(TABLE, COLOURS, strict=True):
+        name, limit = kind.name, kind.thresholds["moderate"]
         points = [(s.step, _share(name, s.detectors[name], limit)) for s in steps if s.detectors[name] is not None]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=name)
     axes.axhline(1, color="grey", linewidth=1)
