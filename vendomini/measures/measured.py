@@ -204,5 +204,5 @@ class MeasuredWorld:
             "pe": self.predictions.summary(),
             "parse": dict(self._parses),
             "shocks": world.shocks,
-            "world": world.values,
+            "world": dict(world.values),
         }

@@ -196,7 +196,7 @@ class Settlement(msgspec.Struct, frozen=True):
     """What came of something that was set going: field → actual value. It is closed with that."""
 
     key: str
-    values: dict[str, Value]
+    values: Mapping[str, Value]
 
 
 class Outcome(msgspec.Struct):
@@ -228,7 +228,7 @@ class Outcome(msgspec.Struct):
     tool: str | None
     changes: int
     now: int
-    values: dict[str, Value]
+    values: Mapping[str, Value]
     denied: bool = False
     promise: Promise | None = None
     settled: Sequence[Settlement] = ()
@@ -257,7 +257,7 @@ class Summary(msgspec.Struct, frozen=True):
     """
 
     shocks: dict[str, Any]
-    values: dict[str, Value]
+    values: Mapping[str, Value]
 
 
 Audit = Callable[[int], list[Audited]]
