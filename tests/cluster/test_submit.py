@@ -141,3 +141,20 @@ def test_accounting_off(bench_without_accounting: Bench) -> None:
     status = bench.json("status", str(config))[0]
     assert (status["done"], status["runs"]) == (20, 20)
     assert bench.logs(bench.results("plain")) == bench.undisturbed(config)
+
+
+def test_another_world(bench: Bench) -> None:
+    config = bench.folder / "ledger.yaml"
+    config.write_text(
+        "experiment: {name: ledger, world: ledger, replications: 3}\n"
+        "office: {max_steps: 30}\n"
+        "grid:\n"
+        "  agent.model.name: [scripted/ledger/oracle, scripted/ledger/fragile]\n"
+        "  office.p_error: [0.0, 0.3]\n"
+    )
+    sent = bench.submit(config)
+    assert (sent["runs"], sent["jobs"]) == (12, 2)
+    bench.slurm.wait_for_jobs()
+    logs = bench.logs(bench.results("ledger"))
+    assert len(logs) == 12
+    assert logs == bench.undisturbed(config)

@@ -98,8 +98,8 @@ def _import(name: str) -> object:
             return getattr(importlib.import_module(f"{_PACKAGE}.{name}"), _EXPORT)
         for entry in entry_points(group=GROUP, name=name):
             return entry.load()
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigError(f"experiment.world {name} can't be imported: {exc}") from exc
+    except Exception as exc:  # it may be anybody's module
+        raise ConfigError(f"experiment.world {name} can't be imported: {exc} ({type(exc).__name__})") from exc
     known = known_worlds()
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}, or module:Class"

@@ -19,7 +19,7 @@ from vendomini.worlds.aids import RESET_BELIEFS, Aids, aid_specs
 from vendomini.worlds.conversation import Control
 from vendomini.worlds.protocol import Audit, Call, Expectation, Outcome, Promise, Settlement, ShockRecord, Summary
 from vendomini.worlds.randomness import integer, uniforms
-from vendomini.worlds.tools import Desk, describe, text, unknown
+from vendomini.worlds.tools import Desk, Handler, describe, text, unknown
 
 CREDIT_DAYS = 2
 DUE_DAYS = 4
@@ -122,7 +122,11 @@ class Ledger(protocol.World):
         self._tray: dict[str, Receipt] = {}
         self._under_way: dict[str, tuple[Credit, int]] = {}
         self._aids = Aids(audit, lambda: "Read the tray, and post the receipt that is due first.")
-        own = {"tool_read_tray": self._read_tray, "tool_post": self._post, "tool_end_day": self._end_day}
+        own: dict[str, Handler] = {
+            "tool_read_tray": self._read_tray,
+            "tool_post": self._post,
+            "tool_end_day": self._end_day,
+        }
         self._desk.open({**own, **self._aids.handlers})
         self._cents = self._step = self._day = self._received = self._posted = self._wrong = 0
         self._credited: list[Credit] = []
