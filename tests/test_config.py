@@ -63,9 +63,11 @@ class TestShipped:
         schema = file.parent / re.match(r"# yaml-language-server: \$schema=(\S+)\n", text).group(1)
         jsonschema.validate(yaml.safe_load(text), json.loads(schema.read_text(encoding="utf-8")))
 
-    def test_schema_file_is_current(self):
-        written = json.loads((shipped("configs") / "phase.schema.json").read_text(encoding="utf-8"))
-        assert written == json_schema(), "refresh it: vendomini config schema > configs/phase.schema.json"
+    @pytest.mark.parametrize(("name", "world"), [("phase", "vending"), ("ledger", "ledger")])
+    def test_schema_file_is_current(self, name, world):
+        written = json.loads((shipped("configs") / f"{name}.schema.json").read_text(encoding="utf-8"))
+        refresh = f"refresh it: vendomini config schema --world {world} > configs/{name}.schema.json"
+        assert written == json_schema(world), refresh
 
 
 class TestRefused:
@@ -275,5 +277,5 @@ class TestFindPhase:
         assert [p.stem for p in find_phase("phase1_large")] == ["phase1_large_models"]
 
     def test_unknown_lists_the_known(self):
-        with pytest.raises(ConfigError, match=r"no phase 'phase9'; known are demo, phase1_large_models, "):
+        with pytest.raises(ConfigError, match=r"no phase 'phase9'; known are demo, ledger, phase1_large_models, "):
             find_phase("phase9")

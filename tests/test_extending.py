@@ -25,7 +25,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     assert len(blocks) == PAGE.read_text(encoding="utf-8").count("\n```") // 2, "a block without a place"
     for path, where, name, text in blocks:
-        _add(folder / path, where, name, text)
+        _add(folder / path.replace("controls/", "vendomini/worlds/vending/controls/"), where, name, text)
     (folder / "parrot-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 1.0\n")
     return folder
 
@@ -71,7 +71,7 @@ def test_a_world_is_a_module(copy: Path) -> None:
     assert {one["pe"]["causal"]["mean"] for one in by_dose[0.0]} == {0.0}
     assert "robbed" in {one["ending"] for one in by_dose[0.8]}
     assert min(one["world"]["coins"] for one in by_dose[0.0]) == 50
-    log = next((copy / "jar").glob("runs/*l0.8*/steps.jsonl")).read_text()
+    log = next((copy / "jar").glob("runs/*p0.8*/steps.jsonl")).read_text()
     assert '"day"' not in log
     run(copy, "run", "-c", "jar.yaml", "-r", "jar")
 

@@ -18,7 +18,7 @@ WELL_FORMED = sorted(set(CONTROLS) - {"garbled", "invalid"})
 
 
 def test_an_unknown_control_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(EngineUnavailable, match=r"did you mean scripted/oracle\? the controls are oracle, reactive"):
+    with pytest.raises(EngineUnavailable, match=r"did you mean scripted/oracle\? the controls are collapsed, "):
         ScriptedEngine("scripted/oracel")
 
 
