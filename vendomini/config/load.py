@@ -22,6 +22,9 @@ from vendomini.config.source import MAX_DEPTH, KeyPath, Place, parse_value, read
 from vendomini.config.worlds import WorldInfo, control_name, find_world, phase_config, split_control
 from vendomini.errors import ConfigError
 
+ROOMY: dict[str, Any] = {"agent": {"model": {"context_length": 10**9, "max_tokens": 1}}}
+"""A file in which a setting of a model that has no runs is judged by itself, whatever else that model would need."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -123,7 +126,7 @@ def build_phase(
     if NAME in config.grid:
         names = _axis(run, NAME, config.grid[NAME], [common], places, path)
     _check_controls(config, names, places, path)
-    _check_models(run, raw, config, names, places, path)
+    _check_models(run, config, names, places, path)
     phases = {name: _one_model(run, raw, config, name, places, path) for name in names}
     bases = {name: phase.model_dump(mode="json", include=set(run.model_fields)) for name, phase in phases.items()}
     axes = {key: _axis(run, key, values, list(bases.values()), places, path) for key, values in config.grid.items()}
@@ -165,7 +168,6 @@ def _one_model(
 
 def _check_models(
     run: type[RunConfig],
-    raw: dict[str, Any],
     config: PhaseConfig,
     names: list[str],
     places: dict[KeyPath, Place],
@@ -180,7 +182,8 @@ def _check_models(
         place = places.get(("models", entry))
         if place and NAME in config.grid and place.file == _place(("grid", NAME), places, path).file:
             raise ConfigError(f"{place}: models names {entry!r}, which is no model of the grid{nearest(entry, names)}")
-        _one_model(run, raw, config.model_copy(update={"models": {entry: said}}), entry, places, path)
+        alone = config.model_copy(update={"models": {entry: said}, "fixed": {}})
+        _one_model(run, ROOMY, alone, entry, places, path)
 
 
 def _axis(
