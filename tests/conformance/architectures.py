@@ -70,6 +70,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "num_layers": 4, "num_hidden_layers": 4},
     "mamba2": {"num_heads": 8, "head_dim": 16, "expand": 2, "state_size": 16},
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+    "codegen": {"rotary_dim": 8},
+    "gptj": {"rotary_dim": 8},
+    "dbrx": {"attn_config": {"kv_n_heads": 2}, "ffn_config": {"moe_num_experts": 4, "ffn_hidden_size": 32}},
     "gemma2": {"attn_logit_softcapping": 2.0},
     "roberta": {"is_decoder": True},
 }
@@ -129,7 +134,10 @@ def _shrunk(kind: Any, special: dict[str, Any]) -> Any:
     renamed = {value: key for key, value in getattr(kind, "attribute_map", {}).items()}
     own = {key: SIZES[key] for key in default if key in SIZES and isinstance(default[key], int | float | None)}
     own |= {key: SIZES[renamed[key]] for key in default if renamed.get(key) in SIZES and key not in own}
-    own |= {key: SIZES[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id") if not parts}
+    if "kv_lora_rank" in own:  # latent attention has a key for every head, and calls the rotated part of it head_dim
+        own["num_key_value_heads"] = SIZES["num_attention_heads"]
+        own["head_dim"] = SIZES["qk_rope_head_dim"]
+    own |= {key: SIZES[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id") if key in default}
     return kind(**{**own, **parts, **special})
 
 
