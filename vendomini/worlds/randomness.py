@@ -12,8 +12,10 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import chain, count
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 STREAMS = ("terms", "demand", "shocks", "notices", "sampling")
 """A stream's place is its spawn key: append new names, never reorder."""
@@ -24,11 +26,15 @@ _LARGEST_RATE = 500.0  # exp(-rate) of more than this comes too near to the smal
 
 
 def _sequence(seed: int, name: str) -> np.random.SeedSequence:
+    import numpy as np  # not at module level: configs are read without it
+
     return np.random.SeedSequence(seed, spawn_key=(STREAMS.index(name),))
 
 
 def uniforms(seed: int, name: str) -> Iterator[float]:
     """The stream ``name`` of the run with this seed: endless doubles in [0, 1)."""
+    import numpy as np
+
     generator = np.random.Generator(np.random.PCG64(_sequence(seed, name)))
     return chain.from_iterable(generator.random(_BLOCK).tolist() for _ in count())
 
@@ -80,4 +86,4 @@ def sampling_seed(run_seed: int, step: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _sampling_state(run_seed: int) -> int:
-    return int(_sequence(run_seed, "sampling").generate_state(1, np.uint64)[0])
+    return int(_sequence(run_seed, "sampling").generate_state(1, "uint64")[0])
