@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.tiny_model import make_character_tokenizer, make_tiny_model
 from vendomini.agent import History, history
+from vendomini.bench import Conversation, converse, together
 from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, Engine, SamplingParams
@@ -42,14 +42,6 @@ from vendomini.runner.episode import Episode
 
 CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
-
-
-@dataclass
-class Conversation:
-    token_ids: list[int]
-    messages: list = field(default_factory=list)
-    epoch: int = 0
-    __hash__ = object.__hash__
 
 
 def elsewhere(function: Callable[..., Any], *arguments: object) -> Any:
@@ -67,29 +59,21 @@ def model_of_87m(folder: Path, one_character_a_token: bool) -> Path:
 # ------------------------------------------------------------------------------------- bare workload
 
 
-async def converse(engine: Engine, number: int) -> tuple[int, int, int]:
-    """One conversation; returns its tokens in all: completed, in prompts, of these cached."""
-    generator = random.Random(number)
-    added = [[generator.randrange(5, 400) for _ in range(ADDED)] for _ in range(TURNS)]
-    prompt, answers = Conversation([]), []
-    for turn, ids in enumerate(added):
-        prompt.token_ids = prompt.token_ids + ids
-        answers.append(await engine.generate(prompt, SamplingParams(NEW, 0.7, seed=number * 100 + turn)))
-        prompt.token_ids = prompt.token_ids + engine.tokenizer.encode(answers[-1].text, add_special_tokens=False)
-    return tuple(sum(getattr(a, f"{kind}_tokens") for a in answers) for kind in ("completion", "prompt", "cached"))
-
-
 async def bare(engine: Engine, first: int) -> tuple[float, float]:
     """Completion tokens a second with all conversations at once, and the share of prompt tokens that was cached.
 
     Args:
         first: number of the first conversation; what was said before stays in the engine's cache.
     """
-    began = time.perf_counter()
-    totals = await asyncio.gather(*(converse(engine, first + number) for number in range(CONVERSATIONS)))
-    seconds = time.perf_counter() - began
-    completed, prompts, cached = map(sum, zip(*totals, strict=True))
-    return completed / seconds, cached / prompts
+    rate, answers = await together(
+        converse(engine, turns_of(number), NEW, number * 100, 0.7) for number in range(first, first + CONVERSATIONS)
+    )
+    return rate, sum(answer.cached_tokens for answer in answers) / sum(answer.prompt_tokens for answer in answers)
+
+
+def turns_of(number: int) -> list[list[int]]:
+    generator = random.Random(number)
+    return [[generator.randrange(5, 400) for _ in range(ADDED)] for _ in range(TURNS)]
 
 
 def original_way(folder: Path, number: int) -> float:
@@ -159,16 +143,14 @@ async def episodes_on(engine: Engine, specs: list) -> tuple[float, float]:
 async def replay(engine: Engine, asked: dict[int, list[tuple[list[int], SamplingParams]]]) -> float:
     """Completion tokens a second of the bare engine, fed the same token ids in the same order within each episode."""
 
-    async def one(steps: list[tuple[list[int], SamplingParams]]) -> int:
-        prompt, tokens = Conversation([]), 0
+    async def one(steps: list[tuple[list[int], SamplingParams]]) -> list[Completion]:
+        prompt, answers = Conversation(), []
         for ids, params in steps:
             prompt.token_ids = ids
-            tokens += (await engine.generate(prompt, params)).completion_tokens
-        return tokens
+            answers.append(await engine.generate(prompt, params))
+        return answers
 
-    began = time.perf_counter()
-    tokens = await asyncio.gather(*(one(steps) for steps in asked.values()))
-    return sum(tokens) / (time.perf_counter() - began)
+    return (await together(one(steps) for steps in asked.values()))[0]
 
 
 # ---------------------------------------------------------------------------------------- the figures

@@ -13,7 +13,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.base import Engine, SamplingParams
+from vendomini.engines.base import Completion, Engine, SamplingParams
 from vendomini.engines.hf.attention import attention_choices
 from vendomini.engines.resolve import vllm_refusal
 from vendomini.errors import UsageError, VendoMiniError
@@ -100,13 +100,40 @@ class Report:
         return "\n".join(lines)
 
 
-class _Prompt:
-    """Random tokens in the place of a conversation."""
+@dataclass(eq=False)
+class Conversation:
+    """Token ids that grow at the end, in the place of an episode's conversation."""
 
-    def __init__(self, token_ids: list[int]) -> None:
-        self.messages: list[Message] = []
-        self.token_ids = token_ids
-        self.epoch = 0
+    token_ids: list[int] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    epoch: int = 0
+
+
+async def converse(
+    engine: Engine, turns: Sequence[Sequence[int]], new_tokens: int, seed: int, temperature: float = 1.0
+) -> list[Completion]:
+    """One conversation: each turn's token ids, and behind them what the engine answers.
+
+    Args:
+        seed: of the first answer; the others count on from there.
+    """
+    prompt = Conversation()
+    answers: list[Completion] = []
+    for number, ids in enumerate(turns):
+        if answers:
+            said = engine.tokenizer.encode(answers[-1].text, add_special_tokens=False)
+            prompt.token_ids = prompt.token_ids + said
+        prompt.token_ids = prompt.token_ids + list(ids)
+        answers.append(await engine.generate(prompt, SamplingParams(new_tokens, temperature, seed=seed + number)))
+    return answers
+
+
+async def together(conversations: Iterable[Awaitable[list[Completion]]]) -> tuple[float, list[Completion]]:
+    """Completion tokens a second of conversations that go on at once, and all their answers."""
+    began = time.perf_counter()
+    answers = [answer for each in await asyncio.gather(*conversations) for answer in each]
+    seconds = time.perf_counter() - began
+    return sum(answer.completion_tokens for answer in answers) / seconds, answers
 
 
 async def bench(
@@ -177,12 +204,9 @@ async def _throughput(engine: Engine, batch: int, prompt_tokens: int, new_tokens
     """Completion tokens a second over ``batch`` prompts at once, none of which shares a beginning with another."""
     generator = random.Random(batch * 1000 + new_tokens)
     vocabulary = len(engine.tokenizer)
-    prompts = [_Prompt([generator.randrange(vocabulary) for _ in range(prompt_tokens)]) for _ in range(batch)]
-    began = time.perf_counter()
-    answers = await asyncio.gather(
-        *(engine.generate(prompt, SamplingParams(new_tokens, seed=n)) for n, prompt in enumerate(prompts))
-    )
-    return sum(answer.completion_tokens for answer in answers) / (time.perf_counter() - began)
+    prompts = [[generator.randrange(vocabulary) for _ in range(prompt_tokens)] for _ in range(batch)]
+    rate, _ = await together(converse(engine, [ids], new_tokens, seed) for seed, ids in enumerate(prompts))
+    return rate
 
 
 def copy_bandwidth() -> float:
