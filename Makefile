@@ -90,6 +90,10 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt re
 chaos: $(VENV)/.test system  ## faults on whole experiments, the table of docs/reliability.md
 	$(BIN)/python -m tests.chaos
 
+conformance: $(VENV)/.test  ## the chat templates that packages ship, token for token, and every causal architecture
+	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.conformance.architectures
+
 # Findings are kept in tests/corpus: the next run and the tests begin with them.
 FUZZ_SECONDS ?= 120
 

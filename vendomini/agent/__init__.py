@@ -4,10 +4,11 @@ from vendomini.agent.formats import named_format
 from vendomini.agent.history import History
 from vendomini.agent.parse import complain, parse_completion, parse_reply
 from vendomini.agent.prompt import output_schema, reply_schema, system_prompt
-from vendomini.agent.reply import read_reply
+from vendomini.agent.reply import Reply, read_reply
 
 __all__ = [
     "History",
+    "Reply",
     "complain",
     "named_format",
     "output_schema",

@@ -6,8 +6,9 @@ them. ``docs/models.md`` has the same table with the models.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vendomini.config.schema import ReplyMarkers
 from vendomini.errors import ConfigError
@@ -21,6 +22,7 @@ class ReplyFormat:
         name: of the family.
         start, end: what stands around a thought; empty where the family has none.
         answer: headers that may stand before the answer; what stands before one is no answer.
+        signs: what a template or a vocabulary holds where it is this family's; else ``end``.
         opened: the prompt itself ends with an open thought, so that a completion begins inside it.
     """
 
@@ -28,29 +30,42 @@ class ReplyFormat:
     start: str = ""
     end: str = ""
     answer: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()
     opened: bool = False
 
 
+_TAG = re.compile(r"<(think[\w:.-]*)>")
+
 PLAIN = ReplyFormat("plain")
-HARMONY = ReplyFormat("harmony", "<|channel|>analysis<|message|>", "<|end|>", ("<|channel|>final<|message|>",))
+HARMONY = ReplyFormat(
+    "harmony", "<|channel|>analysis<|message|>", "<|end|>", ("<|channel|>final<|message|>",), ("<|channel|>",)
+)
 
 FAMILIES: tuple[ReplyFormat, ...] = (
     HARMONY,
     ReplyFormat("cohere", "<|START_THINKING|>", "<|END_THINKING|>", ("<|START_RESPONSE|>", "<|START_TEXT|>")),
-    ReplyFormat("gemma", "<|channel>thought\n", "<channel|>"),
-    ReplyFormat("kimi-k3", "<|open|>think<|sep|>", "<|close|>think<|sep|>", ("<|open|>response<|sep|>",)),
+    ReplyFormat("gemma", "<|channel>", "<channel|>", signs=("<|channel>", "<channel|>")),
+    ReplyFormat(
+        *("kimi-k3", "<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+        answer=("<|open|>response<|sep|>",),
+        signs=("<|open|>", "<|sep|>"),
+    ),
+    ReplyFormat("muse", "to=self<|message|>", "<|eom|>", ("<|start|>assistant<|message|>",), ("to=self<|message|>",)),
     ReplyFormat("open-thoughts", "<|begin_of_thought|>", "<|end_of_thought|>", ("<|begin_of_solution|>",)),
     ReplyFormat("apertus", "<|inner_prefix|>", "<|inner_suffix|>"),
     ReplyFormat("plamo", "<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"),
-    ReplyFormat("inkling", "<|content_thinking|>", "<|end_message|>"),
+    ReplyFormat("inkling", "<|content_thinking|>", "<|end_message|>", signs=("<|content_thinking|>",)),
     ReplyFormat("medgemma", "<unused94>thought", "<unused95>"),
     ReplyFormat("mistral", "[THINK]", "[/THINK]"),
     ReplyFormat("kimi-vl", "◁think▷", "◁/think▷"),
-    ReplyFormat("apriel", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", ("[BEGIN FINAL RESPONSE]",)),
+    ReplyFormat(
+        *("apriel", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", ("[BEGIN FINAL RESPONSE]",)),
+        signs=("Here are my reasoning steps:",),
+    ),
     ReplyFormat("granite-3.2", "Here is my thought process:", "Here is my response:", ("Here's my response:",)),
     ReplyFormat("seed", "<seed:think>", "</seed:think>"),
     ReplyFormat("minimax", "<mm:think>", "</mm:think>"),
-    ReplyFormat("solar", "<|think|>", "<|end|>", ("<|content|>",)),
+    ReplyFormat("solar", "<|think|>", "<|end|>", ("<|content|>",), signs=("<|think|>", "<|content|>")),
     ReplyFormat("thinking", "<thinking>", "</thinking>"),
     ReplyFormat("think", "<think>", "</think>", ("<response>", "<answer>")),
 )
@@ -64,7 +79,8 @@ def named_format(asked: str | ReplyMarkers | None) -> ReplyFormat | None:
         ConfigError: there is no such family.
     """
     if isinstance(asked, ReplyMarkers):
-        return ReplyFormat("custom", asked.start, asked.end, (asked.answer,) if asked.answer else (), asked.opened)
+        headers = (asked.answer,) if asked.answer else ()
+        return ReplyFormat("custom", asked.start, asked.end, headers, opened=asked.opened)
     if asked is None:
         return None
     known = {family.name: family for family in (PLAIN, *FAMILIES)}
@@ -73,18 +89,20 @@ def named_format(asked: str | ReplyMarkers | None) -> ReplyFormat | None:
     return known[asked]
 
 
-def find_format(template: str, added_tokens: Any, opening: str) -> ReplyFormat:
+def find_format(template: str, added_tokens: Collection[str], opening: str) -> ReplyFormat:
     """The family of a model, from its chat template, the tokens added to its vocabulary, and the end of its prompts.
 
     Args:
         template: source of the chat template.
-        added_tokens: texts of the tokenizer's added tokens; anything with ``in``.
+        added_tokens: texts of the tokenizer's added tokens.
         opening: what a prompt ends with, behind the user's text.
     """
     for family in FAMILIES:
-        marks = [mark.strip() for mark in (family.start, family.end)]
-        if all(mark in template or mark in added_tokens for mark in marks) or _harmony(family, template):
+        if all(sign in template or sign in added_tokens for sign in family.signs or (family.end,)):
             return opened_by(family, opening)
+    for token in added_tokens:  # a tag with a suffix of one model
+        if (tag := _TAG.fullmatch(token)) and f"</{tag[1]}>" in added_tokens:
+            return opened_by(ReplyFormat("think", token, f"</{tag[1]}>"), opening)
     return PLAIN
 
 
@@ -92,9 +110,4 @@ def opened_by(family: ReplyFormat, opening: str) -> ReplyFormat:
     """The family as it stands behind a prompt with this end."""
     if not family.start:
         return family
-    return replace(family, opened=family.opened or opening.rfind(family.start.strip()) > opening.rfind(family.end))
-
-
-def _harmony(family: ReplyFormat, template: str) -> bool:
-    """Its templates put the markers together from pieces."""
-    return family is HARMONY and "<|channel|>" in template
+    return replace(family, opened=family.opened or opening.rfind(family.start) > opening.rfind(family.end))

@@ -26,6 +26,7 @@ class _Turn:
 
     user: str
     answer: str = ""
+    reasoning: str = ""
     ids: list[int] = field(default_factory=list)
     size: int = 0
 
@@ -96,16 +97,15 @@ class History:
             first = len(self._turns) == 1
             self.token_ids = self._past + self._asking(turn, first=first)
 
-    def add_assistant(self, answer: str, completion: str | None = None) -> None:
+    def add_assistant(self, answer: str, reasoning: str = "") -> None:
         """What the model answered.
 
         Args:
-            completion: all that it wrote, put back instead where the template keeps thoughts.
+            reasoning: what it thought before; stays where the template keeps thoughts.
         """
         turn = self._turns[-1]
-        keeps = self._template is not None and self._template.keeps_thoughts
-        turn.answer = completion.strip() if keeps and completion and answer else answer
-        self.messages.append({"role": "assistant", "content": turn.answer})
+        turn.answer, turn.reasoning = answer, reasoning
+        self.messages.append({"role": "assistant", "content": answer})
         if self._template:
             turn.ids = self._over(turn, first=len(self._turns) == 1)
             turn.size = len(turn.ids) - (self._head_size if len(self._turns) == 1 else 0)
@@ -135,7 +135,8 @@ class History:
     def _text(self, turn: _Turn, *, first: bool) -> str:
         template = self._template
         assert template is not None
-        return f"{template.head if first else template.begin}{turn.user}{template.past}{turn.answer}{template.close}"
+        answered = template.answered(turn.answer, turn.reasoning)
+        return f"{template.head if first else template.begin}{turn.user}{answered}{template.close}"
 
     def _whole(self) -> list[int]:
         """The tokens of everything, where the text can't be cut."""

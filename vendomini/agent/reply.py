@@ -35,10 +35,10 @@ def _one_of(texts: set[str]) -> str:
 
 
 _LISTED = [family for family in FAMILIES if family is not HARMONY]
-_ENDS = {family.start.strip(): family.end for family in _LISTED}
+_ENDS = {family.start: family.end for family in _LISTED}
 _MARKS = re.compile(
     rf"(?P<brace>\{{)|(?P<start>{_one_of(set(_ENDS))})|(?P<tag><(?P<name>{_TAG})>)"
-    rf"|(?P<end>{_one_of({f.end for f in _LISTED} - {'<|end|>'})}|</{_TAG}>)"
+    rf"|(?P<end>{_one_of({f.end for f in _LISTED} - {'<|end|>', '<|eom|>'})}|</{_TAG}>)"
     rf"|(?P<header>{_one_of({header for f in _LISTED for header in f.answer})})|(?P<closer>{_one_of(set(_CLOSERS))})"
 )
 _ENDING_TOKEN = re.compile(r"(?:<[|｜][^|｜<>\s]{1,60}[|｜]>|</?s>|<pad>|<eos>|<end_of_turn>)$")

@@ -15,8 +15,10 @@ token of ``next``. Where there is no such place, the whole is tokenised at every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from datetime import date
+from itertools import product
 from typing import Any
 
 from vendomini.agent.formats import ReplyFormat, find_format, opened_by
@@ -27,6 +29,7 @@ PROMPT_DATE = "2026-01-01"
 
 _USER, _ASSISTANT, _LAST, _THOUGHT = "vmFirstMark", "vmAnswerMark", "vmLastMark", "vmThoughtMark"
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_READS_REASONING = re.compile(rf"""(?:\.|\[['"]|get\(['"])(?:{"|".join(_REASONING_KEYS)})\b""")
 _TRIAL = ('{"thought":"a","tool":"b","arguments":{}}', "An answer.")
 
 Messages = list[dict[str, Any]]
@@ -68,17 +71,43 @@ class ChatTemplate:
         self.next, self.open = rest.split(_LAST)
         added: dict[str, int] = tokenizer.get_added_vocab()
         self.format = opened_by(reply_format or find_format(source, added, self.open), self.open)
-        self.keeps_thoughts = _keeps_thoughts(self.format, source, messages, self._renderer(options, source))
-        if self.keeps_thoughts:  # an old answer stands where it was asked for
-            self.past = self.open
+        self._thought = self._around_thoughts(source, options, messages)
         self.seams, self.close, self.begin = self._cut(added)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def _renderer(self, options: dict[str, Any], source: str) -> Callable[[Messages], str]:
-        return lambda messages: _render(self._tokenizer, messages, options | {"chat_template": source})
+    @property
+    def keeps_thoughts(self) -> bool:
+        return self._thought is not None
+
+    def answered(self, answer: str, reasoning: str) -> str:
+        """What stands behind a user's text once it was answered, up to ``next``."""
+        if self._thought is None or not reasoning:
+            return self.past + answer
+        before, after = self._thought
+        return f"{before}{reasoning}{after}{answer}"
+
+    def _around_thoughts(self, source: str, options: dict[str, Any], messages: Messages) -> tuple[str, str] | None:
+        """What stands before and behind the thought of an earlier turn; None where there it is dropped."""
+        if not self.format.start:
+            return None
+        listed = isinstance(messages[-1]["content"], list)
+        answer = _thoughtful(self.format, source, listed=listed)
+        later = [
+            {**messages[-1], "content": _content("More.", listed)},
+            {**messages[-2], "content": _content("Yes.", listed)},
+        ]
+        told = [*messages[:-2], answer, *later, messages[-1]]
+        try:
+            text = _render(self._tokenizer, told, options | {"chat_template": source})
+        except Exception:  # this template refuses such an answer
+            return None
+        if not _in_order(text, [_USER, _THOUGHT, _ASSISTANT, _LAST]) or _THOUGHT not in text:
+            return None
+        before, rest = text.split(_USER)[1].split(_THOUGHT)
+        return before, rest.split(_ASSISTANT)[0]
 
     def _cut(self, added: dict[str, int]) -> tuple[bool, str, str]:
         """Where ``next`` may be cut, and whether anywhere."""
@@ -123,9 +152,10 @@ def _render(tokenizer: Any, messages: Messages, options: dict[str, Any]) -> str:
 def _sample(tokenizer: Any, system: str, options: dict[str, Any]) -> tuple[Messages, str]:
     """A conversation of two turns as the template takes it, and its rendering."""
     reason: Exception = ValueError("it fits no conversation")
-    for messages in _variants(system):
+    without_tools: dict[str, Any] = {"tools": []}  # some count them without asking whether there are any
+    for messages, more in product(_variants(system), ({}, without_tools)):
         try:
-            text = _render(tokenizer, messages, options)
+            text = _render(tokenizer, messages, options | more)
         except Exception as exc:  # templates raise what their authors chose
             reason = exc
             continue
@@ -135,7 +165,7 @@ def _sample(tokenizer: Any, system: str, options: dict[str, Any]) -> tuple[Messa
             reason = ValueError("it rewrites messages, which is not supported")
         else:
             return messages, text
-    raise ConfigError(f"the chat template of {_name(tokenizer)} fails: {reason}") from reason
+    raise ConfigError(f"the chat template of {_name(tokenizer)} fails on a plain conversation: {reason}") from reason
 
 
 def _in_order(text: str, parts: list[str]) -> bool:
@@ -150,31 +180,20 @@ def _variants(system: str) -> Iterator[Messages]:
     rest = [{"role": "assistant", "content": _ASSISTANT}, {"role": "user", "content": _LAST}]
     for messages in ([*told, *rest], [*merged, *rest]):
         yield messages
-        yield [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+        yield [{**message, "content": _content(message["content"], True)} for message in messages]
 
 
-def _keeps_thoughts(form: ReplyFormat, source: str, messages: Messages, render: Callable[[Messages], str]) -> bool:
-    """Whether the thought of an earlier turn is still in a rendering, put there in either of the usual ways."""
-    if not form.start:
-        return False
-    for answer in _thoughtful(form, source, listed=isinstance(messages[-1]["content"], list)):
-        try:
-            text = render([*messages[:-2], answer, messages[-1]])
-        except Exception:  # this template refuses such an answer
-            text = _THOUGHT
-        if _THOUGHT not in text:
-            return False
-    return True
+def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> dict[str, Any]:
+    """An answer with its thought: in a field of its own where the template reads one, else before the answer."""
+    if _READS_REASONING.search(source):
+        content, fields = _ASSISTANT, dict.fromkeys(_REASONING_KEYS, _THOUGHT)
+    else:
+        content, fields = f"{form.start}\n{_THOUGHT}\n{form.end}\n\n{_ASSISTANT}", {}
+    return {"role": "assistant", "content": _content(content, listed), **fields}
 
 
-def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> Iterator[dict[str, Any]]:
-    def content(text: str) -> Any:
-        return [{"type": "text", "text": text}] if listed else text
-
-    thought = f"{form.start}\n{_THOUGHT}\n{form.end}"
-    yield {"role": "assistant", "content": content(f"{thought}\n\n{_ASSISTANT}")}
-    if any(key in source for key in _REASONING_KEYS):
-        yield {"role": "assistant", "content": content(_ASSISTANT), **dict.fromkeys(_REASONING_KEYS, _THOUGHT)}
+def _content(text: str, listed: bool) -> Any:
+    return [{"type": "text", "text": text}] if listed else text
 
 
 def _name(tokenizer: Any) -> str:
