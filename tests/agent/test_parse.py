@@ -146,8 +146,7 @@ class TestDrafts:
 
     @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
     def test_every_family_s_thought_opened_by_the_prompt_or_not(self, family):
-        header = family.answer[0] if family.answer else ""
-        answer = (f"<|start|>assistant{header}" if family.name == "harmony" else header) + GOOD
+        answer = (family.answer[0] if family.answer else "") + GOOD
         for form, text in (
             (family, f"{family.start}{DRAFT} hm{family.end}{answer}"),
             (PLAIN, f"{family.start}{DRAFT} hm{family.end}{answer}"),

@@ -21,6 +21,7 @@ class ReplyFormat:
     Attributes:
         name: of the family.
         start, end: what stands around a thought; empty where the family has none.
+        header: the one that must stand behind ``end``, in families that have such a one.
         answer: headers that may stand before the answer; what stands before one is no answer.
         signs: what a template or a vocabulary holds where it is this family's; else ``end``.
         opened: the prompt itself ends with an open thought, so that a completion begins inside it.
@@ -31,6 +32,7 @@ class ReplyFormat:
     end: str = ""
     answer: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
+    header: str = ""
     opened: bool = False
 
 
@@ -38,17 +40,23 @@ _TAG = re.compile(r"<(think[\w:.-]*)>")
 
 PLAIN = ReplyFormat("plain")
 HARMONY = ReplyFormat(
-    "harmony", "<|channel|>analysis<|message|>", "<|end|>", ("<|channel|>final<|message|>",), ("<|channel|>",)
+    *("harmony", "<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
+    *(("<|channel|>final<|message|>",), ("<|channel|>",)),
+    header="<|channel|>final<|message|>",
 )
 
 FAMILIES: tuple[ReplyFormat, ...] = (
     HARMONY,
-    ReplyFormat("cohere", "<|START_THINKING|>", "<|END_THINKING|>", ("<|START_RESPONSE|>", "<|START_TEXT|>")),
+    ReplyFormat(
+        *("cohere", "<|START_THINKING|>", "<|END_THINKING|>", ("<|START_RESPONSE|>", "<|START_TEXT|>")),
+        header="<|START_RESPONSE|>",
+    ),
     ReplyFormat("gemma", "<|channel>", "<channel|>", signs=("<|channel>", "<channel|>")),
     ReplyFormat(
         *("kimi-k3", "<|open|>think<|sep|>", "<|close|>think<|sep|>"),
         answer=("<|open|>response<|sep|>",),
         signs=("<|open|>", "<|sep|>"),
+        header="<|open|>response<|sep|>",
     ),
     ReplyFormat("muse", "to=self<|message|>", "<|eom|>", ("<|start|>assistant<|message|>",), ("to=self<|message|>",)),
     ReplyFormat("open-thoughts", "<|begin_of_thought|>", "<|end_of_thought|>", ("<|begin_of_solution|>",)),

@@ -35,12 +35,28 @@ class Prompt(Protocol):
     def epoch(self) -> int: ...
 
 
+class Thinking(msgspec.Struct, frozen=True):
+    """How the model marks a thought, for engines that end one or constrain what follows.
+
+    Attributes:
+        start, end: texts around a thought.
+        header: what must stand between a thought's end and the answer; empty in most families.
+        opened: the prompt ends inside a thought.
+    """
+
+    start: str
+    end: str
+    header: str = ""
+    opened: bool = False
+
+
 class SamplingParams(msgspec.Struct, frozen=True):
     """How to sample one completion.
 
     Attributes:
         max_tokens: of the whole completion, thought and answer together.
-        max_thinking_tokens: of the thought alone, where the engine can end one; None is no limit of its own.
+        max_thinking_tokens: of the thought alone; None is no limit of its own.
+        thinking: how a thought is marked; None for a model that has none.
         temperature: 0 is greedy.
         top_p: nucleus.
         top_k: only so many of the most likely tokens; 0 is all of them.
@@ -52,7 +68,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
         seed: of this request alone; two requests with the same prompt, parameters and seed get the same answer
             wherever the engine can promise it (``docs/architecture.md`` says where).
         stop: strings that end the completion; not part of its text.
-        json_schema: constrains the text to this schema.
+        json_schema: constrains the answer to this schema, not the thought before it.
 
     A way of sampling (``config.schema.SAMPLING``) that is None is not asked for: a server uses its
     own default, the other engines do without.
@@ -65,6 +81,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     max_thinking_tokens: int | None = None
+    thinking: Thinking | None = None
     top_k: int | None = None
     min_p: float | None = None
     presence_penalty: float | None = None

@@ -11,6 +11,7 @@ import msgspec
 
 from vendomini.agent import (
     History,
+    Reply,
     complain,
     named_format,
     output_schema,
@@ -20,7 +21,7 @@ from vendomini.agent import (
 )
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING
-from vendomini.engines.base import Completion, Engine, SamplingParams
+from vendomini.engines.base import Completion, Engine, SamplingParams, Thinking
 from vendomini.errors import CorruptRecordError, EngineError, RunChangedError, RunEndedError
 from vendomini.measures.measured import MeasuredWorld, StepResult
 from vendomini.records import (
@@ -70,6 +71,8 @@ class Episode:
         interface = self.config.agent.interface
         self._schema = output_schema(self.world.world, interface) if interface.structured_output else None
         self._sampling = self._resolved_sampling()
+        form = self.history.format
+        self._thinking = Thinking(form.start, form.end, form.header, form.opened) if form.start else None
         self.observation = self.world.reset(seed=spec.seed)
         self.result: Result | None = None
         self.ended = False
@@ -112,21 +115,20 @@ class Episode:
         self.history.add_user(user_turn(observation, self.result))
         completion = await self.engine.generate(self.history, self._sampling_params(observation.step))
         completion = _printable(completion)
-        reply = read_reply(
-            completion.text,
-            self.history.format,
-            finish_reason=completion.finish_reason,
-            reasoning=completion.reasoning,
-        )
+        reply = self._read(completion)
         action = parse_reply(reply, self._tools)
         outcome = self.world.step(action)
         self._log.append(_record(observation, completion, reply.answer, action, outcome))
-        self._advance(completion.text, reply.answer, outcome)
+        self._advance(reply, outcome)
         self._count(completion)
 
-    def _advance(self, completion: str, answer: str, outcome: StepResult) -> None:
+    def _read(self, said: Completion | StepRecord) -> Reply:
+        text = said.text if isinstance(said, Completion) else said.completion
+        return read_reply(text, self.history.format, finish_reason=said.finish_reason, reasoning=said.reasoning)
+
+    def _advance(self, reply: Reply, outcome: StepResult) -> None:
         """What the next step begins with."""
-        self.history.add_assistant(answer, completion)
+        self.history.add_assistant(reply.answer, reply.reasoning)
         if outcome.history_cleared:
             self.history.clear()
         self.result, self.observation = outcome.result, outcome.observation
@@ -146,8 +148,7 @@ class Episode:
             outcome = self.world.step(_logged_action(record))
             if (record.observation, record.result) != (_as_logged(self.observation), _as_logged(outcome.result)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
-            answer = record.completion if record.answer is None else record.answer
-            self._advance(record.completion, answer, outcome)
+            self._advance(self._read(record), outcome)
         self.counters.steps_resumed += len(self._log.records)
         self._log.records.clear()
 
@@ -177,6 +178,7 @@ class Episode:
             seed=seed,
             json_schema=self._schema,
             max_thinking_tokens=model.max_thinking_tokens,
+            thinking=self._thinking,
             **self._sampling,
         )
 

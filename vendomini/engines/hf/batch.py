@@ -13,9 +13,11 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Protocol
 
+from vendomini.engines.base import SamplingParams
 from vendomini.engines.hf.cache import Slot, common_prefix
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars, has_penalty, penalise, sample
+from vendomini.engines.hf.thought import Thought
 from vendomini.errors import EngineError
 
 Tensor = Any
@@ -43,6 +45,7 @@ class Batcher:
         eos: tokens that end a completion.
         decode: token ids → text, special tokens included.
         one_row_prefill: the attention can't take prompts of unequal length together.
+        thoughts: what follows the thought of a request, where it needs to be followed.
         first_look: called with the first whole prompt and the logits after it; raises if they can't be right.
     """
 
@@ -54,10 +57,12 @@ class Batcher:
         decode: Callable[[list[int]], str],
         grammars: Grammars,
         one_row_prefill: bool = False,
+        thoughts: Callable[[SamplingParams], Thought | None] = lambda _: None,
         first_look: Callable[[list[int], Tensor], None] | None = None,
     ) -> None:
         self._forward, self._cache, self._eos, self._decode = forward, cache, eos, decode
         self._grammars, self._one_row_prefill = grammars, one_row_prefill
+        self._thoughts = thoughts
         self._first_look = first_look
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._waiting: list[Request] = []
@@ -149,17 +154,31 @@ class Batcher:
         request.computed += n
 
     def _sample(self, logits: Tensor, requests: list[Request]) -> None:
-        if any(request.matcher is not None for request in requests):
-            self._grammars.mask(logits, [request.matcher for request in requests])
+        grammars = [request.grammar for request in requests]
+        if any(grammar is not None for grammar in grammars):
+            self._constrain(logits, requests, grammars)
         logits = self._penalised(logits, requests)
         uniforms = [request.random.random() for request in requests]
-        for request, token in zip(requests, sample(logits, [r.params for r in requests], uniforms), strict=True):
+        sampled = sample(logits, [r.params for r in requests], uniforms)
+        for request, grammar, token in zip(requests, grammars, sampled, strict=True):
+            thought = request.thought
+            if thought is not None and thought.forced:
+                token = thought.forced.pop(0)
             request.tokens.append(token)
-            if request.matcher is not None:
-                request.matcher.accept_token(token)
+            begins = thought is not None and thought.accept(request.new_tokens)
+            if grammar is not None and not begins:
+                grammar.accept_token(token)
             if request.held is not None:
                 request.held.add(token)
             self._finish_if_done(request, token)
+
+    def _constrain(self, logits: Tensor, requests: list[Request], grammars: list[Any]) -> None:
+        """Masks what a grammar forbids; a reply that has not begun may begin with a thought all the same."""
+        begins = [(row, r.thought.openers) for row, r in enumerate(requests) if r.thought and r.thought.openers]
+        kept = [(row, token, logits[row, token].clone()) for row, tokens in begins for token in tokens]
+        self._grammars.mask(logits, grammars)
+        for row, token, value in kept:
+            logits[row, token] = value
 
     def _penalised(self, logits: Tensor, requests: list[Request]) -> Tensor:
         rows = [row for row, request in enumerate(requests) if has_penalty(request.params)]
@@ -217,6 +236,7 @@ class Batcher:
                 self._seat(request)
                 if request.params.json_schema is not None:
                     request.matcher = self._grammars.matcher(request.params.json_schema)
+                request.thought = self._thoughts(request.params)
             except EngineError as exc:
                 request.done(exc)
             else:

@@ -24,6 +24,7 @@ from vendomini.engines.hf.model import LoadedModel, first_line, load
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars
 from vendomini.engines.hf.single import KEPT, SAYS, NativeCaches, OneAtATime, best_keeping, tokens_per_second
+from vendomini.engines.hf.thought import follower
 from vendomini.errors import EngineError, EngineUnavailable, MissingExtraError
 from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
@@ -114,6 +115,7 @@ class HuggingFaceEngine(Engine):
             partial(_decode, loaded.tokenizer),
             Grammars(loaded.tokenizer, loaded.vocabulary),
             one_row_prefill=loaded.flash,
+            thoughts=follower(partial(_encode, loaded.tokenizer), partial(_decode, loaded.tokenizer)),
             first_look=partial(first_prompt, loaded),
         )
 
@@ -178,6 +180,11 @@ class HuggingFaceEngine(Engine):
             self.loaded = None
             del batcher
             _free_memory()
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
 
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from vendomini.engines.base import FinishReason, SamplingParams
 from vendomini.engines.hf.cache import Slot
 from vendomini.engines.hf.sampling import Held
+from vendomini.engines.hf.thought import Thought
 
 SHARED_TOKENS = 64
 """Of a common beginning, from which waiting for another prompt pays."""
@@ -23,6 +24,7 @@ class Request:
         conversation: the object whose slot this request uses.
         tokens: the prompt, then what was sampled.
         computed: how many of these have their keys and values in the slot.
+        thought: how far it has got with its thought; None for a model without thoughts, or where nobody asks.
         held: what penalties need; None until the first token, and for a request without any.
         done: called once, from the batching thread, with the request or what went wrong.
     """
@@ -37,6 +39,7 @@ class Request:
     slot: Slot | None = None
     random: random.Random = field(init=False)
     matcher: Any = None
+    thought: Thought | None = None
     held: Held | None = None
     text: str | None = None
     finish_reason: FinishReason | None = None
@@ -49,6 +52,11 @@ class Request:
     @property
     def new_tokens(self) -> list[int]:
         return self.tokens[len(self.prompt) :]
+
+    @property
+    def grammar(self) -> Any:
+        """What constrains the next token: nothing inside a thought."""
+        return None if self.thought is not None and self.thought.free else self.matcher
 
     @property
     def missing(self) -> int:
