@@ -11,7 +11,10 @@
     │   ├── RunEndedError          1  another process has finished this run meanwhile
     │   └── RunChangedError        1  a half-done run was begun under another prompt, version or engine
     ├── EngineError                1  an inference engine failed; the runs it carried are to be rerun
-    │   └── EngineUnavailable      1  an engine can't start here; the fallback chain goes on
+    │   ├── EngineUnavailable      1  an engine can't start here; the fallback chain goes on
+    │   ├── EngineStopped          1  an engine answers no run any more; the runs stay as they are, to be gone on with
+    │   ├── PromptTooLong          1  the engine takes shorter prompts only: old turns go, and it is asked again
+    │   └── NoReply                1  a server answered without words of the model: refused, filtered, broken off
     ├── ClusterError               1  SLURM is missing, or refuses what was asked of it
     └── MissingExtraError          1  an optional package is needed; names the command that brings it
 
@@ -71,6 +74,18 @@ class EngineError(VendoMiniError):
 
 
 class EngineUnavailable(EngineError):
+    pass
+
+
+class EngineStopped(EngineError):
+    pass
+
+
+class PromptTooLong(EngineError):
+    pass
+
+
+class NoReply(EngineError):
     pass
 
 

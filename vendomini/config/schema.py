@@ -255,12 +255,21 @@ class EngineConfig(Section):
         default_factory=dict, description="Passed to vLLM's AsyncEngineArgs as they are."
     )
     base_url: str | None = Field(None, description="Of a server that speaks OpenAI's API, for backend openai.")
+    request: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Into every request to such a server, as it is. Null leaves a field out."
+    )
 
     @model_validator(mode="after")
     def _no_secret(self) -> EngineConfig:
         """What a config says is kept in plans and shown in reports."""
         if "@" in (self.base_url or "").partition("://")[2].partition("/")[0]:
             raise ValueError("engine.base_url holds a password: put the key into OPENAI_API_KEY, in the environment")
+        query = (self.base_url or "").partition("?")[2].lower()
+        keys = ("key=", "token=", "sig=", "secret=")
+        if any(key in query for key in keys) or {"api_key", "api-key", "authorization"} & self.request.keys():
+            raise ValueError(
+                "engine.base_url or engine.request holds a key: put it into OPENAI_API_KEY, in the environment"
+            )
         if "hf_token" in self.engine_args:
             raise ValueError("engine.engine_args holds hf_token: put it into HF_TOKEN, in the environment")
         return self

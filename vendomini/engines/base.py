@@ -145,6 +145,7 @@ class Engine(ABC):
         context_length: tokens the loaded model accepts, prompt and completion together; None if unbounded.
         sampling_defaults: ways of sampling that the loaded model asks for where the config leaves them open, as its
             ``generation_config.json`` says; a server applies its own.
+        elsewhere: whether another process computes, whose answer a stop need not wait for.
         gone: why this engine will never answer again; None while it may. Runs that wait are then left for another
             start instead of failing one after another.
     """
@@ -154,6 +155,7 @@ class Engine(ABC):
     tokenizer: Any = None
     context_length: int | None = None
     sampling_defaults: Mapping[str, float] = MappingProxyType({})
+    elsewhere: bool = False
     gone: str | None = None
 
     @abstractmethod

@@ -84,10 +84,10 @@ def _hugging_face(model: Model, engine: EngineConfig, found: Capabilities, say: 
     return HuggingFaceEngine(model, engine, found, say)
 
 
-def _openai(model: Model, engine: EngineConfig, _found: Capabilities, _say: Say) -> Engine:
+def _openai(model: Model, engine: EngineConfig, _found: Capabilities, say: Say) -> Engine:
     from vendomini.engines.openai.engine import OpenAICompatibleEngine
 
-    return OpenAICompatibleEngine(model, engine)
+    return OpenAICompatibleEngine(model, engine, say)
 
 
 BUILT_IN = {

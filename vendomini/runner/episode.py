@@ -22,7 +22,7 @@ from vendomini.agent import (
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING
 from vendomini.engines.base import Completion, Engine, SamplingParams, Thinking
-from vendomini.errors import CorruptRecordError, EngineError, RunChangedError, RunEndedError
+from vendomini.errors import CorruptRecordError, EngineError, EngineStopped, RunChangedError, RunEndedError
 from vendomini.measures.measured import MeasuredWorld, StepResult
 from vendomini.records import (
     RunInfo,
@@ -88,7 +88,7 @@ class Episode:
             raise
 
     async def run(self, stop: Stop) -> RunSummary | None:
-        """Goes on to the end and writes the summary; None if asked to stop before.
+        """Goes on to the end and writes the summary; None if asked to stop before, or if the engine stopped for all.
 
         An engine that fails ends the run as ``failed``: what is logged stays, and the run can go on another time.
         """
@@ -100,6 +100,8 @@ class Episode:
                     if stop.reason is not None:
                         return None
                     await self._step()
+            except EngineStopped:
+                return None
             except EngineError as exc:
                 reason = str(exc)
             finally:

@@ -39,6 +39,9 @@ from vendomini.runner.stop import Stop
 
 StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
 
+LOOK_EVERY = 0.2
+"""Seconds between looks at whether to stop."""
+
 SPARE_FILES = 64
 """Open at once beside the logs of the episodes and what the engine holds open when they begin."""
 
@@ -187,7 +190,12 @@ class Runner:
                 if self.stop.reason is not None or started.gone is not None:
                     self.tally.unfinished.append(spec.run_id)
                     continue
-                await self._run_one(spec, started)
+                try:
+                    await self._run_one(spec, started)
+                except asyncio.CancelledError:
+                    self.tally.unfinished.append(spec.run_id)
+                    if self.stop.reason is None:
+                        raise
 
         wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
         width = _room_for(wished)
@@ -196,12 +204,15 @@ class Runner:
                 f"[WARNING] {width} episodes at once and not {wished:,}: raise the limit of open files (ulimit -Hn)"
             )
         workers = [asyncio.create_task(work()) for _ in range(width)]
+        tasks = [*workers, asyncio.create_task(_leave(workers, self.stop))] if started.elsewhere else workers
         try:
             await asyncio.gather(*workers)
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if started.gone is not None:
+                self.progress.say(f"[WARNING] {started.info.model} answers no more: {started.gone}")
 
     async def _run_one(self, spec: RunSpec, started: Engine) -> None:
         try:
@@ -242,6 +253,14 @@ class Runner:
             self.counters.runs_failed += 1
             self.tally.failed[spec.run_id] = summary.reason or "unknown"
             self.progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
+
+
+async def _leave(workers: Sequence[asyncio.Task[None]], stop: Stop) -> None:
+    """Ends the steps in flight when the call is to stop: what another machine computes is not waited for."""
+    while stop.reason is None:
+        await asyncio.sleep(LOOK_EVERY)
+    for worker in workers:
+        worker.cancel()
 
 
 def _complete(coroutine: Coroutine[Any, Any, None]) -> None:

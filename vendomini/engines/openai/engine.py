@@ -2,170 +2,151 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import random
 import time
-import urllib.error
-import urllib.request
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.errors import ConfigError, EngineError, EngineUnavailable
+from vendomini.engines.openai.answer import answered_by, read_completion, read_models
+from vendomini.engines.openai.client import Client
+from vendomini.engines.openai.failure import FOR_GOOD, Failure
+from vendomini.engines.openai.key import KEY
+from vendomini.engines.openai.request import Dialect
+from vendomini.errors import (
+    ConfigError,
+    EngineError,
+    EngineStopped,
+    EngineUnavailable,
+    NoReply,
+    PromptTooLong,
+)
 
-KEY = "OPENAI_API_KEY"
-RETRIES = 5
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+CHAT, MODELS = "/chat/completions", "/models"
+ADVICE = {
+    "key": f": is {KEY} right?",
+    "address": ": does engine.base_url end as this server wants it, mostly in /v1?",
+}
+TRIES_AT_START, LIST_TIMEOUT = 6, 30.0
+"""Tries and seconds for the list of models."""
 
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: Count | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: Count = 0
-    completion_tokens: Count = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Answer(msgspec.Struct):
-    """What is read of a chat completion."""
-
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
-    usage: _Usage | None = None
-
-
-class _Model(msgspec.Struct):
-    id: str
-    max_model_len: Count | None = None
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model] = []
-
-
-Told = TypeVar("Told", _Answer, _Models)
+TRIAL_TOKENS = 16
 
 
 class OpenAICompatibleEngine(Engine):
     """Chat completions of a server. It tokenises by itself, so there is no tokenizer here.
 
-    The key comes from the environment (``OPENAI_API_KEY``) and is never shown.
+    What a server refuses about the form of a request is asked for differently from then on, which is said once and
+    recorded in ``info.details["changes"]``. The key comes from the environment (``OPENAI_API_KEY``) and is never shown.
     """
 
-    def __init__(self, model: schema.Model, engine: schema.EngineConfig) -> None:
+    elsewhere = True
+
+    def __init__(self, model: schema.Model, engine: schema.EngineConfig, say: Callable[[str], None]) -> None:
         if not engine.base_url:
             raise ConfigError("engine.backend: openai needs engine.base_url, e.g. http://localhost:8000/v1")
-        if not engine.base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"engine.base_url must begin with http:// or https://, not {engine.base_url!r}")
-        self._url = engine.base_url.rstrip("/")
-        self._model, self._engine = model, engine
+        self._client = Client(engine.base_url, engine.request_timeout, os.environ)
+        self._dialect = Dialect(model, engine.request)
+        self._name = str(engine.request.get("model", model.name))
+        self._say = say
         self.max_num_seqs = engine.max_num_seqs or 64
-        self.info = EngineInfo("openai", model.name, details={"base_url": self._url})
+        details: dict[str, Any] = {"base_url": engine.base_url, "changes": self._dialect.changes, "answered_by": []}
+        if engine.request:
+            details["request"] = engine.request
+        self.info = EngineInfo("openai", model.name, details=details)
 
     async def start(self) -> None:
-        """Asks the server for its models: a wrong address or key is known before the first episode."""
+        """Finds out before the first episode whether address, key and model are right.
+
+        A server need not list its models. Where it does not list this one, it is asked for a word.
+        """
+        url = self._client.base_url
         try:
-            models = self._understood(await self._ask("/models", None), _Models)
+            served = await self._served()
+            if self._name in served:
+                self.context_length = served[self._name]
+                return
+            await self._try_out()
+        except Failure as exc:
+            raise EngineUnavailable(f"no usable server at {url}: {exc}") from exc
         except EngineError as exc:
-            raise EngineUnavailable(f"no usable server at {self._url}: {exc}") from exc
-        served = {entry.id: entry for entry in models.data}
-        if self._model.name not in served:
-            raise EngineUnavailable(f"{self._url} serves {', '.join(served) or 'nothing'}, not {self._model.name}")
-        self.context_length = served[self._model.name].max_model_len
+            lists = f"{url} serves {', '.join(served)}, not {self._name}" if served else f"no usable server at {url}"
+            raise EngineUnavailable(f"{lists}: {exc}") from exc
+        if served:
+            self._say(f"[*] {url} lists {', '.join(served)}, and answers as {self._name}, too")
+
+    async def _served(self) -> dict[str, int | None]:
+        """Name → context length. Empty where the server has no such list."""
+        try:
+            return await self._client.ask(MODELS, None, read_models, TRIES_AT_START, LIST_TIMEOUT)
+        except Failure as exc:
+            if exc.kind in {"key", "quota", "unreachable"}:
+                raise
+            return {}
+
+    async def _try_out(self) -> None:
+        params = SamplingParams(TRIAL_TOKENS, temperature=0.0)
+        try:
+            await self._answer([{"role": "user", "content": "Say yes."}], params)
+        except (NoReply, PromptTooLong):
+            pass  # it is there
 
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
+        if self.gone is not None:
+            raise EngineStopped(self.gone)
         began = time.perf_counter()
-        answer = await self._ask("/chat/completions", self._request(prompt, params))
-        told = self._understood(answer, _Answer)
-        choice, usage = told.choices[0], told.usage or _Usage()
-        return Completion(
-            text=choice.message.content or "",
-            finish_reason="length" if choice.finish_reason == "length" else "stop",
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None,
-            latency_s=time.perf_counter() - began,
-        )
+        completion = await self._answer(prompt.messages, params)
+        return msgspec.structs.replace(completion, latency_s=time.perf_counter() - began)
 
-    def _understood(self, answer: Any, kind: type[Told]) -> Told:
-        """Raises:
-        EngineError: the server means something else.
-        """
-        try:
-            return msgspec.convert(answer, kind)
-        except msgspec.ValidationError as exc:
-            said = _without_key(str(answer))
-            raise EngineError(f"{self._url} answered in a form that is not OpenAI's ({exc}): {said:.200}") from exc
-
-    def _request(self, prompt: Prompt, params: SamplingParams) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._model.name,
-            "messages": prompt.messages,
-            "max_tokens": params.max_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-        }
-        if params.seed is not None:
-            body["seed"] = params.seed
-        if params.stop:
-            body["stop"] = list(params.stop)
-        if self._model.chat_template_kwargs:
-            body["chat_template_kwargs"] = self._model.chat_template_kwargs
-        if params.json_schema is not None:
-            schema_format = {"name": "reply", "schema": params.json_schema, "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema_format}
-        return body
-
-    async def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
-        """Sends until there is an answer, waiting longer each time.
+    async def _answer(self, messages: list[Any], params: SamplingParams) -> Completion:
+        """Asks in the server's own way, which its first refusals may teach.
 
         Raises:
-            EngineError: the server refuses, or stays away.
+            EngineError: as its class says.
         """
-        last = ""
-        for attempt in range(RETRIES + 1):
-            if attempt:
-                await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0))
+        while True:
+            body = self._dialect.body(messages, params)
             try:
-                return await asyncio.to_thread(self._send, path, body)
-            except urllib.error.HTTPError as exc:
-                last = _without_key(f"{exc.code} {exc.reason}: {exc.read(300).decode(errors='replace')}")
-                if exc.code not in RETRIED:
-                    raise EngineError(f"{self._url}{path} answered {last}") from exc
-            except (OSError, ValueError, RecursionError) as exc:
-                last = str(getattr(exc, "reason", exc))
-        raise EngineError(f"{self._url}{path} gave no answer in {RETRIES + 1} tries, the last time: {last}")
+                return await self._client.ask(CHAT, body, self._read)
+            except Failure as exc:
+                if not self._learnt(exc, body):
+                    raise self._translated(exc, body) from exc
 
-    def _send(self, path: str, body: dict[str, Any] | None) -> Any:
-        request = urllib.request.Request(self._url + path, method="GET" if body is None else "POST")
-        request.add_header("Content-Type", "application/json")
-        if key := os.environ.get(KEY):
-            request.add_unredirected_header("Authorization", f"Bearer {key}")  # for this server and no other
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data, timeout=self._engine.request_timeout) as response:
-            return json.load(response)
+    def _read(self, answer: Any) -> Completion:
+        completion = read_completion(answer)
+        names = self.info.details["answered_by"]
+        if (name := answered_by(answer)) and name not in names:
+            names.append(name)
+        return completion
 
+    def _learnt(self, failure: Failure, sent: dict[str, Any]) -> bool:
+        """Whether the next request will be another, and worth sending."""
+        if failure.kind != "other" or failure.said is None:
+            return False
+        change = self._dialect.learn(failure.said, sent)
+        if change:
+            self._say(f"[WARNING] {self._client.base_url} refuses a part of the request: {change} ({failure.said})")
+        return change is not None
 
-def _without_key(text: str) -> str:
-    """What a server says goes into summaries and reports, and some repeat the key that they refuse."""
-    key = os.environ.get(KEY)
-    return text.replace(key, f"<{KEY}>") if key else text
+    def _translated(self, failure: Failure, sent: dict[str, Any]) -> EngineError:
+        """A failure, as what it means to the runs."""
+        sentence = str(failure)
+        if failure.kind == "other" and failure.said and (field := self._dialect.refused(failure.said, sent)):
+            return self._stopped(f"{sentence}. It does not take {field}: leave that out, or use another server")
+        if failure.kind in FOR_GOOD:
+            return self._stopped(sentence + ADVICE.get(failure.kind, ""))
+        if failure.kind == "too long":
+            return PromptTooLong(sentence)
+        if failure.kind in {"withheld", "empty"}:
+            return NoReply(sentence)
+        return EngineError(sentence)
+
+    def _stopped(self, sentence: str) -> EngineStopped:
+        self.gone = self.gone or sentence
+        return EngineStopped(self.gone)
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -1,0 +1,121 @@
+"""How a server wants to be asked: OpenAI's form, changed by what its refusals say about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from vendomini.config import schema
+from vendomini.engines.base import Message, SamplingParams
+from vendomini.engines.openai.failure import Said
+
+SAMPLING = (
+    *("seed", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
+    *("top_p", "stop", "temperature"),
+)
+"""What is left out where a server refuses it; of two that exclude each other, the one that matters less is first."""
+
+NO_ANSWER = "(no answer)"
+CHANGES = {
+    "max_tokens": "asked for as max_completion_tokens",
+    "system": "message put before the first user message",
+    "empty": f"replies sent back as {NO_ANSWER}",
+}
+"""What is done about it; everything else is left out."""
+
+_UNKNOWN = re.compile(
+    r"unsupported|not? support|n't support|unrecogni[sz]ed|unknown|unexpected|extra (input|field)|unavailable"
+    r"|not (permitted|allowed|implemented|available)|deprecated|only the default|cannot (both )?be (specified|used|set)"
+    r"|disallowed|forbidden|invalid (parameter|argument|field)|incompatible|must alternate",
+    re.IGNORECASE,
+)
+_SYSTEM = re.compile(r"system.{0,3} (role|message|prompt|instruct)|must alternate|role.{0,40}system", re.IGNORECASE)
+_EMPTY = re.compile(r"non-?empty|(be|is|are) empty|empty (content|message|text)|content or tool_calls", re.IGNORECASE)
+
+
+class Dialect:
+    """Builds requests for one server.
+
+    Args:
+        extra: into every request, over everything else; null leaves a field out.
+
+    Attributes:
+        changes: what is asked differently, and how: ``{"seed": "left out"}``.
+    """
+
+    def __init__(self, model: schema.Model, extra: dict[str, Any]) -> None:
+        self._model, self._extra = model, extra
+        self.changes: dict[str, str] = {}
+
+    def body(self, messages: list[Message], params: SamplingParams) -> dict[str, Any]:
+        """A chat completion request."""
+        given = msgspec.structs.asdict(params) | {"stop": list(params.stop) or None}
+        length = "max_completion_tokens" if "max_tokens" in self.changes else "max_tokens"
+        asked: dict[str, Any] = {
+            "model": self._model.name,
+            "messages": self._messages(messages),
+            length: params.max_tokens,
+            **{name: given.get(name) for name in SAMPLING if name not in self.changes},
+            "chat_template_kwargs": self._model.chat_template_kwargs or None,
+        }
+        if params.json_schema is not None:
+            named = {"name": "reply", "schema": params.json_schema, "strict": True}
+            asked["response_format"] = {"type": "json_schema", "json_schema": named}
+        return {name: value for name, value in (asked | self._extra).items() if value is not None}
+
+    def _messages(self, messages: list[Message]) -> list[Message]:
+        if "system" in self.changes and len(messages) > 1:
+            system, first, *rest = messages
+            messages = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+        if "empty" in self.changes:
+            messages = [m if m["content"].strip() else {**m, "content": NO_ANSWER} for m in messages]
+        return messages
+
+    def learn(self, said: Said, sent: dict[str, Any]) -> str | None:
+        """Reads a refusal of such a request.
+
+        Returns:
+            What will be asked differently from now on, for people; empty if a request beside this one has brought
+            that about already; None if the refusal is about something else.
+        """
+        name = self._about(said, sent)
+        if name is None or name in self.changes:
+            return None if name is None else ""
+        self.changes[name] = CHANGES.get(name, "left out")
+        return f"{name} {self.changes[name]}"
+
+    def _about(self, said: Said, sent: dict[str, Any]) -> str | None:
+        words = f"{said.code} {said.text}"
+        messages = sent["messages"]
+        if _EMPTY.search(words) and not all(message["content"].strip() for message in messages):
+            return "empty"
+        if not _UNKNOWN.search(words):
+            return None
+        if _SYSTEM.search(words) and messages[0]["role"] == "system":
+            return "system"
+        return _named(said, (name for name in ("max_tokens", *SAMPLING) if name in sent and name not in self._extra))
+
+    def refused(self, said: Said, sent: dict[str, Any]) -> str | None:
+        """A field that the config asks for and the server does not take: it is not ours to leave out."""
+        if not _UNKNOWN.search(f"{said.code} {said.text}"):
+            return None
+        own = {"response_format": "agent.interface.structured_output", "chat_template_kwargs": "agent.model"}
+        own |= dict.fromkeys(self._extra, "engine.request")
+        name = _named(said, (name for name in own if name in sent))
+        return name and f"{name} (from {own[name]})"
+
+
+def _named(said: Said, names: Iterable[str]) -> str | None:
+    """Which of these fields it is about."""
+    candidates = list(names)
+    if said.parameter and (name := said.parameter.partition(".")[0]) in candidates:
+        return name
+    quoted = {"stop"}  # a word of any text
+    for name in candidates:
+        around = r"['\"`\[]" if name in quoted else r"(?<!\w)"
+        if re.search(f"{around}{name}(?!\\w)", said.text):
+            return name
+    return None
