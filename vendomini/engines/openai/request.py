@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from vendomini.config import schema
-from vendomini.engines.base import Message, SamplingParams
+from vendomini.engines.base import SamplingParams
 from vendomini.engines.openai.failure import Said
+from vendomini.worlds.conversation import Message
 
 SAMPLING = (
     *("seed", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
