@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,18 @@ from msgspec.structs import replace
 
 from tests.tiny_model import make_tiny_model
 from vendomini.cli import COMMANDS
-from vendomini.records import Results, RunInfo, RunSummary, read_record, read_steps, write_record
+from vendomini.config import load_config
+from vendomini.records import (
+    Manifest,
+    Results,
+    RunInfo,
+    RunSummary,
+    Shard,
+    ShardArray,
+    read_record,
+    read_steps,
+    write_record,
+)
 
 
 def vendomini(*arguments, cwd=None, **environ):
@@ -388,6 +400,27 @@ class TestAnotherVersion:
         assert files.steps.read_bytes() == whole
         assert (files.folder / "steps.1.jsonl").read_bytes() == before
         assert results.summary(run_id).attempt == 2
+
+    @pytest.mark.parametrize("restart", [False, True])
+    def test_a_job_does_as_it_was_sent(self, half_done, restart):
+        results, run_id, whole = half_done
+        info = results.info(run_id)
+        write_record(results.run(run_id).info, replace(info, system_prompt="Another."))
+        phase = load_config("configs/demo.yaml", ["simulation.max_steps=20", "experiment.replications=1"])
+        shards = [ShardArray(job_name="job", gpus=0, shards=[Shard(model="m", run_ids=[run_id], seconds=1)])]
+        config = phase.config.model_dump(mode="json")
+        manifest = Manifest(
+            id="sent", name="demo", config=config, created_at="", retries=0, arrays=shards, restart_changed=restart
+        )
+        file = results.submissions / "sent" / "manifest.json"
+        file.parent.mkdir(parents=True)
+        write_record(file, manifest)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        done = subprocess.run(
+            [sys.executable, "-m", "vendomini.cluster.job", file, digest, "0"], capture_output=True, text=True
+        )
+        assert (done.returncode, "another system prompt" in done.stdout) == ((0, False) if restart else (1, True))
+        assert (results.run(run_id).steps.read_bytes() == whole) == restart
 
     def test_goes_on_where_nothing_changed(self, half_done):
         results, run_id, whole = half_done

@@ -56,6 +56,9 @@ def submit(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
     ] = False,
+    restart_changed: Annotated[
+        bool, typer.Option("--restart-changed", help="Begin anew what was begun under another prompt or version.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
     ] = False,
@@ -92,7 +95,7 @@ def submit(
     asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
     offers = offers_of(templates, describe, time, asked)
     waiting = jobs_to_wait_for(after or ())
-    request = Request(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes)
+    request = Request(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes, None, restart_changed)
     out = console(stderr=as_json)
     if one_round:
         _keep([(phase, results_of(phase, results)) for phase in loaded], offers, request, only or (), limit, out)

@@ -115,12 +115,12 @@ def _run_shard(manifest_file: Path, digest: str, array: int, replica: int | None
     if replica is not None:
         as_a_child()
         _say(out, f"engine {replica + 1} of {job.replicas}, on GPUs {gpus_of_this_process(os.environ)}")
-        return work(phase, specs[replica :: job.replicas], results, out, manifest.retries)
+        return work(phase, specs[replica :: job.replicas], results, out, manifest.retries, manifest.restart_changed)
     if job.replicas > 1:
         arguments = [str(manifest_file), digest, str(array)]
         return _share_among(job, arguments, specs, results, out)
     with _on_all_nodes(job, phase, specs, out):
-        return work(phase, specs, results, out, manifest.retries)
+        return work(phase, specs, results, out, manifest.retries, manifest.restart_changed)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ class Request:
         take_over: also the runs of others' jobs that this cluster hides.
         whole_nodes: every job gets a whole node, and small models share it.
         max_array_size: of one array, below the cluster's own limit.
+        restart_changed: begin anew what was begun under another prompt or version.
     """
 
     runs_per_job: int | None = None
@@ -39,6 +40,7 @@ class Request:
     take_over: bool = False
     whole_nodes: bool = False
     max_array_size: int | None = None
+    restart_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def prepare(
         config=phase.config.model_dump(mode="json"),
         created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         retries=request.retries,
+        restart_changed=request.restart_changed,
         arrays=[
             ShardArray(
                 job_name=f"{phase.name}.{submission_id}.{k}",

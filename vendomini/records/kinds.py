@@ -181,7 +181,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent off. Never rewritten.
 
     ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries
-    a run again that failed in it.
+    a run again that failed in it, ``restart_changed`` whether it begins anew what was begun under another prompt or
+    version.
     """
 
     schema: int = SCHEMA_VERSION
@@ -191,6 +192,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     created_at: str
     retries: int
     arrays: list[ShardArray]
+    restart_changed: bool = False
 
     def runs(self) -> Iterator[str]:
         """The id of every run in it."""
