@@ -111,8 +111,8 @@ class TestRun:
 
     def test_dry_run_json_begins_with_the_number_of_runs(self, tmp_path):
         done = vendomini("run", "--config", "configs/phases/phase1_large_models.yaml", "--dry-run", "--json")
-        assert done.stdout.splitlines()[1] == '  "runs": 880,'
-        assert len(set(json.loads(done.stdout)["run_ids"])) == 880
+        assert done.stdout.splitlines()[1] == '  "runs": 840,'
+        assert len(set(json.loads(done.stdout)["run_ids"])) == 840
 
     def test_only_and_limit(self, tmp_path):
         done = demo(tmp_path, "--dry-run", "--json", "--only", "p_shock=0.4", "--limit", "1")

@@ -102,7 +102,7 @@ def test_no_slurm_here(tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text(json.dumps({"capabilities": {"slurm": described}}))
     plan = vendomini("submit", "phase1_large", "--dry-run", "--describe", "cluster.json", "--json")
     (outcome,) = json.loads(plan.stdout)
-    assert (outcome["runs"], outcome["jobs"]) == (880, 12)
+    assert (outcome["runs"], outcome["jobs"]) == (840, 12)
     assert [array["gpus"] for array in outcome["arrays"]] == [2, 4, 1]
     assert "#SBATCH --partition=a100" in outcome["arrays"][0]["script"]
     assert any("vendomini prefetch" in problem for problem in outcome["problems"])

@@ -62,14 +62,31 @@ class RunSpec:
 
 def count(phase: Phase) -> int:
     """How many runs :func:`expand` yields."""
+    axes, info = phase.axes, phase.world
+    sizes = {path: len(values) for path, values in axes.items()}
+    inert = math.prod(sizes[path] for path in info.inert_without_dose if path in axes)
+    doses = axes.get(info.dose, [lookup(phase.base, info.dose)])
+    others = math.prod(size for path, size in sizes.items() if path not in {info.dose, *info.inert_without_dose})
+    cells = sum(others * (1 if dose == 0 else inert) for dose in doses)
+    return cells * phase.config.experiment.replications
+
+
+def tasks(phase: Phase) -> int:
+    """Combinations of the grid times replications: more than the runs, where some can't differ from others."""
     return math.prod(len(values) for values in phase.axes.values()) * phase.config.experiment.replications
 
 
 def expand(phase: Phase) -> Iterator[RunSpec]:
-    """Every run of a phase, in the order of the grid, replications innermost; streams, whatever the size."""
+    """Every run of a phase, in the order of the grid, replications innermost; streams, whatever the size.
+
+    Where the dose is 0, parameters that do nothing without it keep the first of their values: all others would be the
+    same runs again.
+    """
     experiment, world = phase.config.experiment, phase.world
     for values in itertools.product(*phase.axes.values()):
         cell = dict(zip(phase.axes, values, strict=True))
+        if _repeats(cell, phase):
+            continue
         parameters = phase.bases[cell[NAME]] if NAME in cell else phase.base
         for path, value in cell.items():
             parameters = assign(parameters, path, value)
@@ -82,6 +99,14 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
             run_digest.update(b"\0%d" % seed)
             run_id = f"{prefix}-s{seed}-{run_digest.hexdigest()[:16]}"
             yield RunSpec(run_id, parameters, seed, replication)
+
+
+def _repeats(cell: dict[str, Any], phase: Phase) -> bool:
+    """Whether a cell of the grid is another one again, by another name."""
+    world = phase.world
+    if cell.get(world.dose, lookup(phase.base, world.dose)) != 0:
+        return False
+    return any(path in cell and cell[path] != phase.axes[path][0] for path in world.inert_without_dose)
 
 
 def identity(parameters: dict[str, Any]) -> dict[str, Any]:

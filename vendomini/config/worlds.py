@@ -11,7 +11,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from pydantic import Field, create_model
 from vendomini.config.paths import lookup
 from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, PhaseConfig, RunConfig, Section
 from vendomini.errors import ConfigError
+from vendomini.records import StepRecord
 
 GROUP = "vendomini.worlds"
 _PACKAGE = "vendomini.worlds"
@@ -44,6 +45,8 @@ class WorldInfo:
         pe_types: the types of prediction error, in the order in which they are shown.
         facts: dot paths of parameters that are shown beside an episode.
         endings: an event that ends an episode → what it is called in a sentence (``the loss of all customers``).
+        inert_without_dose: dot paths of parameters that do nothing where the dose is 0: a grid has one cell for all
+            their values there.
     """
 
     config: ClassVar[type[RunConfig]]
@@ -54,6 +57,14 @@ class WorldInfo:
     pe_types: ClassVar[tuple[str, ...]]
     facts: ClassVar[tuple[str, ...]] = ()
     endings: ClassVar[Mapping[str, str]] = {}
+    inert_without_dose: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def caused_errors(steps: Iterable[StepRecord]) -> Iterator[dict[str, float]] | None:  # noqa: ARG004
+        """For each step of one episode's log, type → mean error of the promises that it settled, by the world's doing
+        alone: what was promised against what came, 0 for a promise that was kept, on promises made before any detector
+        went on. None, as here, where the world does not say."""
+        return None
 
 
 def find_world(name: str, *, trusted: bool = True) -> type[WorldInfo]:

@@ -91,6 +91,20 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Facets:
+    """Figures side by side, of one scale: the same thing for each of several groups.
+
+    Attributes:
+        key: id.
+        title: of all of them.
+    """
+
+    key: str
+    title: str
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table that sorts by any column; cells are text, numbers or estimates."""
 
@@ -116,7 +130,7 @@ class Listing:
     text: str
 
 
-Block = Note | Table | Figure | Heatmap | Choice | Listing
+Block = Note | Table | Figure | Heatmap | Choice | Facets | Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +146,8 @@ def figures_of(sections: Sequence[Section]) -> list[Figure | Heatmap]:
     for block in (block for section in sections for block in section.blocks):
         if isinstance(block, Choice):
             found += block.figures.values()
+        elif isinstance(block, Facets):
+            found += block.figures
         elif isinstance(block, Figure | Heatmap):
             found.append(block)
     return found

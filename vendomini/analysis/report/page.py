@@ -15,6 +15,7 @@ from typing import Any
 from vendomini.analysis.report.content import (
     Block,
     Choice,
+    Facets,
     Figure,
     Heatmap,
     Listing,
@@ -99,6 +100,9 @@ class _Page:
                 return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
             case Choice():
                 return self._choice(block)
+            case Facets(key, title, figures):
+                panels = "\n".join(self._figure(figure.key, {(): figure}, "", level=4) for figure in figures)
+                return f'<h3>{escape(title)}</h3><div class="facets" id="facets-{key}">{panels}</div>'
             case Figure() | Heatmap():
                 return self._figure(block.key, {(): block}, _bands_box(block))
 
@@ -112,7 +116,7 @@ class _Page:
         bands = "".join({_bands_box(figure) for figure in choice.figures.values()})
         return self._figure(choice.key, dict(choice.figures), lists + bands)
 
-    def _figure(self, key: str, figures: dict[Any, Figure | Heatmap], controls: str) -> str:
+    def _figure(self, key: str, figures: dict[Any, Figure | Heatmap], controls: str, level: int = 3) -> str:
         content = {
             json.dumps(list(entry), ensure_ascii=False, separators=(",", ":")): {
                 "title": figure.title,
@@ -124,7 +128,7 @@ class _Page:
         self.data.append(f'<script type="application/json" id="data-{key}">{embed(content)}</script>')
         bar = f'<div class="choices">{controls}</div>' if controls else ""
         return (
-            f'<figure id="figure-{key}" data-figures="data-{key}">{bar}<h3 class="title"></h3>'
+            f'<figure id="figure-{key}" data-figures="data-{key}">{bar}<h{level} class="title"></h{level}>'
             '<div class="plot" role="img"></div><figcaption></figcaption></figure>'
         )
 

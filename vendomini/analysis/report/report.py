@@ -12,14 +12,18 @@ from vendomini.analysis.report.content import Section, figures_of
 from vendomini.analysis.report.figures import draw
 from vendomini.analysis.report.page import render
 from vendomini.analysis.report.sections import survival_section
-from vendomini.analysis.report.sections_behaviour import endings_section, errors_section, scaling_section
+from vendomini.analysis.report.sections_behaviour import endings_section, scaling_section
 from vendomini.analysis.report.sections_effects import effects_section, headline
+from vendomini.analysis.report.sections_errors import errors_section
+from vendomini.analysis.report.sections_format import format_section
+from vendomini.analysis.report.sections_primary import primary_section
 from vendomini.analysis.report.sections_runs import (
     completeness_notes,
     config_section,
     engines_section,
     failures_section,
 )
+from vendomini.analysis.report.sections_time import time_section
 from vendomini.analysis.tables.study import MODEL, Study, open_study
 from vendomini.analysis.tables.tables import Progress, Tables, aggregate, make_folder, write_steps_csv, writing
 from vendomini.errors import MissingExtraError
@@ -77,10 +81,13 @@ def _draw_all(sections: Sequence[Section], folder: Path) -> None:
 def build_sections(study: Study, tables: Tables) -> list[Section]:
     """The whole content, in order."""
     return [
+        primary_section(study),
         survival_section(study),
         effects_section(study),
-        endings_section(study, tables),
         errors_section(study, tables),
+        endings_section(study),
+        format_section(study),
+        time_section(study),
         scaling_section(study),
         engines_section(study),
         failures_section(study),

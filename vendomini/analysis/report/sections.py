@@ -137,6 +137,11 @@ def _curve_row(curve: Curve) -> list[object]:
 # ---------------------------------------------------------------------------------------------- doses
 
 
+def reference(frame: pandas.DataFrame, factor: Factor, level: object) -> pandas.DataFrame:
+    """The runs of a level, and those at dose 0 of no level, which are the reference of all."""
+    return frame[(frame[factor.path] == level) | frame[factor.path].isna()]
+
+
 def _doses(study: Study) -> list[Block]:
     """Restricted mean survival against the dose, a line for each level of each other factor."""
     dose = study.dose
@@ -152,7 +157,7 @@ def _doses(study: Study) -> list[Block]:
 def _dose_figure(study: Study, dose: Factor, factor: Factor | None) -> Figure:
     frame = study.analysed
     levels = factor.levels if factor else [None]
-    groups = {level: frame if factor is None else frame[frame[factor.path] == level] for level in levels}
+    groups = {level: frame if factor is None else reference(frame, factor, level) for level in levels}
     lines = []
     for level, group in groups.items():
         points = curves(group, dose.path, dose.levels)

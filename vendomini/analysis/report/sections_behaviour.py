@@ -1,4 +1,4 @@
-"""What the report says about how runs end and about prediction errors."""
+"""What the report says about how runs end, and about models of different sizes."""
 
 from __future__ import annotations
 
@@ -20,24 +20,19 @@ from vendomini.analysis.report.content import (
 from vendomini.analysis.report.sections import attempt
 from vendomini.analysis.report.sections_effects import evidence
 from vendomini.analysis.statistics.competing import association, cumulative_incidence
-from vendomini.analysis.statistics.estimate import CannotFit, holm
+from vendomini.analysis.statistics.estimate import CannotFit
 from vendomini.analysis.statistics.scaling import Point, ScalingLaw, parameters_of, scaling_law
-from vendomini.analysis.statistics.survival import Z, curves
-from vendomini.analysis.statistics.time_varying_cox import interval_width, intervals, varying_hazard
-from vendomini.analysis.tables.study import MODEL, Factor, Study, show
-from vendomini.analysis.tables.tables import Tables
+from vendomini.analysis.statistics.survival import curves
+from vendomini.analysis.tables.study import MODEL, Study, show
 
 if TYPE_CHECKING:
-    import pandas
-
-TRAJECTORY_POINTS = 100
-SCALES = {"fast": "α = 0.3", "medium": "α = 0.1", "slow": "α = 0.01"}
+    pass
 
 
-def endings_section(study: Study, tables: Tables) -> Section:
+def endings_section(study: Study) -> Section:
     blocks = attempt(partial(_incidence, study), "How runs end")
     blocks += _severities(study)
-    blocks += attempt(partial(_crash_by_pe, study, tables), "Crash type and prediction error")
+    blocks += attempt(partial(_crash_by_pe, study), "Crash type and prediction error")
     return Section("endings", "How runs end", blocks)
 
 
@@ -68,15 +63,21 @@ def _severities(study: Study) -> list[Block]:
     return [Table("Crashes by type and severity", ("Type", "Severity", "Runs", "Share"), rows, note)]
 
 
-def _crash_by_pe(study: Study, tables: Tables) -> list[Block]:
-    """Against the type of shocks where the experiment varies it, else against the error that had accumulated most."""
+def _crash_by_pe(study: Study) -> list[Block]:
+    """Against the type of shocks where the experiment varies it, else against the error that shocks had caused most.
+
+    An agent's own errors have no part in it: a derailing agent's failed calls are errors, and would always agree with
+    its crash.
+    """
     crashed = study.analysed[study.analysed["ending"] == "crashed"].rename(columns={"crash_type": "crash type"})
     if crashed.empty:
         raise CannotFit("No run has crashed yet, so there is no crash type to compare.")
     mix = study.mix
-    column = "PE type" if mix else "largest PE at the crash"
-    types = crashed[mix.path] if mix else crashed["run_id"].map(_largest_errors(study, tables, crashed))
-    found = association(crashed.assign(**{column: types}), "crash type", column)
+    column = "PE type" if mix else "error that shocks had caused most"
+    source = mix.path if mix else "caused.largest"
+    if source not in crashed:
+        raise CannotFit("No shock has caused an error in a crashed run.")
+    found = association(crashed.assign(**{column: crashed[source]}), "crash type", column)
     figure = Heatmap(
         key="crash-by-pe-type",
         title=f"Crash type by {column}",
@@ -89,101 +90,6 @@ def _crash_by_pe(study: Study, tables: Tables) -> list[Block]:
         description=f"Counts of runs; colour: Pearson residual. {found.test.effect}: {interval(found.test.size)}.",
     )
     return [figure, evidence(f"Does the crash type go with the {column}?", [found.test])]
-
-
-def _largest_errors(study: Study, tables: Tables, crashed: pandas.DataFrame) -> dict[str, str]:
-    """Run → the type whose error (EWMA, α = 0.1) was largest when the run crashed; streamed from the steps table."""
-    dataset = tables.steps()
-    columns = [f"pe.{kind}.medium" for kind in study.pe_types]
-    columns = [name for name in columns if dataset is not None and name in dataset.schema.names]
-    if dataset is None or not columns:
-        raise CannotFit("No prediction error has been resolved in a crashed run.")
-    onsets = crashed.set_index("run_id")["durations"]
-    largest: dict[str, str] = {}
-    for batch in dataset.to_batches(columns=["run_id", "step", *columns]):
-        rows = batch.to_pandas()
-        rows = rows[rows["step"] == rows["run_id"].map(onsets)].dropna(subset=columns, how="all")
-        if len(rows):
-            names = rows[columns].idxmax(axis=1).str.split(".").str[1]
-            largest.update(zip(rows["run_id"], names, strict=True))
-    return largest
-
-
-# --------------------------------------------------------------------------------- prediction errors
-
-
-def errors_section(study: Study, tables: Tables) -> Section:
-    blocks = attempt(partial(_trajectories, study, tables), "Prediction errors over time")
-    blocks += attempt(partial(_hazard_over_errors, study, tables), "Prediction error and the event")
-    return Section("errors", "Prediction errors", blocks)
-
-
-def _trajectories(study: Study, tables: Tables) -> list[Block]:
-    """Mean accumulated error over the runs still alive, at about a hundred steps."""
-    factor = study.dose or (study.factors[0] if study.factors else None)
-    longest = int(study.analysed["durations"].max()) if len(study.analysed) else 0
-    steps = _scan(tables, ["pe.all.medium"], max(1, longest // TRAJECTORY_POINTS))
-    steps = steps.dropna(subset=["pe.all.medium"])
-    columns = ["run_id", "durations", *([factor.path] if factor else [])]
-    steps = steps.merge(study.analysed[columns], on="run_id")
-    steps = steps[steps["step"] <= steps["durations"]]
-    if steps.empty:
-        raise CannotFit("No prediction error has been resolved in a finished run yet.")
-    lines = [_trajectory(steps, factor, level) for level in (factor.levels if factor else [None])]
-    lines = [line for line in lines if line.x]
-    return [
-        Figure(
-            key="prediction-errors",
-            title=f"Accumulated prediction error{f' by {factor.label}' if factor else ''}",
-            x_label="step",
-            y_label="mean PE (EWMA, α = 0.1, all types)",
-            series=lines,
-            description="Mean over the runs that have not had an event by that step, with its 95 % interval (normal).",
-            ordered=bool(factor and factor.numeric),
-        )
-    ]
-
-
-def _trajectory(steps: pandas.DataFrame, factor: Factor | None, level: object) -> Series:
-    rows = steps if factor is None else steps[steps[factor.path] == level]
-    means = rows.groupby("step")["pe.all.medium"].agg(["mean", "sem", "size"])
-    means = means[means["size"] >= 2]
-    half = Z * means["sem"].fillna(0)
-    return Series(
-        label=show(level) if factor else "all runs",
-        x=means.index.tolist(),
-        y=means["mean"].tolist(),
-        lower=(means["mean"] - half).tolist(),
-        upper=(means["mean"] + half).tolist(),
-    )
-
-
-def _hazard_over_errors(study: Study, tables: Tables) -> list[Block]:
-    runs = study.analysed[study.analysed["status"] == "finished"]
-    width = interval_width(int(runs["durations"].sum()))
-    names = [f"pe.all.{scale}" for scale in SCALES]
-    steps = _scan(tables, names, width)
-    found = [varying_hazard(intervals(steps, runs, name, width), name, width) for name in names]
-    rows = [
-        [f"{h.covariate} ({scale})", h.ratio, h.p, adjusted, h.sd, h.n, h.events, h.intervals, h.method]
-        for h, scale, adjusted in zip(found, SCALES.values(), holm([h.p for h in found]), strict=True)
-    ]
-    columns = ("Covariate", "Hazard ratio per SD (95 % CI)", "p", "p, Holm", "SD", "n", "Events", "Intervals", "Method")
-    note = "Runs are compared at the same step: does the one that has met more error crash first?"
-    return [Table("Does accumulated error foretell the event?", columns, rows, note)]
-
-
-def _scan(tables: Tables, columns: list[str], width: int) -> pandas.DataFrame:
-    """Every ``width``-th step of all finished runs, streamed from the steps table."""
-    import pyarrow.compute as compute
-    import pyarrow.dataset
-
-    dataset = tables.steps()
-    if dataset is None or not set(columns) <= set(dataset.schema.names):
-        raise CannotFit("No prediction error has been resolved in a finished run yet.")
-    step = pyarrow.dataset.field("step")
-    chosen = step == compute.multiply(compute.divide(step, width), width)
-    return dataset.to_table(columns=["run_id", "step", *columns], filter=chosen).to_pandas()
 
 
 # -------------------------------------------------------------------------------------- scaling law

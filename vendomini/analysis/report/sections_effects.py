@@ -36,6 +36,7 @@ def _headline(study: Study) -> list[Block]:
 def effects_section(study: Study) -> Section:
     blocks: list[Block] = []
     blocks += attempt(partial(_cox_blocks, study), "Hazard ratios")
+    blocks += attempt(partial(_proportionality, study), "Proportional hazards")
     blocks += attempt(partial(_dose_hazards, study), "Effect of p_shock within each model")
     blocks += _logrank_blocks(study)
     return Section("effects", "What makes a difference", blocks)
@@ -52,9 +53,13 @@ def _cox_blocks(study: Study) -> list[Block]:
     note = f"{model.method}; main effects of all factors at once. Concordance {number(model.concordance)}."
     columns = ("Covariate", "Hazard ratio (95 % CI)", "p", "p, Holm", "n", "Events")
     blocks.append(Table("Hazard ratios", columns, rows, note))
+    return blocks
+
+
+def _proportionality(study: Study) -> list[Block]:
     check = proportionality(study.analysed, covariates(study.factors))
     broken = [test.subject for test in check if test.p_adjusted < 0.05]
-    blocks.append(evidence("Are the hazard ratios the same at all times?", check))
+    blocks: list[Block] = [evidence("Are the hazard ratios the same at all times?", check)]
     if broken:
         names = "; ".join(broken)
         told = (

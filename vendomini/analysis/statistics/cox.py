@@ -76,21 +76,21 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
     """
     notes: list[str] = []
     frame = _with_events(frame, covariates, notes)
-    design = _design(frame, covariates)
+    columns = design(frame, covariates)
     events = int(frame["event_observed"].sum())
-    _require_events(design, len(frame), events, notes)
+    _require_events(columns, len(frame), events, notes)
     clusters = frame[cluster].nunique() if cluster else 0
     if cluster and clusters < 2:
         notes.append(
             f"All runs share one {cluster}: errors are by run, and say nothing about other values of {cluster}."
         )
         cluster, clusters = None, 0
-    data = _data(frame, design)
+    data = _data(frame, columns)
     fitted = partial_likelihood.fit(data)
     codes = numpy.unique(frame[cluster], return_inverse=True)[1] if cluster else numpy.arange(len(frame))
     errors = numpy.sqrt(numpy.diag(fitted.robust(codes)))
     return CoxModel(
-        hazards=hazards([*design.columns], fitted.coef.tolist(), errors.tolist(), clusters),
+        hazards=hazards([*columns.columns], fitted.coef.tolist(), errors.tolist(), clusters),
         n=len(frame),
         events=events,
         concordance=float(partial_likelihood.concordance(data, fitted.coef)),
@@ -99,8 +99,8 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
     )
 
 
-def _data(frame: pandas.DataFrame, design: pandas.DataFrame) -> CoxData:
-    return cox_data(design.to_numpy(float), frame["durations"].to_numpy(float), frame["event_observed"].to_numpy(bool))
+def _data(frame: pandas.DataFrame, columns: pandas.DataFrame) -> CoxData:
+    return cox_data(columns.to_numpy(float), frame["durations"].to_numpy(float), frame["event_observed"].to_numpy(bool))
 
 
 def _method(cluster: str | None, clusters: int) -> str:
@@ -128,8 +128,8 @@ def _with_events(frame: pandas.DataFrame, covariates: Sequence[Covariate], notes
     return frame
 
 
-def _design(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> pandas.DataFrame:
-    """Columns named as the coefficients are shown."""
+def design(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> pandas.DataFrame:
+    """The covariates as columns of numbers, named as their coefficients are shown."""
     import pandas
 
     columns: dict[str, Any] = {}
@@ -160,14 +160,14 @@ def _step(levels: Sequence[float]) -> str:
     return f"+{unit:.3g}" if even else f"+{unit:.3g} (the mean step between its levels)"
 
 
-def _require_events(design: pandas.DataFrame, n: int, events: int, notes: Sequence[str]) -> None:
-    if design.columns.empty:
+def _require_events(columns: pandas.DataFrame, n: int, events: int, notes: Sequence[str]) -> None:
+    if columns.columns.empty:
         raise CannotFit(" ".join([*notes, f"No factor varies among the {n} runs that a Cox model could use."]))
-    needed = EVENTS_PER_COVARIATE * design.shape[1]
+    needed = EVENTS_PER_COVARIATE * columns.shape[1]
     if events < needed:
         told = (
-            f"A Cox model of {design.shape[1]} coefficient{'s' if design.shape[1] > 1 else ''} needs at least {needed} "
-            f"events, and the {n} runs have {events}."
+            f"A Cox model of {columns.shape[1]} coefficient{'s' if columns.shape[1] > 1 else ''} needs at least "
+            f"{needed} events, and the {n} runs have {events}."
         )
         raise CannotFit(" ".join([*notes, told]))
 
@@ -206,10 +206,10 @@ def proportionality(frame: pandas.DataFrame, covariates: Sequence[Covariate]) ->
 
     notes: list[str] = []
     frame = _with_events(frame, covariates, notes)
-    design = _design(frame, covariates)
+    columns = design(frame, covariates)
     events = int(frame["event_observed"].sum())
-    _require_events(design, len(frame), events, notes)
-    data = _data(frame, design)
+    _require_events(columns, len(frame), events, notes)
+    data = _data(frame, columns)
     rows, _ = partial_likelihood.proportional_hazards(data, partial_likelihood.fit(data))
     reach = float(partial_likelihood.transformed_time(data).max())
     return correct([
@@ -217,5 +217,5 @@ def proportionality(frame: pandas.DataFrame, covariates: Sequence[Covariate]) ->
              events, chi, 1, (p := float(stats.chi2.sf(chi, 1))), p,
              "change of the log hazard ratio, first to last event",
              Estimate(change * reach, (change - Z * se) * reach, (change + Z * se) * reach))
-        for name, (chi, change, se) in zip(design.columns, rows, strict=True)
+        for name, (chi, change, se) in zip(columns.columns, rows, strict=True)
     ])  # fmt: skip

@@ -1,13 +1,18 @@
-"""Does the prediction error that an agent has met so far foretell its crash? Cox with a time-varying covariate."""
+"""Does error that the world caused foretell the event? Cox with a covariate that changes from step to step."""
 
 from __future__ import annotations
 
 import math
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy
+
+from vendomini.analysis.statistics import partial_likelihood
+from vendomini.analysis.statistics.cox import hazards
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate
+from vendomini.analysis.statistics.partial_likelihood import cox_data
 
 if TYPE_CHECKING:
     import pandas
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 ROWS = 40_000
 """Intervals that the model is fitted on, about; more steps than that are taken in wider intervals."""
 EVENTS = 10
+EVENTS_PER_CELL = 5
+"""Cells are compared within themselves, too, where they have so many events on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,6 @@ class VaryingHazard:
     """Hazard ratio per standard deviation of a covariate that changes from step to step.
 
     Attributes:
-        covariate: the column.
         ratio: with a 95 % interval.
         sd: one standard deviation of the covariate, in its own unit.
         p: two-sided.
@@ -30,7 +36,6 @@ class VaryingHazard:
         method: as shown.
     """
 
-    covariate: str
     ratio: Estimate
     sd: float
     p: float
@@ -45,77 +50,77 @@ def interval_width(steps: int) -> int:
     return max(1, math.ceil(steps / ROWS))
 
 
-def intervals(steps: pandas.DataFrame, runs: pandas.DataFrame, covariate: str, width: int) -> pandas.DataFrame:
-    """One row for each stretch of ``width`` steps of a run, with the covariate as it was *before* the stretch.
+def lag_of(width: int, window: int) -> int:
+    """Steps that the covariate lies behind an interval: at least the detectors' window, in whole intervals."""
+    return math.ceil(window / width) * width
+
+
+def intervals(
+    steps: pandas.DataFrame, runs: pandas.DataFrame, covariate: str, width: int, lag: int
+) -> pandas.DataFrame:
+    """One row for each stretch of ``width`` steps of a run, with the covariate as it was ``lag`` steps before it.
 
     Args:
-        steps: columns run_id, step and the covariate; the rows whose step is a multiple of ``width`` suffice.
-        runs: columns run_id, durations, event_observed, seed.
+        steps: columns run, step and the covariate; the rows whose step is a multiple of ``width`` suffice.
+        runs: columns run, durations, event_observed, seed, and those to be kept.
+        lag: steps, a multiple of ``width``; so long before the event nothing had set off a detector.
 
-    A run enters at the first step after which the covariate has a value (an error has been resolved).
+    A run enters at step 0, with 0: nothing has been caused yet.
     """
-    at = steps.loc[steps["step"] % width == 0, ["run_id", "step", covariate]].dropna()
-    table = at.merge(runs[["run_id", "durations", "event_observed", "seed"]], on="run_id")
-    table = table[table["step"] < table["durations"]].rename(columns={"step": "start", covariate: "x"})
-    table = table.sort_values(["run_id", "start"])
-    following = table.groupby("run_id")["start"].shift(-1)
-    table["stop"] = following.fillna(table["durations"])
-    table["event"] = following.isna() & table["event_observed"].astype(bool)
-    return table[["run_id", "seed", "start", "stop", "event", "x"]].reset_index(drop=True)
+    ends = runs["durations"].to_numpy(float)
+    counts = numpy.maximum(numpy.ceil(ends / width).astype(int), 1)
+    place = numpy.repeat(numpy.arange(len(runs)), counts)
+    table = runs.iloc[place].reset_index(drop=True)
+    table["start"] = (numpy.arange(len(place)) - numpy.repeat(numpy.cumsum(counts) - counts, counts)) * width
+    table["stop"] = numpy.minimum(table["start"] + width, ends[place])
+    table["event"] = (table["stop"] == table["durations"]) & table["event_observed"].astype(bool)
+    known = steps.loc[steps["step"] % width == 0, ["run", "step", covariate]].rename(columns={covariate: "x"})
+    table = table.merge(known.assign(start=known["step"] + lag).drop(columns="step"), on=["run", "start"], how="left")
+    table["x"] = table.groupby("run")["x"].ffill().fillna(0.0)
+    return table
 
 
-def varying_hazard(table: pandas.DataFrame, covariate: str, width: int) -> VaryingHazard:
-    """Fits ``table`` as :func:`intervals` gives it.
+def baselines(runs: pandas.DataFrame, model: str, cell: Sequence[str]) -> dict[str, pandas.Series]:
+    """Which runs share a baseline hazard: those of a model; and, where there are enough events, those of a cell.
 
-    lifelines has no robust error for this model: the interval is a delete-one-seed jackknife, with t on
-    (seeds − 1) degrees of freedom.
+    By model, doses are compared, which are randomised. By cell, only what chance made of one dose.
+    """
+    found = {"model": runs.groupby(model, dropna=False).ngroup() if model in runs else runs["seed"] * 0}
+    if cell and list(cell) != [model]:
+        by_cell = runs.groupby([*cell], dropna=False).ngroup()
+        if runs["event_observed"].sum() >= EVENTS_PER_CELL * by_cell.nunique():
+            found["cell of the grid"] = by_cell
+    return found
+
+
+def varying_hazard(table: pandas.DataFrame, width: int, lag: int) -> VaryingHazard:
+    """Fits ``table`` as :func:`intervals` gives it, with a column ``stratum``; robust errors clustered by seed.
+
+    Intervals and p-values use Student's t on (seeds − 1) degrees of freedom.
 
     Raises:
-        CannotFit: too few events, a constant covariate, or fewer than two seeds.
+        CannotFit: too few events, a constant covariate, fewer than two seeds, or no finite solution.
     """
-    from scipy import stats
-
-    events = int(table["event"].sum())
-    seeds = sorted(table["seed"].unique())
+    events, seeds = int(table["event"].sum()), table["seed"].nunique()
     if events < EVENTS:
-        raise CannotFit(
-            f"A hazard over {covariate} needs at least {EVENTS} events with a prediction error before them, and there "
-            f"are {events}."
-        )
+        raise CannotFit(f"It needs at least {EVENTS} events, and there are {events}.")
     sd = float(table["x"].std())
     if not sd > 0:
-        raise CannotFit(f"{covariate} is the same at all steps, so no hazard can depend on it.")
-    if len(seeds) < 2:
-        raise CannotFit("All runs share one seed: an interval for the hazard over prediction errors needs two or more.")
-    scaled = table.assign(x=(table["x"] - table["x"].mean()) / sd).drop(columns="seed")
-    coef = _coefficient(scaled)
-    without = [_coefficient(scaled[table["seed"] != seed]) for seed in seeds]
-    count = len(seeds)
-    centre = sum(without) / count
-    se = math.sqrt((count - 1) / count * sum((value - centre) ** 2 for value in without))
-    reach = float(stats.t.ppf(0.975, count - 1)) * se
+        raise CannotFit("No shock has caused an error in time, so there is nothing that could foretell an event.")
+    if seeds < 2:
+        raise CannotFit("All runs share one seed, and an interval needs two or more.")
+    x = table[["x"]].to_numpy(float) / sd
+    data = cox_data(x, table["stop"], table["event"], table["start"], table["stratum"])
+    model = partial_likelihood.fit(data)
+    se = math.sqrt(float(model.robust(numpy.unique(table["seed"], return_inverse=True)[1])[0, 0]))
+    (found,) = hazards(["x"], model.coef.tolist(), [se], seeds)
     return VaryingHazard(
-        covariate=covariate,
-        ratio=Estimate(math.exp(coef), math.exp(coef - reach), math.exp(coef + reach)),
+        ratio=found.ratio,
         sd=sd,
-        p=2 * float(stats.t.sf(abs(coef) / se, count - 1)) if se else 0.0,
-        n=table["run_id"].nunique(),
+        p=found.p,
+        n=table["run"].nunique(),
         events=events,
         intervals=len(table),
-        method=f"Cox with a time-varying covariate, its value before each {width}-step interval; "
-        f"jackknife over {count} seeds",
+        method=f"Cox, error as of {lag} steps before each {width}-step interval; "
+        f"robust errors clustered by {seeds} seeds, t with {seeds - 1} degrees of freedom",
     )
-
-
-def _coefficient(table: pandas.DataFrame) -> float:
-    from lifelines import CoxTimeVaryingFitter
-    from lifelines.exceptions import ConvergenceError
-
-    fitter: Any = CoxTimeVaryingFitter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            fitter.fit(table, id_col="run_id", event_col="event", start_col="start", stop_col="stop")
-        except (ConvergenceError, ValueError) as exc:
-            raise CannotFit(f"The time-varying Cox model has no finite solution ({exc}).") from exc
-    return float(fitter.params_["x"])

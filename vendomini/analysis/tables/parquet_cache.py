@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vendomini.analysis.tables.digest import CausedErrors, Digest
 from vendomini.analysis.tables.rows import Columns, Row, running_row, step_columns, summary_row
-from vendomini.errors import CorruptRecordError
-from vendomini.records import Results, RunPaths, RunSummary, last_steps, read_record, read_steps, replacing
+from vendomini.config.worlds import world_of
+from vendomini.errors import ConfigError, CorruptRecordError
+from vendomini.records import Results, RunPaths, RunSummary, StepRecord, last_steps, read_record, read_steps, replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,7 +29,7 @@ PART_BYTES = 192 * 2**20
 PART_RUNS = 2000
 """Runs of a part, at most: rows of short runs bound the memory, too. Fewer would be a process start for little work."""
 
-_FORMAT = "2"
+_FORMAT = "3"
 _META = b"vendomini.runs"
 
 
@@ -139,7 +142,7 @@ def read_part(source: Source, run_ids: list[str]) -> list[Row]:
         paths = source.results.run(run_id)
         stamp = _stamp(paths)
         try:
-            row, columns = _read_run(paths)
+            row, columns = _read_run(paths, source.folder.name)
         except CorruptRecordError as exc:
             damaged.append(_damaged_row(run_id, str(exc)))
             continue
@@ -151,16 +154,28 @@ def read_part(source: Source, run_ids: list[str]) -> list[Row]:
     return finished + damaged
 
 
-def _read_run(paths: RunPaths) -> tuple[Row, Columns]:
+def _read_run(paths: RunPaths, folder: str) -> tuple[Row, Columns]:
+    """The run's row, and its steps under the name ``folder/run_id``: two folders may hold runs of one id."""
     summary = read_record(paths.summary, RunSummary)
     try:
-        columns = step_columns(summary.run_id, read_steps(paths.steps))
+        digest = Digest(summary)
+        steps, again = itertools.tee(digest.watching(read_steps(paths.steps)))
+        errors = CausedErrors(summary.time_to_crash or summary.steps)
+        columns = step_columns(summary.run_id, folder, steps, _caused(summary, again), errors)
     except FileNotFoundError as exc:
         raise CorruptRecordError(f"{paths.steps} is missing although the run has ended") from exc
     logged = len(columns.get("step", []))
     if logged != summary.steps:
         raise CorruptRecordError(f"{paths.steps} holds {logged} steps where the summary counts {summary.steps}")
-    return summary_row(summary), columns
+    return summary_row(summary) | digest.row() | {"caused.largest": errors.largest}, columns
+
+
+def _caused(summary: RunSummary, steps: Iterable[StepRecord]) -> Iterable[dict[str, float]] | None:
+    """What shocks caused, where the world of the run is installed here and says so."""
+    try:
+        return world_of(summary.parameters, trusted=False).caused_errors(steps)
+    except ConfigError:
+        return None
 
 
 def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables: list[Any]) -> None:
@@ -181,7 +196,7 @@ def _schema(columns: Columns) -> pyarrow.Schema:
 
     text, count = pyarrow.string(), pyarrow.int64()
     named = {
-        **dict.fromkeys(("run_id", "parse", "tool", "error", "shock_types", "detectors_on"), text),
+        **dict.fromkeys(("run_id", "folder", "parse", "tool", "error", "shock_types", "detectors_on"), text),
         **dict.fromkeys(("step", "day", "shocks", "resolved"), count),
         **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), count),
         "ok": pyarrow.bool_(),

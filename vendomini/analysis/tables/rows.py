@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET
 
+from vendomini.analysis.tables.digest import CausedErrors
 from vendomini.records import RunInfo, RunSummary, StepRecord
 
 Row = dict[str, Any]
@@ -67,19 +69,34 @@ def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
     }
 
 
-def step_columns(run_id: str, steps: Iterable[StepRecord]) -> Columns:
-    """All steps of one run as columns of equal length; columns of measures are floats, missing values None."""
+def step_columns(
+    run_id: str,
+    folder: str,
+    steps: Iterable[StepRecord],
+    caused: Iterable[Mapping[str, float]] | None,
+    errors: CausedErrors,
+) -> Columns:
+    """All steps of one run as columns of equal length; columns of measures are floats, missing values None.
+
+    Args:
+        folder: tells runs of one id apart.
+        caused: for each step the errors that shocks caused; None where the world does not say.
+        errors: accumulates them.
+    """
     columns: Columns = {}
     length = 0
-    for length, step in enumerate(steps, 1):
-        for name, value in _step_row(step):
+    for length, (step, causes) in enumerate(zip(steps, caused or itertools.repeat({})), 1):  # noqa: B905 may be endless
+        cells = _step_row(step)
+        if caused is not None:
+            cells += errors.update(step.step, causes, step.resolved)
+        for name, value in cells:
             column = columns.setdefault(name, [])
             if len(column) < length - 1:  # absent until now, or for a while
                 column.extend([None] * (length - 1 - len(column)))
             column.append(value)
     for column in columns.values():
         column.extend([None] * (length - len(column)))
-    return {"run_id": [run_id] * length, **columns}
+    return {"run_id": [run_id] * length, "folder": [folder] * length, **columns}
 
 
 def _step_row(step: StepRecord) -> list[tuple[str, Any]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vendomini.analysis.tables.tables import Tables, find_results
+from vendomini.analysis.tables.copies import without_copies
+from vendomini.analysis.tables.tables import Tables, find_results, source_name
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.config.paths import leaf_paths
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
 MODEL = "agent.model.name"
+ENGINE = "engine.backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,13 @@ class Study:
     Attributes:
         names: of the experiments.
         plans: their resolved configs.
-        planned: ids of all runs that were asked for.
+        planned: all runs that were asked for, as ``folder/run_id``.
         runs: the runs table.
         analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
             those in progress as censored at their last step (leaving them out would favour early crashes).
         factors: what varies among them.
         worlds: that they are of; those that are installed here.
+        copies: finished runs at dose 0 that are others again and are left out.
         notes: sentences about what could not be read.
     """
 
@@ -65,6 +68,7 @@ class Study:
     analysed: pandas.DataFrame = field(repr=False)
     factors: list[Factor]
     worlds: list[type[WorldInfo]]
+    copies: int
     notes: list[str]
 
     @property
@@ -72,6 +76,10 @@ class Study:
         """The dose, where it varies."""
         doses = {world.dose for world in self.worlds}
         return next((factor for factor in self.factors if factor.path in doses), None)
+
+    def inert(self, path: str) -> bool:
+        """Whether a parameter does nothing where the dose is 0."""
+        return any(path in world.inert_without_dose for world in self.worlds)
 
     @property
     def dose_label(self) -> str:
@@ -102,7 +110,7 @@ class Study:
     @property
     def pending(self) -> int:
         """Runs that were asked for and of which there is nothing."""
-        return len(self.planned - set(self.runs["run_id"])) if len(self.runs) else len(self.planned)
+        return len(self.planned - set(self.runs["run"])) if len(self.runs) else len(self.planned)
 
     @property
     def synthetic(self) -> list[str]:
@@ -127,30 +135,42 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
     """
     plans, notes = _plans(find_results(folders))
     runs = tables.runs()
+    runs["run"] = runs["folder"] + "/" + runs["run_id"] if len(runs) else ""
     worlds = _worlds(runs, notes)
-    analysed = _analysed(runs)
+    analysed, copies = _without_copies(_analysed(runs), worlds)
     planned: set[str] = set()
     order: dict[str, list[Any]] = {}
-    for plan in plans:
-        planned |= _expanded(plan, order, notes)
+    for folder, plan in plans:
+        planned |= {f"{folder}/{run_id}" for run_id in _expanded(plan, order, notes)}
     return Study(
-        names=list(dict.fromkeys(plan.name for plan in plans)),
-        plans=[plan.config for plan in plans],
+        names=list(dict.fromkeys(plan.name for _, plan in plans)),
+        plans=[plan.config for _, plan in plans],
         planned=planned,
         runs=runs,
         analysed=analysed,
         factors=_factors(analysed, order, worlds),
         worlds=worlds,
+        copies=copies,
         notes=notes,
     )
 
 
-def _plans(found: Sequence[Results]) -> tuple[list[Plan], list[str]]:
+def _without_copies(analysed: pandas.DataFrame, worlds: Sequence[type[WorldInfo]]) -> tuple[pandas.DataFrame, int]:
+    copies = 0
+    for world in worlds:
+        parameters = list(leaf_paths(world.config))
+        analysed, more = without_copies(analysed, world.dose, world.inert_without_dose, parameters)
+        copies += more
+    return analysed, copies
+
+
+def _plans(found: Sequence[Results]) -> tuple[list[tuple[str, Plan]], list[str]]:
+    """(folder, plan) of each, and sentences about those that can't be read."""
     plans, notes = [], []
     for results in found:
         for path in sorted(results.plans.glob("*.json")):
             try:
-                plans.append(read_record(path, Plan))
+                plans.append((source_name(results.root), read_record(path, Plan)))
             except CorruptRecordError as exc:
                 notes.append(f"A plan is left out: {exc}.")
     return plans, notes
@@ -210,7 +230,17 @@ def _factors(
     for path in varying:
         if path in order or not any(_determines(analysed, other, path) for other in kept):
             kept.append(path)
+    kept += _apart(analysed)
     return [Factor(path, _label(path, kept), _levels(analysed, path, order.get(path, []))) for path in kept]
+
+
+def _apart(analysed: pandas.DataFrame) -> list[str]:
+    """What tells runs of one id apart, where several folders hold them: their engine, else the folder."""
+    if "run_id" not in analysed or not analysed["run_id"].duplicated().any():
+        return []
+    if ENGINE in analysed and analysed[ENGINE].nunique() > 1 and _determines(analysed, "folder", ENGINE):
+        return [ENGINE]
+    return ["folder"]
 
 
 def _determines(runs: pandas.DataFrame, first: str, second: str) -> bool:
@@ -218,8 +248,8 @@ def _determines(runs: pandas.DataFrame, first: str, second: str) -> bool:
 
 
 def _label(path: str, paths: Sequence[str]) -> str:
-    if path == MODEL:
-        return "model"
+    if path in {MODEL, ENGINE, "folder"}:
+        return {MODEL: "model", ENGINE: "engine", "folder": "results folder"}[path]
     last = path.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in paths) == 1 else path
 

@@ -112,7 +112,7 @@ def _aggregate(folders: Sequence[Path], out: Path, workers: int, progress: Progr
     parts: list[Path] = []
     read = reused = 0
     for results in find_results(folders):
-        source = Source(results, out / "steps" / _source_name(results.root))
+        source = Source(results, out / "steps" / source_name(results.root))
         make_folder(source.folder.parent)
         make_folder(source.folder)
         known, todo, others = source.sort()
@@ -121,6 +121,7 @@ def _aggregate(folders: Sequence[Path], out: Path, workers: int, progress: Progr
         reused += len(known)
         for row in (*known, *fresh, *others):  # not copied: the rows of 100,000 runs are a gigabyte
             row["results"] = str(results.root)
+            row["folder"] = source.folder.name
             rows.append(row)
         parts += sorted(source.folder.glob("*.parquet"))
     rows.sort(key=lambda row: (row["results"], row["run_id"]))
@@ -202,7 +203,7 @@ def _one_type(column: pandas.Series) -> pandas.Series:
     return column.map(lambda value: value if value is None else str(value))
 
 
-def _source_name(root: Path) -> str:
+def source_name(root: Path) -> str:
     """Readable, and different for two folders of one name."""
     path = root.resolve()
     return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

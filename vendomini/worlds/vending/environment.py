@@ -15,6 +15,7 @@ from vendomini.worlds.vending import rules
 from vendomini.worlds.vending.answers import Observation
 from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.market import LEVELS, Market
+from vendomini.worlds.vending.promises import caused_errors
 from vendomini.worlds.vending.shocks import RISE_PERCENT, Shocks
 from vendomini.worlds.vending.tools import DAY, NO_FUNDS, QUANTITY, TOOLS, Shop, handlers, hint, tool_specs
 from vendomini.worlds.vending.warehouse import Warehouse
@@ -37,6 +38,13 @@ class Vending(World):
     facts = (dose, "pe_induction.pe_mag", "pe_induction.observability", "simulation.complexity_level")
     pe_types = ("temporal", "quantity", "cost", "causal")
     endings: ClassVar[Mapping[str, str]] = {"bankrupt": "bankruptcy", "customers_lost": "the loss of all customers"}
+    inert_without_dose = (
+        "pe_induction.pe_mag",
+        "pe_induction.pe_type_mix",
+        "pe_induction.observability",
+        "pe_induction.notice_delay_days",
+    )
+    caused_errors = staticmethod(caused_errors)
     promise_name = "order_id"
     card_note = (
         "expected_storage_after and expected_budget_after are the total units stored and the budget right after the "
