@@ -52,8 +52,6 @@ class TestShipped:
 
     def test_runs_at_no_dose_are_one_cell_with_the_ids_they_had(self):
         """Factors that only shape the shocks do nothing there; whoever ran the first of their levels has the runs."""
-        at_zero = [s for s in expand(load_config(phases()["phase2_large_models"], ["grid={}"])) if s.seed == 0]
-        assert len(at_zero) == 1
         whole = load_config(phases()["phase2_large_models"])
         single = load_config(phases()["phase2_large_models"], [
             "grid.pe_induction.pe_type_mix=[realistic]", "grid.pe_induction.observability=[full]",
@@ -62,8 +60,10 @@ class TestShipped:
         assert zero == {s.run_id for s in expand(single)}
 
     def test_where_the_dose_is_fixed_at_nothing_one_level_is_left(self, phase):
-        fixed = phase("experiment: {replications: 2}\nfixed: {pe_induction.p_shock: 0.0}\n"
-                      "grid: {pe_induction.pe_mag: [high, low], agent.interface.memory_tools: [none, basic]}")  # fmt: skip
+        fixed = phase(
+            "experiment: {replications: 2}\nfixed: {pe_induction.p_shock: 0.0}\n"
+            "grid: {pe_induction.pe_mag: [high, low], agent.interface.memory_tools: [none, basic]}"
+        )
         assert (tasks(fixed), count(fixed), len(list(expand(fixed)))) == (8, 4, 4)
         assert {s.parameters["pe_induction"]["pe_mag"] for s in expand(fixed)} == {"high"}
 
@@ -301,3 +301,26 @@ class TestFindPhase:
     def test_unknown_lists_the_known(self):
         with pytest.raises(ConfigError, match=r"no phase 'phase9'; known are demo, ledger, phase1_large_models, "):
             find_phase("phase9")
+
+
+class TestPreregistration:
+    GRID = "grid: {pe_induction.p_shock: [0.0, 0.4], pe_induction.pe_mag: [low, high]}\n"
+
+    def test_contrasts_are_part_of_a_phase_and_of_no_run(self, phase):
+        plain = phase(self.GRID)
+        told = phase(self.GRID + "analysis: {primary: [{factor: pe_induction.p_shock, compare: [0.0, 0.4]}]}")
+        assert told.config.analysis.primary[0].compare == [0.0, 0.4]
+        assert [s.run_id for s in expand(told)] == [s.run_id for s in expand(plain)]
+
+    @pytest.mark.parametrize(
+        ("entry", "sentence"),
+        [
+            ("{factor: pe_induction.p_shok}", "which the grid does not vary; did you mean pe_induction.p_shock?"),
+            ("{factor: pe_induction.pe_mag}", "is not a number: add two of its levels"),
+            ("{factor: pe_induction.pe_mag, compare: [low, medium]}", "'medium', which is not in the grid"),
+            ("{factor: pe_induction.pe_mag, compare: [low, low]}", "compares 'low' with itself"),
+            ("{factor: pe_induction.pe_mag, compare: [low]}", "at least 2 items"),
+        ],
+    )
+    def test_what_can_not_be_answered_is_refused(self, phase, entry, sentence):
+        assert sentence in fails(phase, self.GRID + f"analysis: {{primary: [{entry}]}}")

@@ -131,6 +131,7 @@ def build_phase(
     bases = {name: phase.model_dump(mode="json", include=set(run.model_fields)) for name, phase in phases.items()}
     axes = {key: _axis(run, key, values, list(bases.values()), places, path) for key, values in config.grid.items()}
     _check_lookups(config, axes, places, path)
+    _check_contrasts(config, axes, places, path)
     return Phase(config, bases, {name: phase.engine for name, phase in phases.items()}, axes, path)
 
 
@@ -214,6 +215,42 @@ def _check_path(run: type[RunConfig], key: str, at: KeyPath, places: dict[KeyPat
     if key not in known and not free:
         what = "which is no agent.model.* or engine.* setting" if of_models else "which is no parameter"
         raise ConfigError(f"{_place(at, places, path)}: {at[0]} names {key!r}, {what}{nearest(key, known)}")
+
+
+def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], places: dict[KeyPath, Place], path: Path) -> None:
+    for index, contrast in enumerate(config.analysis.primary):
+        place = _place(("analysis", "primary", str(index)), places, path)
+        for key in (contrast.factor, *contrast.within):
+            if key not in axes:
+                raise ConfigError(
+                    f"{place}: analysis.primary names {key}, which the grid does not vary{nearest(key, axes)}"
+                )
+        levels = axes[contrast.factor]
+        if contrast.compare is None and not all(type(level) in {int, float} for level in levels):
+            raise ConfigError(
+                f"{place}: analysis.primary has no compare, and {contrast.factor} is not a number: add two levels"
+            )
+        wanted = [(contrast.factor, value) for value in contrast.compare or []] + [*contrast.within.items()]
+        for key, value in wanted:
+            if value not in axes[key]:
+                raise ConfigError(f"{place}: analysis.primary names {key} = {value!r}, which is not in the grid")
+        if contrast.compare and contrast.compare[0] == contrast.compare[1]:
+            raise ConfigError(f"{place}: analysis.primary compares {contrast.compare[0]!r} with itself")
+
+
+def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], places: dict[KeyPath, Place], path: Path) -> None:
+    for index, contrast in enumerate(config.analysis.primary):
+        begin = f"{_place(('analysis', 'primary', str(index)), places, path)}: analysis.primary"
+        for key in (contrast.factor, *contrast.within):
+            if key not in axes:
+                raise ConfigError(f"{begin} names {key}, which the grid does not vary{nearest(key, [*axes])}")
+        if contrast.compare is None and not all(type(level) in {int, float} for level in axes[contrast.factor]):
+            raise ConfigError(f"{begin} has no compare, and {contrast.factor} is not a number: add two of its levels")
+        for key, value in [*((contrast.factor, level) for level in contrast.compare or []), *contrast.within.items()]:
+            if value not in axes[key]:
+                raise ConfigError(f"{begin} names {key} = {value!r}, which is not in the grid")
+        if contrast.compare and contrast.compare[0] == contrast.compare[1]:
+            raise ConfigError(f"{begin} compares {contrast.compare[0]!r} with itself")
 
 
 def _check_lookups(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> None:

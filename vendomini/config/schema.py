@@ -275,11 +275,34 @@ class EngineConfig(Section):
         return self
 
 
+class Contrast(Section):
+    """A question to be answered by one number: does survival differ between two levels of a factor?"""
+
+    factor: str = Field(description="Dot path of a factor in the grid.")
+    compare: Annotated[list[JsonValue], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="Two of its levels. Null: the slope over all levels of a numeric factor."
+    )
+    within: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Dot path → value: among the runs of this cell of the grid only."
+    )
+
+
+class Analysis(Section):
+    """What was decided before the runs were made. Nothing here is part of a run's identity."""
+
+    primary: list[Contrast] = Field(
+        default_factory=list,
+        description="Preregistered contrasts: the report answers them first, corrects for their number, and calls "
+        "everything else exploratory.",
+    )
+
+
 class PhaseConfig(RunConfig):
     """A phase file, after ``inherit`` is resolved."""
 
     experiment: Experiment = Experiment()
     engine: EngineConfig = EngineConfig()
+    analysis: Analysis = Analysis()
     fixed: dict[str, Any] = Field(
         default_factory=dict, description="Dot path → value, over the sections: {pe_induction.pe_mag: high}."
     )
