@@ -218,39 +218,25 @@ def _check_path(run: type[RunConfig], key: str, at: KeyPath, places: dict[KeyPat
 
 
 def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], places: dict[KeyPath, Place], path: Path) -> None:
-    for index, contrast in enumerate(config.analysis.primary):
-        place = _place(("analysis", "primary", str(index)), places, path)
-        for key in (contrast.factor, *contrast.within):
-            if key not in axes:
-                raise ConfigError(
-                    f"{place}: analysis.primary names {key}, which the grid does not vary{nearest(key, axes)}"
-                )
-        levels = axes[contrast.factor]
-        if contrast.compare is None and not all(type(level) in {int, float} for level in levels):
-            raise ConfigError(
-                f"{place}: analysis.primary has no compare, and {contrast.factor} is not a number: add two levels"
-            )
-        wanted = [(contrast.factor, value) for value in contrast.compare or []] + [*contrast.within.items()]
-        for key, value in wanted:
-            if value not in axes[key]:
-                raise ConfigError(f"{place}: analysis.primary names {key} = {value!r}, which is not in the grid")
-        if contrast.compare and contrast.compare[0] == contrast.compare[1]:
-            raise ConfigError(f"{place}: analysis.primary compares {contrast.compare[0]!r} with itself")
-
-
-def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], places: dict[KeyPath, Place], path: Path) -> None:
+    """Against the grid as the file has it: who overrides the grid may leave a contrast without runs."""
     for index, contrast in enumerate(config.analysis.primary):
         begin = f"{_place(('analysis', 'primary', str(index)), places, path)}: analysis.primary"
         for key in (contrast.factor, *contrast.within):
-            if key not in axes:
+            if key not in axes and not _overridden(key, places):
                 raise ConfigError(f"{begin} names {key}, which the grid does not vary{nearest(key, [*axes])}")
-        if contrast.compare is None and not all(type(level) in {int, float} for level in axes[contrast.factor]):
+        levels = axes.get(contrast.factor, [])
+        if contrast.compare is None and not all(type(level) in {int, float} for level in levels):
             raise ConfigError(f"{begin} has no compare, and {contrast.factor} is not a number: add two of its levels")
         for key, value in [*((contrast.factor, level) for level in contrast.compare or []), *contrast.within.items()]:
-            if value not in axes[key]:
+            if value not in axes.get(key, []) and not _overridden(key, places):
                 raise ConfigError(f"{begin} names {key} = {value!r}, which is not in the grid")
         if contrast.compare and contrast.compare[0] == contrast.compare[1]:
             raise ConfigError(f"{begin} compares {contrast.compare[0]!r} with itself")
+
+
+def _overridden(key: str, places: dict[KeyPath, Place]) -> bool:
+    at = (("grid",), ("grid", key), tuple(key.split(".")))
+    return not places or any(places[one].file.startswith("-o ") for one in at if one in places)
 
 
 def _check_lookups(config: PhaseConfig, axes: dict[str, Any], places: dict[KeyPath, Place], path: Path) -> None:
