@@ -172,7 +172,7 @@ def _rates(law: Law, experiments: int) -> dict[str, tuple[int, int]]:
     rejected: Counter[str] = Counter()
     made: Counter[str] = Counter()
     for p_values in pool().map(partial(experiment, law), range(experiments), chunksize=5):
-        made.update(p_values)
+        made.update(p_values.keys())
         rejected.update(name for name, p in p_values.items() if p < LEVEL)
     return {name: (rejected[name], made[name]) for name in made}
 
