@@ -12,9 +12,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.validity.caused import caused
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.detection import detection, false_alarms
 from benchmarks.validity.feasibility import feasibility
+from benchmarks.validity.nulls import nulls, power
 from benchmarks.validity.plots import draw_dose_response, draw_episode
 from benchmarks.validity.shocks import common_numbers, dose, observability, purity, realised_dose
 from benchmarks.validity.survival import coverage
@@ -26,6 +28,7 @@ IMAGES = ROOT / "docs" / "images"
 SEEDS = range(100)
 CALIBRATION = range(1000, 1100)
 FEWER = range(50)
+EXPERIMENTS = 200
 
 CLAIMS: dict[str, Callable[[], Claim]] = {
     "feasibility": lambda: feasibility(SEEDS),
@@ -37,6 +40,9 @@ CLAIMS: dict[str, Callable[[], Claim]] = {
     "observability": lambda: observability(SEEDS),
     "common_numbers": lambda: common_numbers(SEEDS),
     "coverage": lambda: coverage(1000),
+    "nulls": lambda: nulls(EXPERIMENTS),
+    "power": lambda: power(EXPERIMENTS),
+    "caused": lambda: caused(200),
 }
 
 

@@ -22,6 +22,8 @@ from vendomini.worlds.vending.promises import caused_errors
 
 DOSES = (0.0, 0.1, 0.2, 0.4)
 STEPS = 1000
+WIDTH = 5
+"""Steps of an interval of the Cox model."""
 ONSET = 8
 """Steps from derailing to the flag; fewer than a detector's window, as for the shipped controls."""
 NO_EVIDENCE = 0.93
@@ -43,7 +45,8 @@ def digest(outcome: Outcome) -> Episode:
         "run": name, "seed": outcome.job.seed, "stratum": outcome.job.control,
         "durations": float(summary.time_to_crash or 0), "event_observed": bool(summary.event_observed),
     }  # fmt: skip
-    return run, pandas.DataFrame(rows)[["run", "step", *(f"caused.{scale}" for scale in SCALES)]]
+    log = pandas.DataFrame(rows)[["run", "step", *(f"caused.{scale}" for scale in SCALES)]]
+    return run, log[log["step"] % WIDTH == 0]
 
 
 def episodes(controls: list[str], doses: tuple[float, ...], seeds: range, steps: int) -> list[Episode]:
@@ -54,11 +57,11 @@ def episodes(controls: list[str], doses: tuple[float, ...], seeds: range, steps:
 
 
 def at_random(rng: numpy.random.Generator, runs: pandas.DataFrame) -> numpy.ndarray:
-    return numpy.ceil(rng.exponential(300, len(runs))) + ONSET
+    return numpy.ceil(rng.exponential(800, len(runs))) + ONSET
 
 
 def by_time(rng: numpy.random.Generator, runs: pandas.DataFrame) -> numpy.ndarray:
-    return rng.integers(80, 321, len(runs)).astype(float) + ONSET
+    return rng.integers(80, STEPS, len(runs)).astype(float) + ONSET
 
 
 def as_it_was(_rng: numpy.random.Generator, runs: pandas.DataFrame) -> numpy.ndarray:
@@ -76,7 +79,7 @@ def verdict(number: int, runs: pandas.DataFrame, steps: pandas.DataFrame, seeds:
     p_values = []
     for scale in SCALES:
         try:
-            p_values.append(foretold(steps, part, f"caused.{scale}", 1).p)
+            p_values.append(foretold(steps, part, f"caused.{scale}", WIDTH).p)
         except CannotFit:
             continue
     return any(p < 0.05 for p in holm(p_values))

@@ -12,6 +12,7 @@ import pytest
 from vendomini.analysis.statistics import partial_likelihood, survival
 from vendomini.analysis.statistics.cox import Covariate, cox, proportionality
 from vendomini.analysis.statistics.estimate import CannotFit
+from vendomini.analysis.statistics.time_models import discrete_hazards, weibull
 
 R = json.loads((Path(__file__).parent / "r_results.json").read_text())
 FITS = [(name, ties) for name in R["cases"] for ties in ("efron", "breslow")]
@@ -142,3 +143,20 @@ def test_a_covariate_far_from_one_converges_where_r_does():
     _, model, cluster = fitted("varying", "efron")
     assert math.exp(model.coef[0]) == pytest.approx(math.exp(R["results"]["varying"]["efron"]["coef"]), rel=1e-9)
     assert model.robust(cluster)[0, 0] ** 0.5 == pytest.approx(R["results"]["varying"]["efron"]["robust_se"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(R["weibull"]))
+def test_the_shape_of_a_weibull_fit(name):
+    theirs = R["weibull"][name]
+    shape = weibull(frame(name)).shape
+    assert shape.value == pytest.approx(theirs["shape"], rel=1e-4)
+    reach = math.exp(survival.Z * theirs["log_scale_se"])
+    assert (shape.lower, shape.upper) == pytest.approx((theirs["shape"] / reach, theirs["shape"] * reach), rel=1e-3)
+
+
+def test_the_discrete_time_model():
+    covariates = [Covariate("arm", "arm", [0, 1], True), Covariate("dose", "dose", [0, 0.1, 0.2, 0.3, 0.4], True)]
+    found = discrete_hazards(frame("ties6").assign(one=0), covariates, "one")
+    units = np.array([1.0, 0.1])
+    assert [h.coef for h in found] == pytest.approx(R["discrete"]["ties6"]["coef"] * units, abs=1e-6)
+    assert [h.se for h in found] == pytest.approx(R["discrete"]["ties6"]["se"] * units, rel=0.02)

@@ -10,9 +10,10 @@ from lifelines.datasets import load_leukemia, load_lung, load_rossi
 from lifelines.statistics import pairwise_logrank_test
 from scipy.stats import chi2
 
-from vendomini.analysis.statistics import competing, cox, scaling, survival
+from vendomini.analysis.statistics import competing, cox, paired, scaling, survival, time_models
 from vendomini.analysis.statistics import time_varying_cox as varying
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, holm
+from vendomini.analysis.statistics.paired import paired_difference, paired_slope
 
 
 def framed(data: pd.DataFrame, durations: str, event: str) -> pd.DataFrame:
@@ -160,33 +161,90 @@ def test_a_known_hazard_ratio_is_covered_by_its_interval(rng):
     assert found >= 95
 
 
-def test_a_prediction_error_that_drives_the_hazard_is_found(rng):
+def test_an_error_that_drives_the_hazard_is_found(rng):
     runs, steps = [], []
     for run in range(150):
         x = np.abs(np.cumsum(rng.normal(0, 0.1, 400)))
-        crash = np.flatnonzero(rng.random(400) < 0.002 * np.exp(x))
+        hazard = 0.002 * np.exp(np.concatenate([np.zeros(20), x[:-20]]))  # of the error twenty steps before
+        crash = np.flatnonzero(rng.random(400) < hazard)
         end = int(crash[0]) + 1 if crash.size else 400
-        runs.append({"run_id": f"r{run}", "seed": run % 8, "durations": end, "event_observed": bool(crash.size)})
-        # the value before step k is the one logged after step k − 1
-        steps.append(pd.DataFrame({"run_id": f"r{run}", "step": np.arange(end), "pe": x[:end]}))
-    table = varying.intervals(pd.concat(steps), pd.DataFrame(runs), "pe", width=1)
-    found = varying.varying_hazard(table, "pe", 1)
+        runs.append({"run": f"r{run}", "seed": run % 8, "durations": end, "event_observed": bool(crash.size)})
+        steps.append(pd.DataFrame({"run": f"r{run}", "step": np.arange(end), "pe": x[:end]}))
+    frame = pd.DataFrame(runs).assign(stratum=0)
+    found = varying.varying_hazard(varying.intervals(pd.concat(steps), frame, "pe", 1, 20), 1, 20)
     truth = math.exp(found.sd)
     assert found.ratio.lower <= truth <= found.ratio.upper
     assert found.p < 0.01
-    wider = varying.varying_hazard(varying.intervals(pd.concat(steps), pd.DataFrame(runs), "pe", width=5), "pe", 5)
+    wider = varying.varying_hazard(varying.intervals(pd.concat(steps), frame, "pe", 5, 20), 5, 20)
     assert wider.ratio.value == pytest.approx(found.ratio.value, rel=0.1)
 
 
-def test_intervals_never_look_ahead():
-    """The covariate of an interval is the value before it; a run enters with its first resolved error."""
-    steps = pd.DataFrame({"run_id": "r", "step": range(1, 9), "pe": [None, None, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]})
-    runs = pd.DataFrame([{"run_id": "r", "seed": 0, "durations": 6, "event_observed": True}])
-    table = varying.intervals(steps, runs, "pe", width=2)
-    assert table[["start", "stop", "event", "x"]].to_numpy().tolist() == [[4, 6, True, 0.4]]
-    fine = varying.intervals(steps, runs, "pe", width=1)
-    assert fine["start"].tolist() == [3, 4, 5]
-    assert fine["event"].tolist() == [False, False, True]
+def test_intervals_look_back_by_the_lag_and_never_ahead():
+    steps = pd.DataFrame({"run": "r", "step": range(1, 9), "pe": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]})
+    runs = pd.DataFrame([{"run": "r", "seed": 0, "durations": 7, "event_observed": True}])
+    table = varying.intervals(steps, runs, "pe", width=2, lag=4)
+    assert table[["start", "stop", "event", "x"]].to_numpy().tolist() == [
+        [0, 2, False, 0.0], [2, 4, False, 0.0], [4, 6, False, 0.0], [6, 7, True, 0.2]]  # fmt: skip
+    assert (varying.lag_of(6, 20), varying.lag_of(1, 20)) == (24, 20)
+
+
+def test_agents_that_no_shock_met_show_no_evidence(rng):
+    """Error is 0 throughout: there is nothing that could foretell anything, however many runs crash."""
+    runs = pd.DataFrame({"run": [f"r{i}" for i in range(40)], "seed": np.arange(40) % 8, "event_observed": True,
+                         "durations": rng.integers(5, 60, 40), "stratum": 0})  # fmt: skip
+    steps = pd.DataFrame({"run": np.repeat(runs["run"], 60), "step": np.tile(np.arange(60), 40), "pe": 0.0})
+    with pytest.raises(CannotFit, match="No shock has caused an error"):
+        varying.varying_hazard(varying.intervals(steps, runs, "pe", 1, 20), 1, 20)
+
+
+# ------------------------------------------------------------------------------------- paired by seed
+
+
+def paired_frame(rng, effect=0.0, seeds=5, spread=300.0):
+    """Seeds differ by hundreds of steps, levels by little: pairing tells them apart."""
+    base = rng.uniform(100, 100 + spread, seeds)
+    rows = [{"seed": s, "dose": dose, "cell": cell, "durations": np.ceil(base[s] - effect * dose + rng.normal(0, 3)),
+             "event_observed": True} for s in range(seeds) for dose in (0.0, 1.0) for cell in "abcd"]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_pairing_by_seed_finds_what_seeds_hide(rng):
+    frame = paired_frame(rng, effect=20.0)
+    found = paired_difference(frame, "dose", [0.0, 1.0], ["cell"])
+    unpaired = survival.logrank(frame, "dose", [0.0, 1.0])
+    assert found.size.lower <= -20 <= found.size.upper
+    assert found.p < 0.001
+    assert (found.size.upper - found.size.lower) * 5 < unpaired.size.upper - unpaired.size.lower
+    slope = paired_slope(frame, "dose", [0.0, 1.0], 0.5)
+    assert slope.size.value == pytest.approx(found.size.value / 2)
+
+
+def test_a_paired_contrast_without_pairs_is_a_sentence(rng):
+    frame = paired_frame(rng)
+    with pytest.raises(CannotFit, match="No two runs share a seed"):
+        paired_difference(frame.assign(seed=range(len(frame))), "dose", [0.0, 1.0], ["cell"])
+    with pytest.raises(CannotFit, match="needs 3 seeds"):
+        paired_difference(frame[frame["seed"] < 2], "dose", [0.0, 1.0], ["cell"])
+    with pytest.raises(CannotFit, match="lasted equally long"):
+        paired_difference(frame.assign(durations=9.0), "dose", [0.0, 1.0], ["cell"])
+
+
+def test_restricted_times_of_censored_runs_average_to_the_restricted_mean(lung):
+    mean = paired.restricted_times(lung, 500.0).mean()
+    assert mean == pytest.approx(survival.kaplan_meier(lung, horizon=500.0).rmst.value, rel=1e-3)
+
+
+# -------------------------------------------------------------------------------------- models of time
+
+
+def test_reliability_over_replications_by_hand():
+    frame = pd.DataFrame({"cell": ["a", "a", "a", "b", "b", "b"], "durations": [5, 9, 9, 9, 9, 9],
+                          "event_observed": [True, False, False, False, False, False]})  # fmt: skip
+    found = time_models.reliability(frame, ["cell"], points=10)
+    assert found.shares[1][-1] == pytest.approx((2 / 3 + 1) / 2)
+    assert found.shares[2][-1] == pytest.approx((1 / 3 + 1) / 2)
+    assert found.shares[3][-1] == pytest.approx(0.5)
+    assert found.shares[3][0] == 1
 
 
 def test_a_known_scaling_law_is_recovered():
