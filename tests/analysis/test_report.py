@@ -11,6 +11,7 @@ import pytest
 
 from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_steps
 from vendomini.analysis.report.content import (
+    Facets,
     Figure,
     Heatmap,
     Note,
@@ -27,13 +28,13 @@ from vendomini.analysis.report.palette import CATEGORICAL, colours
 from vendomini.analysis.report.report import build_sections, write_report
 from vendomini.analysis.report.sections_effects import headline
 from vendomini.analysis.report.sections_runs import completeness_notes
-from vendomini.analysis.statistics.estimate import Estimate
+from vendomini.analysis.statistics.estimate import Estimate, holm
 from vendomini.analysis.tables.study import open_study
 from vendomini.analysis.tables.tables import aggregate
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import ResultsError
-from vendomini.records import Results, write_record
+from vendomini.records import Results, RunSummary, read_record, write_record
 
 TREE = config(replications=6, max_steps=80, models=["Qwen/Qwen3-32B", "scripted/fragile"])
 
@@ -149,6 +150,90 @@ def test_phase_four_states_its_scaling_law(tmp_path):
     exponent = float(re.search(r"to the power ([\d.]+) \(", told).group(1))
     assert exponent == pytest.approx(0.5, abs=0.25)
     assert "over 4 models" in told
+
+
+def test_a_preregistered_contrast_comes_first(tmp_path):
+    tree = config(replications=6, max_steps=80, models=["a", "b"]) | {
+        "analysis": {"primary": [{"factor": "pe_induction.p_shock", "compare": [0.0, 0.4]},
+                                 {"factor": "agent.model.name", "compare": ["a", "b"]}]}}  # fmt: skip
+    write_results(tmp_path, tree, hazard=0.01)
+    first, *_ = build_sections(*studied(tmp_path))
+    assert (first.key, first.blocks[0].text[:43]) == ("primary", "Preregistered: p_shock (0.4 − 0) shortens s")
+    table = next(block for block in first.blocks if isinstance(block, Table))
+    assert table.title == "Primary contrasts"
+    assert [row[6] for row in table.rows] == holm([row[5] for row in table.rows])
+    assert not any("exploratory, too" in block.text for block in first.blocks if isinstance(block, Note))
+
+
+def test_without_preregistration_the_dose_is_exploratory(tmp_path):
+    write_results(tmp_path, TREE, hazard=0.01)
+    first, *_ = build_sections(*studied(tmp_path))
+    assert "No contrast was preregistered" in said(first.blocks)
+    assert len(next(block for block in first.blocks if isinstance(block, Facets)).figures) == 2
+
+
+def test_runs_that_were_made_again_at_no_dose_count_once(tmp_path):
+    """Grids once ran dose 0 for each magnitude: the same runs again, to the byte."""
+    for magnitude in ("low", "high"):
+        tree = config(replications=4, max_steps=40, models=["a"])
+        tree["pe_induction"] = {"pe_mag": magnitude}
+        write_results(tmp_path, tree, seed=1, hazard=0.02)
+    study, tables = studied(tmp_path)
+    assert (len(study.runs), len(study.analysed), study.copies) == (24, 20, 4)
+    assert study.analysed.loc[study.analysed["pe_induction.p_shock"] == 0, "pe_induction.pe_mag"].isna().all()
+    assert "4 runs at dose 0 are others again" in said(completeness_notes(study))
+    figures = {figure.key: figure for figure in figures_of(build_sections(study, tables))}
+    assert [list(line.x) for line in figures["dose-by-pe-mag"].series] == [[0.0, 0.2, 0.4]] * 2
+
+
+def test_two_folders_of_one_experiment_are_told_apart(tmp_path):
+    """A repetition, or another engine: the ids are the same."""
+    tree = config(replications=3, max_steps=40, models=["a"])
+    ids = write_results(tmp_path / "vllm", tree, hazard=0.03)
+    write_results(tmp_path / "hf", tree, hazard=0.03, seed=5)
+    again = open_study(
+        [tmp_path / "vllm", tmp_path / "hf"], aggregate([tmp_path / "vllm", tmp_path / "hf"], tmp_path / "o", workers=1)
+    )
+    assert [factor.label for factor in again.factors] == ["p_shock", "results folder"]
+    for run_id in ids:
+        path = Results(tmp_path / "hf").run(run_id).summary
+        record = read_record(path, RunSummary)
+        record.engine["backend"] = "hf"
+        write_record(path, record)
+    page = write_report([tmp_path / "vllm", tmp_path / "hf"], tmp_path / "out", figures=False)
+    study = open_study(
+        [tmp_path / "vllm", tmp_path / "hf"], aggregate([tmp_path / "vllm", tmp_path / "hf"], tmp_path / "out")
+    )
+    assert [factor.label for factor in study.factors] == ["p_shock", "engine"]
+    assert len(study.analysed) == 18
+    assert "Survival by engine" in page.read_text(encoding="utf-8")
+
+
+def test_a_library_that_fails_costs_its_own_place(tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("No admissable pairs, see https://example.org")
+
+    write_results(tmp_path, TREE, hazard=0.01)
+    monkeypatch.setattr("vendomini.analysis.report.sections_effects.cox", broken)
+    page = written(tmp_path)
+    assert "Hazard ratios: the computation failed on these data, so it is left out." in page
+    assert "example.org" not in page
+    assert "Do curves differ at all?" in page
+
+
+def test_no_part_of_a_usual_report_fails(tmp_path):
+    write_results(tmp_path, TREE, hazard=0.01)
+    assert "the computation failed" not in written(tmp_path)
+
+
+def test_replies_that_can_not_be_read_are_told_from_behaviour(tmp_path):
+    write_results(tmp_path, TREE, hazard=0.01)
+    tables = tables_of(tmp_path)
+    rates = tables["Replies by model"]
+    assert rates.columns[3:7] == ("Unparsable", "Cut off", "Badly written", "Failed, all causes")
+    assert all(row[6] == pytest.approx(1 / 9, abs=0.02) for row in rates.rows)
+    levels = tables["Sensitivity to the detectors' thresholds"]
+    assert [row[1] for row in levels.rows[:3]] == ["strict", "moderate", "lenient"]
 
 
 # ---------------------------------------------------------------------------- data in every condition

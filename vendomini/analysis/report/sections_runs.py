@@ -33,6 +33,12 @@ def completeness_notes(study: Study) -> list[Block]:
                 warning=True,
             )
         )
+    if study.copies:
+        told = (
+            f"{study.copies} runs at dose 0 are others again: kinds of shock make no difference there. Each is counted "
+            "once, and is the reference of all their levels."
+        )
+        blocks.append(Note(told))
     return blocks + [Note(note, warning=True) for note in study.notes]
 
 
