@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import BROKEN_FLASH, FLASH, VLLM, machine
+from tests.engines.conftest import BROKEN_FLASH, FLASH, TRANSFORMERS, VLLM, machine
 from tests.engines.test_model_info import guide_case
 from vendomini.cli.doctor import doctor
-from vendomini.config.schema import Model
+from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.doctor import advise, next_command, verdicts
+from vendomini.engines.foresee import foresee
 from vendomini.probe import Capabilities, Disk, HFCache, Package, Partition, Slurm
 
 
@@ -145,7 +146,46 @@ def test_the_command_prints_a_verdict_for_each_feature_and_the_next_command(
     for feature in ("GPUs", "PyTorch", "Flash Attention", "vLLM", "SLURM", "Hugging Face cache", "Disk"):
         assert feature in shown
     assert str(tiny) in shown
+    assert "would run here on" in shown
     assert "next: vendomini" in shown
+
+
+A100 = machine("A100", packages=(FLASH, *TRANSFORMERS))
+
+
+@pytest.mark.parametrize(
+    ("config", "found", "engine", "says"),
+    [
+        ({}, A100, {}, "Hugging Face Transformers, flash_attention_2, batched"),
+        ({}, machine("A100", packages=TRANSFORMERS), {}, "Hugging Face Transformers, sdpa, batched"),
+        ({}, machine("A100", packages=(VLLM, *TRANSFORMERS)), {}, "vLLM"),
+        ({}, machine("A100"), {}, "nothing (vllm: vLLM is not installed: pip install"),
+        ({}, machine("A100", packages=TRANSFORMERS), {"backend": "vllm", "fallback": "never"}, "nothing (vllm: vLLM"),
+        ({"dtype": "float32"}, A100, {}, "sdpa, batched"),
+        ({"head_dim": 512}, A100, {}, "sdpa, batched"),
+        ({"attn_logit_softcapping": 50.0}, machine("A100", packages=TRANSFORMERS), {}, "eager, batched"),
+        (
+            {"layer_types": ["linear_attention", "full_attention"]},
+            A100,
+            {},
+            "one conversation at a time: its layers of type linear_attention keep a state",
+        ),
+        ({"model_type": "bloom"}, A100, {}, "one conversation at a time: bloom does not batch"),
+        ({"model_type": "bloom"}, A100, {"fallback": "never"}, "nothing (bloom does not batch, and engine.fallback is"),
+        (
+            {"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 4096},
+            A100,
+            {},
+            "its rotary factors change at 4096 tokens; with agent.model.context_length: 4096 it is batched",
+        ),
+    ],
+)
+def test_what_would_run_a_model_is_said_from_its_config(
+    tmp_path: Path, config: dict[str, object], found: Capabilities, engine: dict[str, str], says: str
+) -> None:
+    plain = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "dtype": "bfloat16"}
+    (tmp_path / "config.json").write_text(json.dumps(plain | config))
+    assert says in foresee(Model(name=str(tmp_path)), EngineConfig.model_validate(engine), found)
 
 
 def test_the_command_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:

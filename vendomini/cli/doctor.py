@@ -11,6 +11,7 @@ import typer
 from vendomini.cli.options import AsJson
 
 if TYPE_CHECKING:
+    from vendomini.config.schema import EngineConfig
     from vendomini.engines.doctor import Advice, Verdict
     from vendomini.probe import Capabilities
 
@@ -81,21 +82,31 @@ def _on_a_node(partition: str | None, as_json: bool) -> None:
         _print([Verdict(**verdict) for verdict in report["verdicts"]], [], report["next"])
 
 
-def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, Any]]]:
-    """Of each model of the phase: its section, the longest episode it runs, and its own settings."""
+def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, Any], EngineConfig]]:
+    """Of each model of the phase: its section, the longest episode it runs, its own settings and its engine's."""
     from vendomini.config import expand, load_config
 
     phase = load_config(config)
     longest = max(spec.horizon for spec in expand(phase) if spec.replication == 0)
     own = phase.own_settings()
-    return [(base["agent"]["model"], longest, own.get(name, {})) for name, base in phase.bases.items()]
+    return [
+        (base["agent"]["model"], longest, own.get(name, {}), phase.engines.get(name, phase.config.engine))
+        for name, base in phase.bases.items()
+    ]
 
 
-def _advice(models: list[tuple[dict[str, object], int, dict[str, Any]]], found: Capabilities) -> list[Advice]:
+def _advice(
+    models: list[tuple[dict[str, object], int, dict[str, Any], EngineConfig]], found: Capabilities
+) -> list[Advice]:
     from vendomini.config.schema import Model
     from vendomini.engines.doctor import advise
+    from vendomini.engines.foresee import foresee
 
-    return [replace(advise(Model.model_validate(model), steps, found), settings=own) for model, steps, own in models]
+    advice = []
+    for section, steps, own, engine in models:
+        model = Model.model_validate(section)
+        advice.append(replace(advise(model, steps, found), settings=own, runs_on=foresee(model, engine, found)))
+    return advice
 
 
 def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
@@ -116,6 +127,9 @@ def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
             plan.add_row(*map(escape, (entry.model, entry.gpus, entry.flash_attention, entry.vllm, entry.why)))
         out.print()
         out.print(plan)
+        out.print()
+        for entry in advice:
+            out.print(f"{escape(entry.model)} would run here on {escape(entry.runs_on)}")
         for entry in advice:
             if entry.settings:
                 own = ", ".join(

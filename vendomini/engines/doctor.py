@@ -108,7 +108,8 @@ def _vllm(found: Capabilities, environ: Mapping[str, str]) -> Verdict:
         asked = f", {USE_VLLM}={environ[USE_VLLM]}" if environ.get(USE_VLLM) else ""
         return Verdict("vLLM", "ok", f"vllm {package.version}, {package.platform}{asked}")
     mend = 'pip install "vendomini[vllm]"' if not package.works else ""
-    return Verdict("vLLM", "no" if mend else "warn", f"{refusal}; Hugging Face is used instead", mend)
+    reason = refusal.removesuffix(f": {mend}")
+    return Verdict("vLLM", "no" if mend else "warn", f"{reason}; Hugging Face is used instead", mend)
 
 
 def _slurm(found: Capabilities) -> Verdict:
@@ -150,7 +151,7 @@ def _disk(disk: Disk) -> Verdict:
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What a model needs and should run with; ``why`` shows the sums, or says what is unknown. ``settings`` are those
-    that the config gives to this model alone: path → value."""
+    that the config gives to this model alone: path → value. ``runs_on`` is what ``foresee`` says."""
 
     model: str
     gpus: str
@@ -158,6 +159,7 @@ class Advice:
     vllm: str
     why: str
     settings: dict[str, Any] = field(default_factory=dict)
+    runs_on: str = ""
 
 
 def advise(model: Model, steps: int, found: Capabilities) -> Advice:
