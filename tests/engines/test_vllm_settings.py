@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from tests.engines.conftest import VLLM, machine, wait
 from vendomini.config.schema import EngineConfig, Model
+from vendomini.engines.base import Thinking
 from vendomini.engines.vllm.caches import cache_variables, copy_back, copy_in, job_cache, warm_cache
 from vendomini.engines.vllm.engine import VllmEngine
 from vendomini.engines.vllm.process import root_cause
@@ -154,6 +156,31 @@ def test_gpus_that_stay_idle_are_announced(tiny: Path) -> None:
 
     assert line("A100", "A100", "A100") == "[*] 2 attention heads: using 2 of 3 GPUs"
     assert line("A100", "A100") is None
+
+
+def test_a_reply_is_not_forced_into_its_form_inside_a_thought(tiny: Path) -> None:
+    def refusal(thinking: Thinking | None, **engine_args: Any) -> str | None:
+        settings = Settings(Model(name=str(tiny)), EngineConfig(engine_args=engine_args), machine("A100"))
+        return settings.schema_refusal(thinking)
+
+    opened = Thinking("<think>", "</think>", opened=True)
+    harmony = Thinking("<|channel|>analysis<|message|>", "<|end|>", header="<|channel|>final<|message|>")
+    for thinking in (opened, harmony):
+        assert "engine.engine_args (reasoning_parser)" in str(refusal(thinking))
+        assert refusal(thinking, reasoning_parser="deepseek_r1") is None
+    assert refusal(None) is None
+    assert refusal(Thinking("<think>", "</think>")) is None, "which the prompt has closed, or the model need not begin"
+
+
+def test_phi_4_takes_two_of_four_gpus(tmp_path: Path) -> None:
+    """vLLM asserts that the 10 KV heads divide among the GPUs, or the GPUs among them."""
+    heads = {"num_attention_heads": 40, "num_key_value_heads": 10, "hidden_size": 5120, "intermediate_size": 17920}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "phi3", "num_hidden_layers": 40, **heads}))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"0" * 1000)
+    found = machine("A100", "A100", "A100", "A100")
+    settings = Settings(Model(name=str(tmp_path)), EngineConfig(), found)
+    assert settings.engine_args()["tensor_parallel_size"] == 2
+    assert settings.reduced_gpus() == "[*] 10 KV heads and layers of 17920: using 2 of 4 GPUs"
 
 
 def test_tensor_parallelism_takes_the_gpus_of_the_job_that_the_heads_divide_among(tiny: Path) -> None:

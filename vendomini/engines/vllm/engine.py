@@ -125,6 +125,8 @@ class VllmEngine(Engine):
         return ready
 
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
+        if params.json_schema is not None and (refusal := self._settings.schema_refusal(params.thinking)):
+            raise EngineError(refusal)
         host = await self._living_host()
         ids = prompt.token_ids
         request = next(self._ids)

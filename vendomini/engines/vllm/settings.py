@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vendomini.config import schema
+from vendomini.engines.base import Thinking
 from vendomini.engines.vllm.caches import cache_variables, warm_cache
 from vendomini.engines.vllm.nodes import NodeGroup
 from vendomini.errors import EngineUnavailable
@@ -108,6 +109,20 @@ class Settings:
         else:
             reason = f"{facts.kv_heads} KV heads and layers of {', '.join(map(str, facts.divided))}"
         return f"[*] {reason}: using {used} of {gpus} GPUs"
+
+    def schema_refusal(self, thinking: Thinking | None) -> str | None:
+        """Why vLLM can't constrain this model's replies; None if it can.
+
+        It would force the form at once: inside a thought that the prompt has opened, or in the place of a header. It
+        waits for the answer where it is told how the family marks its thoughts.
+        """
+        told = self.engine.engine_args.get("reasoning_parser")
+        if told or thinking is None or not (thinking.opened or thinking.header):
+            return None
+        return (
+            f"structured output would be forced on the thought of {self.model.name}: name vLLM's parser of its family "
+            "in engine.engine_args (reasoning_parser), or set agent.interface.structured_output: false"
+        )
 
     def environ(self, ours: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
         """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.
