@@ -11,6 +11,8 @@ import pytest
 
 from tests.cluster.bench import Bench
 from tests.cluster.test_see import RefusingServer
+from vendomini.cli import load_command
+from vendomini.cli.submit import _options_given
 from vendomini.cluster.keep import History
 from vendomini.cluster.slurm import End
 from vendomini.records import Results
@@ -98,3 +100,12 @@ def test_a_failed_job_counts_against_its_node_where_others_succeed(tmp_path: Pat
     assert bad(failed, failed) == [], "it may be the runs' own fault"
     assert bad(failed, fine) == []
     assert bad(End("NODE_FAIL", "0", "n1"), End("NODE_FAIL", "0", "n1"), End("PREEMPTED", "0", "n2")) == ["n1"]
+
+
+def test_the_keeper_gets_the_options_that_were_given() -> None:
+    command = load_command("submit")
+    words = ["a.yaml", "--partition", "gpu,spare", "-o", "x=1", "-o", "y=a b", "--whole-nodes", "--keep", "--json"]
+    with command.make_context("submit", [*words, "--runs-per-job", "2"]) as context:
+        assert _options_given(context) == [
+            *("-o", "x=1", "-o", "y=a b", "--partition", "gpu,spare", "--whole-nodes", "--runs-per-job", "2")
+        ]

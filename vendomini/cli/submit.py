@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ TEMPLATES = "the template's"
 
 
 def submit(
+    context: typer.Context,
     phases: Phases,
     override: Override = None,
     only: Only = None,
@@ -83,7 +85,6 @@ def submit(
     """
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.launch import jobs_to_wait_for, launch, offers_of
-    from vendomini.cluster.send import SubmitLimitError
     from vendomini.cluster.submit import Request
     from vendomini.config.experiments import load_phases, results_of
     from vendomini.errors import UsageError
@@ -103,17 +104,10 @@ def submit(
     outcomes = []
     for phase in loaded:
         folder = results_of(phase, results)
-        if keep and not dry_run:
-            _send_keeper(folder, offers, out)
-        try:
+        with _kept(phase, folder, offers, _options_given(context), out) if keep and not dry_run else nullcontext():
             outcome = launch(phase, folder, offers, request, only or (), limit, dry_run)
-        except SubmitLimitError as exc:
-            if not keep:
-                raise
-            out.print(f"[WARNING] {exc} With --keep, what is left is sent later.", markup=False)
-            continue
-        outcomes.append(outcome)
-        _print(outcome, out, dry_run)
+            outcomes.append(outcome)
+            _print(outcome, out, dry_run)
     if as_json:
         print_json([outcome.as_json() for outcome in outcomes])
     if any(outcome.problems for outcome in outcomes):
@@ -140,13 +134,42 @@ def _keep(
         raise typer.Exit(1)
 
 
-def _send_keeper(results: Results, offers: Offers, out: Console) -> None:
-    """With the words of this command line, as they were typed."""
-    from vendomini.cluster.keep import send_keeper
+@contextmanager
+def _kept(phase: Phase, results: Results, offers: Offers, options: Sequence[str], out: Console) -> Iterator[None]:
+    """A keeper for this phase; where SLURM has no room for all of its jobs now, that is no error then.
 
-    words = [word for word in sys.argv[2:] if word not in ("--keep", "--json")]
-    job = send_keeper(results, offers, words)
+    The keeper goes first, while there is room. Where the phase can't be sent at all, it would find the same, and goes.
+    """
+    from vendomini.cluster.keep import send_keeper
+    from vendomini.cluster.ledger import live_keepers
+    from vendomini.cluster.send import SubmitLimitError
+    from vendomini.cluster.slurm import cancel
+    from vendomini.errors import VendoMiniError
+
+    job = send_keeper(results, offers, [str(phase.path), *options])
     out.print(f"Keeper: job {job}" if job else "Keeper: one is live already", markup=False)
+    try:
+        yield
+    except SubmitLimitError as exc:
+        out.print(f"[WARNING] {exc} With --keep, what is left is sent later.", markup=False)
+    except VendoMiniError:
+        if job:
+            cancel(live_keepers(results))
+        raise
+
+
+def _options_given(context: typer.Context) -> list[str]:
+    """This command line's options, for the keeper's."""
+    words: list[str] = []
+    for option in context.command.params:
+        name, value = str(option.name), context.params.get(str(option.name))
+        if option.param_type_name != "option" or name in {"keep", "as_json"} or not value:
+            continue
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [option.opts[0]] if value is True else [w for v in values for w in (option.opts[0], str(v))]
+    return words
 
 
 def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:

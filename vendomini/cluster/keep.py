@@ -203,7 +203,8 @@ def send_keeper(results: Results, offers: Offers, arguments: Sequence[str]) -> s
         "output": str(results.submissions.absolute() / "keeper-%j.out"),
         "requeue": True,
     }
-    options.pop("exclusive", None)
+    for name in ("exclusive", "mem-per-cpu", "mem-per-gpu", "begin"):
+        options.pop(name, None)
     script = [
         "#!/bin/bash",
         *(directive(name, value) for name, value in sorted(options.items())),
