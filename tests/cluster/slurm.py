@@ -48,7 +48,7 @@ class Settings:
     accounting: bool = True
     max_array_size: int = 10
     private_data: str = "none"
-    grace_s: int = 20
+    grace_s: int = 8
 
 
 class Slurm:

@@ -25,6 +25,9 @@ time.sleep(600)
 """
 
 
+nodes.GRACE_S = 3.0
+
+
 def main(folder: Path) -> int:
     group = nodes.node_group(os.environ, 2)
     (folder / f"rank{group.rank}").write_text(str(os.getpid()))

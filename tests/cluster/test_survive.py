@@ -27,29 +27,27 @@ def _all_there(bench: Bench, config: Path) -> bool:
     return bench.logs(bench.results(config.stem)) == bench.undisturbed(config)
 
 
-def test_time_limit(bench: Bench, config: Path) -> None:
+def test_time_limit_of_jobs_submitted_and_started_by_hand(bench: Bench, config: Path) -> None:
+    """Side by side: SLURM's limits are whole minutes."""
     template = bench.templates / "gpu0.sbatch"
     template.write_text(template.read_text().replace("USR2@300", "USR2@20"))
     bench.submit(config, "--partition", "short", "--time", "00:01:00")
-    bench.freeze(config.stem)  # Slurm's warning comes with a SIGCONT
-    requeued = "back into the queue with 4 runs to go"
-    bench.slurm.until("the job heeds the warning", lambda: requeued in bench.job_logs(config.stem), 100)
-    bench.slurm.wait_for_jobs()
-    log = bench.job_logs(config.stem)
-    assert log.count("4 runs in this job") == 2, "one start and one more after the requeue, in one log"
-    assert _all_there(bench, config)
-
-
-def test_time_limit_of_a_job_started_by_hand(bench: Bench, config: Path) -> None:
+    hand = bench.config("hand", grid__pe_induction__p_shock=[0.0], simulation__max_steps=STEPS)
     options = ("--partition=short", "--time=1", "--signal=USR2@20", "--chdir", str(bench.folder))
-    bench.slurm.call("sbatch", *options, str(bench.templates / "gpu0.sbatch"), str(config), PATH=bench.path)
-    bench.freeze(config.stem)
+    bench.slurm.call("sbatch", *options, str(template), str(hand), PATH=bench.path)
+    for one in (config, hand):
+        bench.freeze(one.stem)  # Slurm's warning comes with a SIGCONT
+
+    def logs() -> list[str]:
+        return [bench.job_logs(config.stem), "".join(f.read_text() for f in bench.folder.glob("vendomini-*.log"))]
+
     requeued = "back into the queue with 4 runs to go"
-    (log,) = bench.folder.glob("vendomini-*.log")
-    bench.slurm.until("the job heeds the warning", lambda: requeued in log.read_text(), 100)
+    bench.slurm.until("the jobs heed the warning", lambda: all(requeued in log for log in logs()), 100)
     bench.slurm.wait_for_jobs()
-    assert log.read_text().count("4 runs in this job") == 2
+    for log in logs():
+        assert log.count("4 runs in this job") == 2, "one start and one more after the requeue, in one log"
     assert _all_there(bench, config)
+    assert _all_there(bench, hand)
 
 
 def test_requeue_behind_our_back(bench: Bench, config: Path) -> None:

@@ -36,5 +36,7 @@ Only = Annotated[
 ResultsFolder = Annotated[
     Path | None, typer.Option("--results", "-r", help="Results folder.", show_default="results/<experiment.name>")
 ]
-Partition = Annotated[str | None, typer.Option("--partition", "-p", show_default="the template's, then the cluster's own")]
+Partition = Annotated[
+    str | None, typer.Option("--partition", "-p", show_default="the template's, then the cluster's own")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
