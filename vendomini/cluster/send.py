@@ -37,7 +37,7 @@ def send(submission: Submission, scripts: Sequence[str]) -> list[str]:
     Raises:
         SubmitLimitError: no more jobs are allowed now.
         ClusterError: sbatch refuses. In both cases arrays that were sent before stay in the queue, which the message
-            says and the next submit knows; where none was, nothing is left behind.
+            says and the next submit knows; where surely none was, nothing is left behind.
         ResultsError: the place is not writable.
     """
     submission.manifest_file.parent.mkdir(parents=True)
@@ -47,7 +47,7 @@ def send(submission: Submission, scripts: Sequence[str]) -> list[str]:
         try:
             sent.append(_send(submission, k, script))
         except ClusterError as exc:
-            if not sent:
+            if not sent and not PASSING.search(str(exc)):
                 shutil.rmtree(submission.manifest_file.parent)
             refusal = type(exc)(_refusal(submission, sent, str(exc)))
             if isinstance(refusal, SubmitLimitError):
@@ -58,6 +58,8 @@ def send(submission: Submission, scripts: Sequence[str]) -> list[str]:
 
 def _refusal(submission: Submission, sent: list[str], why: str) -> str:
     total, hint = len(submission.manifest.arrays), ""
+    if PASSING.search(why):
+        hint = " What it took all the same, the next command finds in the queue."
     if LIMIT.search(why):
         hint = " Fewer, longer jobs may fit: --max-jobs; or send the rest when these have ended (vendomini keep does)."
     if not sent:
