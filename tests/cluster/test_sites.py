@@ -5,6 +5,7 @@ Where a test needs a command that misbehaves, it puts a wrapper before the real 
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -158,26 +159,14 @@ def test_a_template_names_the_partition_where_a_site_has_no_default(bench: Bench
 
 
 def test_options_on_the_command_line(bench: Bench, config: Path) -> None:
-    course = (
-        "reservation=course",
-        "users=root",
-        "start=now",
-        "duration=120",
-        "nodes=n2",
-        "partition=gpu",
-        "flags=ignore_jobs",
-    )
-    bench.slurm.call("scontrol", "create", *course)
-    try:
-        options = ["--qos", "normal", "--nodelist", "n2", "--exclude", "n1", "--reservation", "course"]
-        job = _pending(bench, config, "--partition", "gpu", *options)
-        assert (job["Partition"], job["QOS"], job["ReqNodeList"], job["ExcNodeList"], job["Reservation"]) == (
-            "gpu", "normal", "n2", "n1", "course",
-        )  # fmt: skip
-    finally:
-        bench.slurm.call("scancel", "--user", "root")
-        bench.slurm.call("scontrol", "delete", "reservation=course")
-    assert "fast" in bench.vendomini("submit", str(config), "--constraint", "fast", code=1), "no node has that feature"
+    job = _pending(bench, config, "--partition", "gpu", "--qos", "normal", "--nodelist", "n2", "--exclude", "n1")
+    found = (job["Partition"], job["QOS"], job["ReqNodeList"], job["ExcNodeList"])
+    assert found == ("gpu", "normal", "n2", "n1")
+    other = bench.config("other", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    for option, value in {"--constraint": "fast", "--reservation": "course", "--qos": "gold"}.items():
+        assert "SLURM refuses a job" in bench.vendomini("submit", str(other), option, value, code=1), "there is none"
+        (outcome,) = json.loads(bench.vendomini("submit", str(other), option, value, "--dry-run", "--json", code=None))
+        assert f"#SBATCH {option}={value}\n" in outcome["arrays"][0]["script"]
 
 
 # ---------------------------------------------------------------------------------------------- environments of a job

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vendomini.cluster.launch import launch
-from vendomini.cluster.ledger import Job, job_ids, jobs_of, keeper_name, live_keepers, live_tasks
+from vendomini.cluster.ledger import CANCELLED, Job, job_ids, jobs_of, keeper_name, live_keepers, live_tasks
 from vendomini.cluster.offers import Offers
 from vendomini.cluster.script import directive
 from vendomini.cluster.send import SubmitLimitError, sbatch
@@ -107,6 +107,8 @@ class History:
         return outcome is not None and outcome.finished
 
     def _cancelled(self, job: Job) -> bool:
+        if (job.folder.parent / CANCELLED).exists():
+            return True
         ends = ends_of(job, self.ends)
         return bool(ends) and ends[-1].state.startswith("CANCELLED")
 

@@ -15,6 +15,9 @@ from vendomini.cluster.slurm import Task, cancel, hides_others_jobs, queue
 from vendomini.errors import ResultsError
 from vendomini.records import Manifest, Results, Shard, write_error
 
+CANCELLED = "cancelled"
+"""A file beside the manifest of a submission that was cancelled by name: accounting may be off, or late."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -129,6 +132,10 @@ def cancel_all(results: Results, submission: str | None = None) -> list[Task]:
     if submission is None and manifests:
         cancel(live_keepers(results))
     cancel(tasks)
+    names = {task.job_name for task in tasks}
+    for manifest in manifests:
+        if any(array.job_name in names for array in manifest.arrays):
+            (results.submissions / manifest.id / CANCELLED).touch()
     return tasks
 
 
