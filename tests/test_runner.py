@@ -210,6 +210,40 @@ class TestEngineGone:
         assert tally.stopped is None
 
 
+class TestEngineThatAnswersNobody:
+    @pytest.mark.parametrize("width", [1, 6])
+    def test_stops_after_more_failures_than_were_in_flight(self, tmp_path, width):
+        """A server that is down, or a wrong key: thousands of runs would each wait for it in vain."""
+        said = []
+
+        async def down(model, config):
+            return Breaking(await start_engine(model, config, say=lambda line: None), 50)
+
+        specs = grid("simulation.max_steps=40", "experiment.replications=20", "agent.model.name=scripted/oracle")
+        tally, _ = run_here(specs, tmp_path, EngineConfig(max_num_seqs=width), start=down, say=said.append)
+        assert max(width, 3) < len(tally.failed) <= 2 * width + 3
+        assert len(tally.failed) + tally.finished + len(tally.unfinished) == len(specs)
+        assert sum("failed in a row, without a step between them" in line for line in said) == 1
+        tally, _ = run_here(specs, tmp_path)
+        assert tally.complete
+
+    def test_failures_with_answers_between_them_stop_nothing(self, tmp_path):
+        class Moody(Breaking):
+            async def generate(self, prompt, params):
+                self.answers += 1
+                if self.answers % 30 == 0:
+                    raise EngineError("a bad moment")
+                return await self.inner.generate(prompt, params)
+
+        async def moody(model, config):
+            return Moody(await start_engine(model, config, say=lambda line: None), 0)
+
+        specs = grid("simulation.max_steps=40", "experiment.replications=20", "agent.model.name=scripted/oracle")
+        tally, _ = run_here(specs, tmp_path, EngineConfig(max_num_seqs=2), start=moody)
+        assert len(tally.failed) > 10
+        assert tally.unfinished == []
+
+
 class TestDamage:
     def test_a_damaged_run_is_refused_by_name_and_the_rest_goes_on(self, tmp_path):
         specs = grid(*SHORT)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
-import os
-import resource
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -34,60 +29,18 @@ from vendomini.errors import (
 )
 from vendomini.records import Plan, Results, RunSummary, is_full, write_record
 from vendomini.runner.episode import Episode
+from vendomini.runner.limits import rare_collections, room_for
 from vendomini.runner.progress import Progress
 from vendomini.runner.stop import Stop
+from vendomini.runner.tally import Tally, pending
 
 StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
 
 LOOK_EVERY = 0.2
 """Seconds between looks at whether to stop."""
 
-SPARE_FILES = 64
-"""Open at once beside the logs of the episodes and what the engine holds open when they begin."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the runs that were asked for.
-
-    Attributes:
-        finished: ended in this call with an analysable ending.
-        already: had ended before, or were ended by another process meanwhile.
-        failed: run id → why; rerun by the next call.
-        locked: ids that another process is writing.
-        refused: run id → what is wrong with its files; left alone.
-        unfinished: ids begun or waiting when the call was stopped, or when its engine was gone for good.
-        stopped: the signal that stopped the call, if one did.
-    """
-
-    finished: int = 0
-    already: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    locked: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    unfinished: list[str] = field(default_factory=list)
-    stopped: str | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether every run that was asked for has its result."""
-        return not (self.failed or self.locked or self.refused or self.unfinished)
-
-
-def pending(specs: Iterable[RunSpec], results: Results) -> tuple[list[RunSpec], Tally]:
-    """Those runs without a final summary, and a tally of the others."""
-    tally, todo = Tally(), []
-    for spec in specs:
-        try:
-            outcome = results.outcome(spec.run_id)
-        except ResultsError as exc:
-            tally.refused[spec.run_id] = str(exc)
-            continue
-        if outcome is not None and outcome.finished:
-            tally.already += 1
-        else:
-            todo.append(spec)
-    return todo, tally
+FEWEST_FRUITLESS = 3
+"""Failed runs in a row, without a step between them, that may yet be chance, however few are in flight."""
 
 
 class Runner:
@@ -124,6 +77,7 @@ class Runner:
         self._start = start or self._start_by_chain
         self._restart_changed = restart_changed
         self._said: set[str] = set()
+        self._fruitless = self._steps_before = 0
 
     async def _start_by_chain(self, model: Model, engine: EngineConfig) -> Engine:
         return await start_engine(model, engine, say=self.progress.say)
@@ -157,7 +111,7 @@ class Runner:
         self.counters.runs_total += len(todo)
         self.counters.steps_total += sum(spec.horizon for spec in todo)
         groups = _by_model(todo)
-        with _rare_collections():
+        with rare_collections():
             for specs in groups:
                 if self.stop.reason is not None:
                     self.tally.unfinished += [spec.run_id for spec in specs]
@@ -183,11 +137,14 @@ class Runner:
 
     async def _run_on(self, started: Engine, engine: EngineConfig, specs: Sequence[RunSpec]) -> None:
         queue = deque(specs)
+        wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
+        width = room_for(wished)
+        self._fruitless = 0
 
         async def work() -> None:
             while queue:
                 spec = queue.popleft()
-                if self.stop.reason is not None or started.gone is not None:
+                if self.stop.reason is not None or started.gone is not None or self._is_hopeless(width):
                     self.tally.unfinished.append(spec.run_id)
                     continue
                 try:
@@ -197,8 +154,6 @@ class Runner:
                     if self.stop.reason is None:
                         raise
 
-        wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
-        width = _room_for(wished)
         if width < wished:
             self.progress.say(
                 f"[WARNING] {width} episodes at once and not {wished:,}: raise the limit of open files (ulimit -Hn)"
@@ -213,6 +168,15 @@ class Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
             if started.gone is not None:
                 self.progress.say(f"[WARNING] {started.info.model} answers no more: {started.gone}")
+            elif self._is_hopeless(width):
+                self.progress.say(
+                    f"[WARNING] {self._fruitless} runs of {specs[0].model} failed in a row, without a step between "
+                    "them: the others are left to the next call"
+                )
+
+    def _is_hopeless(self, width: int) -> bool:
+        """Whether runs fail that began after the last answer: more than were in flight then."""
+        return self._fruitless > max(width, FEWEST_FRUITLESS)
 
     async def _run_one(self, spec: RunSpec, started: Engine) -> None:
         try:
@@ -251,6 +215,8 @@ class Runner:
             self.tally.finished += 1
         else:
             self.counters.runs_failed += 1
+            self._fruitless = self._fruitless + 1 if self.counters.steps == self._steps_before else 1
+            self._steps_before = self.counters.steps
             self.tally.failed[spec.run_id] = summary.reason or "unknown"
             self.progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
 
@@ -288,32 +254,6 @@ def load_key(spec: RunSpec) -> tuple[object, ...]:
     return tuple(
         model[key] for key in ("name", "revision", "dtype", "quantization", "trust_remote_code", "context_length")
     )
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Steps make many objects and hardly a cycle: looking for cycles as often as Python does by default, through all
-    that is loaded, costs a scripted step several per cent of its time."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-def _room_for(episodes: int) -> int:
-    """How many of these can be in flight: each holds its log open. The soft limit, often 1,024, is raised for them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return episodes
-    others = len(os.listdir("/dev/fd")) + SPARE_FILES
-    wanted = episodes + others if hard == resource.RLIM_INFINITY else min(episodes + others, hard)
-    if wanted > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(min(episodes, max(wanted, soft) - others), 1)
 
 
 def save_plan(phase: Phase, results: Results) -> None:
