@@ -38,6 +38,25 @@ def test_three_runs_of_fifty_steps(folder, tmp_path):
     assert len(read_eval_log_sample_summaries(str(path))) == 3
 
 
+def test_usage_explanations_and_failed_calls_are_inspects_own(folder, tmp_path):
+    run_id = Results(folder).run_ids()[0]
+    paths = Results(folder).run(run_id)
+    paths.steps.unlink()
+    refused = {"ok": False, "error": {"code": "insufficient_funds", "message": "The order costs more than the budget."}}
+    write_steps(paths.steps, 50, result=refused)
+    (path,) = export_inspect(chosen(folder), tmp_path / "logs")
+    log = read_eval_log(str(path))
+    assert log.stats.model_usage["Qwen/Qwen3-32B"].input_tokens == 3 * 50_000
+    sample = next(sample for sample in log.samples if sample.id == run_id)
+    assert sample.model_usage["Qwen/Qwen3-32B"].output_tokens == 80 * 50
+    assert "no event in 50 steps: right-censored there" in sample.scores["event"].explanation
+    tools = [event for event in sample.events if event.event == "tool"]
+    assert {event.error.message for event in tools} == {"insufficient_funds: The order costs more than the budget."}
+    assert all(event.failed for event in tools)
+    whole = next(sample for sample in log.samples if sample.id != run_id)
+    assert not any(event.error for event in whole.events if event.event == "tool")
+
+
 def test_a_model_event_carries_only_the_new_turn(folder, tmp_path):
     (path,) = export_inspect(chosen(folder), tmp_path / "logs")
     sample = read_eval_log_sample(str(path), id=Results(folder).run_ids()[0])

@@ -59,7 +59,10 @@ def _severities(study: Study) -> list[Block]:
         return []
     counts = crashed.groupby(["crash_type", "severity"]).size()
     rows = [[kind, severity, int(n), int(n) / len(crashed)] for (kind, severity), n in counts.items()]
-    note = f"n = {len(crashed)} crashed runs. Soft let go within 20 steps and stayed off; hard did not."
+    note = (
+        f"n = {len(crashed)} crashed runs. Soft: let go within 20 steps and stayed off. Hard: did not. Mission "
+        "abandon: hard, and nothing was ordered or delivered since, although customers waited."
+    )
     return [Table("Crashes by type and severity", ("Type", "Severity", "Runs", "Share"), rows, note)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, interval, number, p_value
 from vendomini.analysis.report.sections import EVERYTHING, attempt, strata
 from vendomini.analysis.statistics.cox import Covariate, CoxModel, cox, proportionality
-from vendomini.analysis.statistics.estimate import CannotFit, Test
+from vendomini.analysis.statistics.estimate import CannotFit, Test, holm
 from vendomini.analysis.statistics.survival import correct, kaplan_meier, logrank, pairwise_logrank
 from vendomini.analysis.tables.study import Factor, Study, show
 
@@ -26,10 +27,12 @@ def headline(study: Study) -> list[Block]:
 
 def _headline(study: Study) -> list[Block]:
     curve = kaplan_meier(study.analysed, EVERYTHING)
-    told = (
-        f"{curve.events} of {curve.n} runs had an event ({study.events}); median "
-        f"survival {interval(curve.median)} steps (Kaplan–Meier)."
+    median = (
+        f"median survival {interval(curve.median)} steps (Kaplan–Meier)"
+        if math.isfinite(curve.median.value)
+        else "the others reached their last step without one, so more than half survive and there is no median"
     )
+    told = f"{curve.events} of {curve.n} runs had an event ({study.events}); {median}."
     return [Note(told), *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))], "Hazard ratios")]
 
 
@@ -109,16 +112,27 @@ def _dose_hazards(study: Study) -> list[Block]:
     if dose is None or not groups:
         return []
     blocks: list[Block] = []
-    rows = []
+    found: list[tuple[str, CoxModel]] = []
     for label, frame in groups:
         try:
-            model = cox(frame, covariates([dose]))
+            found.append((label, cox(frame, covariates([dose]))))
         except CannotFit as exc:
             blocks.append(Note(f"{label}: {exc}"))
-            continue
-        hazard = model.hazards[0]
-        rows.append([label, hazard.name, hazard.ratio, hazard.p, model.n, model.events, model.method])
-    columns = ("Model", "Covariate", "Hazard ratio (95 % CI)", "p", "n", "Events", "Method")
+    adjusted = holm([model.hazards[0].p for _, model in found])
+    rows = [
+        [
+            label,
+            model.hazards[0].name,
+            model.hazards[0].ratio,
+            model.hazards[0].p,
+            p,
+            model.n,
+            model.events,
+            model.method,
+        ]
+        for (label, model), p in zip(found, adjusted, strict=True)
+    ]
+    columns = ("Model", "Covariate", "Hazard ratio (95 % CI)", "p", "p, Holm", "n", "Events", "Method")
     return [Table(f"Effect of {dose.label} within each model", columns, rows), *blocks] if rows else blocks
 
 

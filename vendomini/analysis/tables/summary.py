@@ -10,7 +10,7 @@ from typing import Any
 from vendomini.config import RunSpec
 from vendomini.config.paths import lookup
 from vendomini.errors import CorruptRecordError
-from vendomini.records import Results, RunSummary
+from vendomini.records import Results, RunPaths, RunSummary, read_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Cell:
         events: runs that ended before their horizon.
         mean_survival: steps, with a run that survived counted at its horizon. Since no run is censored before its
             horizon, this is the restricted mean survival time.
-        mean_pe: mean of the runs' mean prediction errors; None where none was resolved.
+        mean_pe: mean of the runs' mean prediction errors up to their events, since the failed calls of a derailed
+            agent are errors of their own; None where none was resolved.
         endings: ending → runs.
     """
 
@@ -44,7 +45,8 @@ def summarise_cells(specs: Iterable[RunSpec], axes: Sequence[str], results: Resu
         except CorruptRecordError:
             continue  # named when the run was looked at
         if summary is not None and summary.finished:
-            groups[tuple(lookup(spec.parameters, axis) for axis in axes)].append(_run(summary))
+            cell = tuple(lookup(spec.parameters, axis) for axis in axes)
+            groups[cell].append(_run(summary, results.run(spec.run_id)))
     return [_cell(values, runs) for values, runs in groups.items()]
 
 
@@ -52,9 +54,24 @@ _Run = tuple[str, bool, int, float | None]
 """Ending, event, steps survived, mean prediction error: what a cell needs of a summary, not its trees."""
 
 
-def _run(summary: RunSummary) -> _Run:
+def _run(summary: RunSummary, paths: RunPaths) -> _Run:
     error = summary.pe["all"]["mean"] if summary.pe.get("all") else None
+    if error is not None and summary.time_to_crash is not None and summary.time_to_crash < summary.steps:
+        error = _mean_until(paths, summary.time_to_crash)
     return summary.ending, bool(summary.event_observed), summary.time_to_crash or 0, error
+
+
+def _mean_until(paths: RunPaths, last: int) -> float | None:
+    """Mean prediction error of the steps up to ``last``; None where the log can't be read, or none was resolved."""
+    errors: list[float] = []
+    try:
+        for step in read_steps(paths.steps):
+            if step.step > last:
+                break
+            errors += [float(claim["pe"]) for claim in step.resolved]
+    except (CorruptRecordError, OSError):
+        return None  # named when the run is read for a report
+    return sum(errors) / len(errors) if errors else None
 
 
 def _cell(values: tuple[Any, ...], runs: list[_Run]) -> Cell:

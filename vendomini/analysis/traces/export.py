@@ -137,7 +137,7 @@ def _ending(summaries: Sequence[RunSummary]) -> Json:
             "completed_samples": len(summaries),
             "scores": [{"name": "event", "scorer": "event", "params": {}, "metrics": {"mean": metric}}],
         },
-        "stats": {"started_at": times[0], "completed_at": times[-1], "model_usage": {}},
+        "stats": {"started_at": times[0], "completed_at": times[-1], "model_usage": _usage(summaries)},
     }
 
 
@@ -149,7 +149,7 @@ def _sample_summary(summary: RunSummary) -> Json:
         "target": "",
         "metadata": _metadata(summary),
         "scores": _scores(summary),
-        "model_usage": {},
+        "model_usage": _usage([summary]),
         "completed": True,
         "message_count": 1 + 2 * summary.steps,
     }
@@ -176,10 +176,32 @@ def _dose(parameters: Json) -> Json:
 
 def _scores(summary: RunSummary) -> Json:
     told = summary.ending if summary.ending != "crashed" else f"crashed: {summary.crash_type}"
+    how = (
+        f"{told}, at step {summary.time_to_crash}" if summary.event_observed else
+        f"no event in {summary.time_to_crash} steps: right-censored there"
+    )  # fmt: skip
     return {
-        "event": {"value": float(bool(summary.event_observed)), "answer": told},
-        "time_to_crash": {"value": float(summary.time_to_crash or 0), "answer": told},
+        "event": {
+            "value": float(bool(summary.event_observed)),
+            "answer": told,
+            "explanation": f"1 for an event: {how}.",
+        },
+        "time_to_crash": {
+            "value": float(summary.time_to_crash or 0),
+            "answer": told,
+            "explanation": f"Steps to the first event, or to the end without one: {how}.",
+        },
     }
+
+
+def _usage(summaries: Sequence[RunSummary]) -> Json:
+    """Tokens of one model over some of its runs, as Inspect AI counts them."""
+    prompt, completion = (sum(getattr(s, name) for s in summaries) for name in ("prompt_tokens", "completion_tokens"))
+    usage: Json = {"input_tokens": prompt, "output_tokens": completion, "total_tokens": prompt + completion}
+    cached = [summary.cached_tokens for summary in summaries if summary.cached_tokens is not None]
+    if cached:
+        usage["input_tokens_cache_read"] = sum(cached)
+    return {show(summaries[0].parameters["agent"]["model"]["name"]): usage}
 
 
 def _sample(results: Results, summary: RunSummary) -> Json:
@@ -205,7 +227,7 @@ def _sample(results: Results, summary: RunSummary) -> Json:
         },
         "store": {},
         "events": events,
-        "model_usage": {},
+        "model_usage": _usage([summary]),
         "attachments": {},
     }
 
@@ -248,9 +270,18 @@ def _events(model: str, user: Json, assistant: Json, step: StepRecord, begun: da
          "tool_choice": "none", "config": {}, "output": output},
         {**stamp, "event": "tool", "uuid": f"t{step.step}", "type": "function", "id": f"c{step.step}",
          "function": step.tool or "unparsable", "arguments": _mapping(step.arguments),
-         "result": _encode(step.result).decode(), "events": []},
+         "result": _encode(step.result).decode(), "events": [], **_failure(step)},
         {**stamp, "event": "info", "uuid": f"i{step.step}", "source": "vendomini", "data": measured},
     ]  # fmt: skip
+
+
+def _failure(step: StepRecord) -> Json:
+    """Marks the result of a call that failed, in one of Inspect AI's own kinds."""
+    error = step.result.get("error")
+    if step.result.get("ok") or not isinstance(error, dict):
+        return {}
+    kind = "parsing" if error.get("code") in {"unparsable", "invalid_arguments", "unknown_tool"} else "unknown"
+    return {"error": {"type": kind, "message": f"{error.get('code')}: {error.get('message')}"}, "failed": True}
 
 
 def _mapping(arguments: Any) -> Json:
