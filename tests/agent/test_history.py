@@ -86,3 +86,60 @@ class TestHistory:
         history = History("rules", context_length=4096, max_tokens=64, tokenizer=picky)
         history.add_user("go")
         assert "<|user|>\nrules\n\ngo<|end|>" in tokenizer.decode(history.token_ids)
+
+
+class TestLengthsAsTheEngineCounts:
+    """Without a tokenizer here, lengths are estimated; the engine's own counts correct the estimate."""
+
+    def talk(self, history: History, per_token: float, turns: int) -> list[float]:
+        """Tokens of each prompt, for a tokenizer with so many characters a token."""
+        sizes = []
+        for number in range(turns):
+            history.add_user(f"turn {number:4d} " + "x" * 190)
+            sizes.append(sum(len(message["content"]) for message in history.messages) / per_token)
+            history.count(round(sizes[-1]))
+            history.add_assistant("y" * 100)
+        return sizes
+
+    @pytest.mark.parametrize("per_token", [1.5, 2.3, 3.5, 4.0, 6.0])
+    def test_prompts_stay_below_the_limit_and_use_it(self, per_token: float) -> None:
+        history = History("s" * 400, context_length=4096, max_tokens=512)
+        sizes = self.talk(history, per_token, 300)
+        assert max(sizes) <= 4096 - 512 + 210 / per_token
+        assert max(sizes) > 0.9 * (4096 - 512)
+        assert history.epoch > 0
+
+    def test_an_engine_that_counts_nothing_leaves_the_estimate(self) -> None:
+        history, other = (History("s" * 400, context_length=4096, max_tokens=512) for _ in range(2))
+        for number in range(200):
+            for each in (history, other):
+                each.add_user(f"{number} " + "x" * 200)
+            history.count(0)
+            for each in (history, other):
+                each.add_assistant("y" * 100)
+        assert history.messages == other.messages
+
+    def test_what_is_too_long_loses_its_older_half_and_never_the_question(self) -> None:
+        history = History("system", context_length=16384, max_tokens=512)
+        self.talk(history, 4, 20)
+        history.add_user("the question")
+        before = len(history.messages)
+        assert history.shorten()
+        assert before / 2 - 2 <= len(history.messages) <= before / 2 + 2
+        assert history.messages[0]["content"] == "system"
+        assert history.messages[-1] == {"role": "user", "content": "the question"}
+        assert [message["role"] for message in history.messages[1:3]] == ["user", "assistant"]
+        while history.shorten():
+            pass
+        assert [message["content"] for message in history.messages] == ["system", "the question"]
+
+    def test_what_was_too_long_once_is_not_tried_again(self) -> None:
+        history = History("system", context_length=16384, max_tokens=512)
+        self.talk(history, 4, 20)
+        history.add_user("question")
+        too_long = sum(len(message["content"]) for message in history.messages)
+        history.shorten()
+        history.add_assistant("answer")
+        self.talk(history, 4, 60)
+        history.add_user("question")
+        assert sum(len(message["content"]) for message in history.messages) < too_long

@@ -21,6 +21,7 @@ from vendomini.config import load_config
 from vendomini.engines import SamplingParams
 from vendomini.engines.openai import client
 from vendomini.errors import EngineError, EngineStopped, EngineUnavailable, NoReply, PromptTooLong, VendoMiniError
+from vendomini.records import read_steps
 
 
 @pytest.fixture
@@ -771,3 +772,39 @@ def test_ctrl_c_ends_a_start_on_a_silent_server(server: ChatServer, tmp_path: Pa
     process.communicate(timeout=20)
     assert time.monotonic() - began < AT_ONCE
     assert process.returncode == 130
+
+
+class Small(ChatServer):
+    """Counts 2.5 characters a token, and refuses what is longer than 3,000 tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models = (200, {"data": [{"id": NAME}]})
+        self.refused = 0
+        self.script = [self.judge] * 10_000
+
+    def judge(self, handler: Handler) -> None:
+        tokens = round(sum(len(message["content"]) for message in self.requests[-1]["messages"]) / 2.5)
+        if tokens > 3000:
+            self.refused += 1
+            handler.reply(*error(400, f"This model's maximum context length is 3000 tokens, you sent {tokens}."))
+        else:
+            handler.reply(200, answer() | {"usage": {"prompt_tokens": tokens, "completion_tokens": 3}})
+
+
+def counts(folder: Path) -> dict[str, list[int]]:
+    """Run → tokens of each prompt, which tell what stood in the conversation."""
+    return {path.parent.name: [step.prompt_tokens for step in read_steps(path)] for path in folder.rglob("steps.jsonl")}
+
+
+def test_a_server_with_a_smaller_context_fails_no_run_and_a_resumed_one_asks_the_same(tmp_path: Path) -> None:
+    at_once, in_two = tmp_path / "at_once", tmp_path / "in_two"
+    with Small() as server:
+        assert run(command(server, at_once), tmp_path).returncode == 0
+        assert server.refused
+        server.script[60:] = [error(401, "come back later")] * 99
+        assert run(command(server, in_two), tmp_path).returncode == 1
+        server.script = [server.judge] * 10_000
+        assert run(command(server, in_two), tmp_path).returncode == 0
+    assert counts(in_two) == counts(at_once)
+    assert max(map(max, counts(at_once).values())) <= 3000

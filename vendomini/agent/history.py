@@ -17,7 +17,10 @@ engine has cached; dropping half at once costs one prefill now and then.
 """
 
 CHARS_PER_TOKEN = 4
-"""Estimate where the engine has no tokenizer."""
+"""First estimate where the engine has no tokenizer; its own counts correct it."""
+
+LEAST_SCALE = 0.5
+"""Of the estimate: a server that counts less leaves out what it had cached."""
 
 
 @dataclass(slots=True)
@@ -70,8 +73,9 @@ class History:
         self.head = self._template.head if self._template else system
         self._head_ids = self._template.encode(self.head) if self._template else []
         self._head_size = len(self._head_ids) if self._template else _estimate(system)
-        self._budget = context_length - max_tokens - self._head_size
-        if self._budget < max_tokens:
+        self._limit = context_length - max_tokens
+        self._scale = 1.0  # tokens of the engine for each one here
+        if self._budget() < max_tokens:
             raise ConfigError(
                 f"the system prompt takes {self._head_size} of {context_length} tokens, which leaves no room for a "
                 "conversation: raise agent.model.context_length or choose a model with a longer context"
@@ -87,8 +91,8 @@ class History:
         """The next user turn; drops old turns first where the budget asks for it."""
         turn = _Turn(text)
         turn.size = len(self._asking(turn, first=False)) if self._template else _estimate(text)
-        if self._used() + turn.size > self._budget:
-            self._drop(int(self._budget * KEEP) - turn.size)
+        if self._used() + turn.size > self._budget():
+            self._drop(int(self._budget() * KEEP) - turn.size)
         self.messages.append({"role": "user", "content": text})
         self._turns.append(turn)
         if self._template and not self._template.seams:
@@ -117,6 +121,31 @@ class History:
     def clear(self) -> None:
         """Forgets everything but the system message."""
         self._drop(0)
+
+    def count(self, prompt_tokens: int) -> None:
+        """Corrects the estimate by the engine's own count of this prompt; 0 where it gives none."""
+        if self._template is None and prompt_tokens:
+            self._scale = max(prompt_tokens / (self._head_size + self._used()), LEAST_SCALE)
+
+    def shorten(self) -> bool:
+        """Drops older turns, since the engine finds the prompt too long; false where only the last one is left.
+
+        What was too long once is not tried again.
+        """
+        if self._template is not None or len(self._turns) < 2:
+            return False
+        *_, last = self._turns
+        self._limit = min(self._limit, int((self._head_size + self._used()) * self._scale) - 1)
+        del self._turns[-1]
+        pending = self.messages.pop()
+        self._drop(int((self._used() + last.size) * KEEP) - last.size)
+        self._turns.append(last)
+        self.messages.append(pending)
+        return True
+
+    def _budget(self) -> int:
+        """For all turns together, in sizes as they are estimated here."""
+        return int(self._limit / self._scale) - self._head_size
 
     def _used(self) -> int:
         return sum(turn.size for turn in self._turns)

@@ -27,7 +27,8 @@ class StepRecord(msgspec.Struct, kw_only=True):
 
     Steps count from 1. ``observation`` is what the agent was shown *before* it acted; ``result`` is the tool's
     answer; ``tool``, ``arguments`` and ``card`` are what the agent sent, valid or not. Values that do not exist are
-    null, never 0. ``latency_s`` is the engine's own report; the scripted engine takes no time and reports none, which
+    null, never 0. ``shortened`` counts how often old turns had to go in this step because the engine found the prompt
+    too long. ``latency_s`` is the engine's own report; the scripted engine takes no time and reports none, which
     is what makes its logs equal byte by byte.
     """
 
@@ -53,6 +54,7 @@ class StepRecord(msgspec.Struct, kw_only=True):
     cached_tokens: int | None
     completion_tokens: int
     latency_s: float | None
+    shortened: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunInfo(msgspec.Struct, kw_only=True):

@@ -22,7 +22,14 @@ from vendomini.agent import (
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING
 from vendomini.engines.base import Completion, Engine, SamplingParams, Thinking
-from vendomini.errors import CorruptRecordError, EngineError, EngineStopped, RunChangedError, RunEndedError
+from vendomini.errors import (
+    CorruptRecordError,
+    EngineError,
+    EngineStopped,
+    PromptTooLong,
+    RunChangedError,
+    RunEndedError,
+)
 from vendomini.measures.measured import MeasuredWorld, StepResult
 from vendomini.records import (
     RunInfo,
@@ -115,14 +122,27 @@ class Episode:
         """Observe, ask, act, measure, log."""
         observation = self.observation
         self.history.add_user(user_turn(observation, self.result))
-        completion = await self.engine.generate(self.history, self._sampling_params(observation.step))
-        completion = _printable(completion)
+        completion, shortened = await self._ask(self._sampling_params(observation.step))
+        self.history.count(completion.prompt_tokens)
         reply = self._read(completion)
         action = parse_reply(reply, self._tools)
         outcome = self.world.step(action)
-        self._log.append(_record(observation, completion, reply.answer, action, outcome))
+        record = _record(observation, completion, reply.answer, action, outcome)
+        record.shortened = shortened or msgspec.UNSET
+        self._log.append(record)
         self._advance(reply, outcome)
         self._count(completion)
+
+    async def _ask(self, params: SamplingParams) -> tuple[Completion, int]:
+        """The completion, and how often old turns had to go since the engine found the prompt too long."""
+        shortened = 0
+        while True:
+            try:
+                return _printable(await self.engine.generate(self.history, params)), shortened
+            except PromptTooLong:
+                if not self.history.shorten():
+                    raise
+                shortened += 1
 
     def _read(self, said: Completion | StepRecord) -> Reply:
         text = said.text if isinstance(said, Completion) else said.completion
@@ -147,6 +167,9 @@ class Episode:
                 raise CorruptRecordError(f"{self.paths.steps} goes on after the episode's end: {_MISMATCH}")
             self._tokens.add(record)
             self.history.add_user(user_turn(self.observation, self.result))
+            for _ in range(record.shortened or 0):
+                self.history.shorten()
+            self.history.count(record.prompt_tokens)
             outcome = self.world.step(_logged_action(record))
             if (record.observation, record.result) != (_as_logged(self.observation), _as_logged(outcome.result)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
