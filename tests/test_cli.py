@@ -374,6 +374,8 @@ class TestAnotherVersion:
         ("changed", "named"),
         [
             ({"system_prompt": "Another."}, "begun under another system prompt: it is left alone"),
+            ({"prompt_head": "<s>"}, "another beginning of its prompts: it is"),
+            ({"reply_format": "harmony"}, "another reply format (harmony, now "),
             ({"made_with": {}}, "another version (not recorded, now 0."),
             ({"code": "0" * 16}, f"another code ({'0' * 16}, now "),
             ({"engine": "hf"}, "another engine (hf, now scripted)"),

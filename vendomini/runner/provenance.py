@@ -70,7 +70,13 @@ def made_with(engine: Engine, context_length: int) -> dict[str, str | int | None
 
 def changes(before: RunInfo, now: RunInfo) -> list[str]:
     """In words, what is not as it was when a run was begun."""
-    found = ["another system prompt"] if before.system_prompt != now.system_prompt else []
+    found = []
+    if before.system_prompt != now.system_prompt:
+        found.append("another system prompt")
+    elif before.prompt_head != now.prompt_head:
+        found.append("another beginning of its prompts")
+    if before.reply_format != now.reply_format:
+        found.append(f"another reply format ({before.reply_format or 'not recorded'}, now {now.reply_format})")
     for what, new in now.made_with.items():
         old = before.made_with.get(what)
         if old != new:
