@@ -30,7 +30,8 @@ from vendomini.runner import Counters, Stop
 from vendomini.runner.episode import Episode
 from vendomini.worlds.protocol import open_world
 
-EPISODES, STEPS, ROUNDS = 4, 4, 3
+EPISODES, STEPS, NEW = 4, 3, 96
+ROUNDS = 3
 REPLY = {
     "thought": "The customer wants twelve units and eight are in storage, so I order the missing ones. " * 4,
     "tool": "tool_end_day",
@@ -67,26 +68,27 @@ def mask(folder: Path) -> None:
     )
 
 
-async def steps(folder: Path) -> None:
+async def steps(folder: Path, rounds: int) -> None:
     """The same episodes with and without, in turn."""
     ratios = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         free, bound = [await measured(folder, constrained) for constrained in (False, True)]
         ratios.append(bound[0] / free[0])
         print(
             f"  round {number + 1}: without {free[0]:.3f} steps/s ({free[1]:.1f} tokens/s), "
             f"with {bound[0]:.3f} steps/s ({bound[1]:.1f} tokens/s): ratio {ratios[-1]:.2f}"
         )
-    print(f"  ratio, median of {ROUNDS} rounds: {statistics.median(ratios):.2f}")
+    print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.2f}")
 
 
 async def measured(folder: Path, constrained: bool) -> tuple[float, float]:
-    """Steps and tokens a second, of episodes that begin together; the grammar is compiled before."""
+    """Steps and tokens a second of processor time, of episodes that begin together; the grammar is compiled before."""
     overrides: dict[str, Any] = {
         "grid": {},
         "agent.model.name": str(folder),
+        "agent.model.dtype": "float32",
         "agent.model.context_length": 8192,
-        "agent.model.max_tokens": 160,
+        "agent.model.max_tokens": NEW,
         "agent.interface.structured_output": constrained,
         "simulation.max_steps": STEPS,
         "experiment.replications": EPISODES,
@@ -101,10 +103,10 @@ async def measured(folder: Path, constrained: bool) -> tuple[float, float]:
             first = Episode(specs[0], Results(Path(results)).run("warm"), engine, Counters())
             await first._step()
             first._log.close()
-            began = time.perf_counter()
+            began = time.process_time()  # of the processor, which other work on the machine does not lengthen
             runs = [Episode(spec, Results(Path(results)).run(spec.run_id), engine, counters) for spec in specs]
             await asyncio.gather(*(run.run(Stop()) for run in runs))
-            seconds = time.perf_counter() - began
+            seconds = time.process_time() - began
     return counters.steps / seconds, counters.completion_tokens / seconds
 
 
@@ -116,7 +118,7 @@ def main() -> None:
     if sys.argv[1] == "mask":
         mask(folder)
     else:
-        asyncio.run(steps(folder))
+        asyncio.run(steps(folder, int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ HERE = {
     "make chaos": Expect(says="-m tests.chaos"),
     "make fuzz": Expect(says="-m tests.fuzz"),
     "make fuzz FUZZ_SECONDS=600": Expect(says="600"),
+    "make demo-model": Expect(says="-m tests.trained_model"),
     "make bench": Expect(says="benchmarks/loop.py"),
 }
 """Run in a temporary folder, in this order; targets of make as far as ``--dry-run`` goes: this suite is the rest."""
