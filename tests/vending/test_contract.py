@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,7 +86,7 @@ def test_two_worlds_with_one_seed_are_equal_at_every_step_and_nothing_raises(see
 
 
 def _log(outcome: StepResult) -> str:
-    return dump(asdict(outcome))
+    return dump(msgspec.structs.asdict(outcome))
 
 
 def test_a_hundred_thousand_ugly_calls() -> None:

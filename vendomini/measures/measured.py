@@ -6,8 +6,9 @@ The card is read here, the world takes the call, and what it tells is scored: cl
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from vendomini.config.schema import RunConfig
 from vendomini.measures.cards import Card, CardForm, Contradictions, InvalidCard
@@ -22,8 +23,7 @@ CENSORED = frozenset({"survived", "cut_off"})
 """Endings that are no event."""
 
 
-@dataclass(slots=True)
-class StepResult:
+class StepResult(msgspec.Struct):
     """What came of a step. All of it is JSON-ready, and none of it changes later.
 
     Attributes:

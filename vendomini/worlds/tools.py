@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from vendomini.worlds.protocol import Call, Error, Result, ToolSpec
 from vendomini.worlds.text import clip, json_safe
@@ -69,12 +69,8 @@ def unknown(what: str, key: str, known: Iterable[str]) -> Result:
     return refuse("unknown_id", f"There is no {what} {key[:40]!r}; there are: {names}.")
 
 
-class Taken(NamedTuple):
-    """A call that was taken: its identity, its tool, its result. See :class:`Outcome`."""
-
-    key: object
-    tool: str | None
-    result: Result
+Taken = tuple[object, str | None, Result]
+"""A call that was taken: its identity, its tool, its result. See :class:`Outcome`."""
 
 
 class Desk:
@@ -97,7 +93,7 @@ class Desk:
     def take(self, call: Call) -> Taken:
         """Never raises, whatever the agent sent."""
         taken = self._take(call)
-        error = taken.result.error
+        error = taken[2].error
         if error is not None:
             self.last_error = error.code
         return taken
@@ -106,21 +102,21 @@ class Desk:
         tool, complaint = call.tool, call.complaint
         if tool is None:
             assert complaint is not None, "without a call there is a complaint"
-            return Taken(None, None, refuse(complaint.code, complaint.message))
+            return None, None, refuse(complaint.code, complaint.message)
         check = self._arguments.get(tool)
         if check is None:
             message = f"There is no tool {clip(tool)!r}; there are: {', '.join(self._arguments)}."
-            return Taken((clip(tool), json_safe(call.arguments)), None, refuse("unknown_tool", message))
+            return (clip(tool), json_safe(call.arguments)), None, refuse("unknown_tool", message)
         try:
             values = check.validate(call.arguments)
         except InvalidArguments as exc:
-            return Taken((tool, json_safe(call.arguments)), tool, refuse("invalid_arguments", f"{exc}."))
+            return (tool, json_safe(call.arguments)), tool, refuse("invalid_arguments", f"{exc}.")
         if complaint is not None and complaint.fatal:
-            return Taken((tool, values), tool, refuse(complaint.code, complaint.message))
+            return (tool, values), tool, refuse(complaint.code, complaint.message)
         result = self.handlers[tool](*values)
         if complaint is not None:
             result.prediction_ignored = complaint.message
-        return Taken((tool, values), tool, result)
+        return (tool, values), tool, result
 
 
 # ------------------------------------------------------------------------------------------- validation
