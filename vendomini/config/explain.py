@@ -1,0 +1,96 @@
+"""What is wrong with a config, in a sentence that names file, line and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from vendomini.config.paths import leaf_paths
+from vendomini.config.schema import RunConfig
+from vendomini.config.source import KeyPath, Place, shown
+from vendomini.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a tree came from: the place of each key, as far as it is known, and the file."""
+
+    places: dict[KeyPath, Place]
+    path: Path
+
+    def place(self, at: KeyPath) -> Place:
+        """The place of the longest known beginning of a key path."""
+        for end in range(len(at), 0, -1):
+            if at[:end] in self.places:
+                return self.places[at[:end]]
+        return Place(shown(self.path), 0)
+
+    def with_places(self, more: dict[KeyPath, Place]) -> Source:
+        return Source(self.places | more, self.path)
+
+
+def validate(model: type[Any], tree: dict[str, Any], source: Source, prefix: KeyPath = ()) -> Any:
+    """The tree as an instance of the model.
+
+    Args:
+        prefix: where in the file the values stand, if not under their own keys: ``("fixed",)`` or a place in the grid.
+
+    Raises:
+        ConfigError: the first thing that is wrong; where several are, how many more.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False)
+        at = tuple(str(part) for part in errors[0]["loc"] if part != "[key]")
+        place = _prefixed_place(at, prefix, source)
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{place}: {_sentence(model, at, errors[0])}{more}") from exc
+
+
+def _prefixed_place(at: KeyPath, prefix: KeyPath, source: Source) -> Place:
+    if prefix[:1] == ("fixed",) and ("fixed", ".".join(at)) in source.places:
+        return source.places[("fixed", ".".join(at))]
+    return source.place(prefix if prefix[:1] == ("grid",) else at)
+
+
+def _sentence(model: type[BaseModel], at: KeyPath, error: Any) -> str:
+    dotted = ".".join(at)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {dotted}{_hint(model, at)}"
+    value = error["input"]
+    if error["type"] == "list_type" and at[:1] == ("grid",):
+        return f"{dotted} is {value!r}: the grid wants a list of values (a single value belongs under fixed)"
+    if error["type"] == "value_error" and isinstance(error["input"], dict):
+        return str(error["ctx"]["error"])
+    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    shown = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    suggestion = ""
+    if error["type"] == "literal_error" and isinstance(value, str):
+        near = difflib.get_close_matches(
+            value, [w.strip("' ") for w in error["ctx"]["expected"].replace(" or ", ",").split(",")], 1
+        )
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+    return f"{dotted} is {shown}: {message[0].lower()}{message[1:]}{suggestion}"
+
+
+def _hint(model: type[BaseModel], at: KeyPath) -> str:
+    """The nearest valid name on the same level, or where a key of another level belongs."""
+    key = at[-1]
+    former = model.former_names if issubclass(model, RunConfig) else {}
+    if len(at) == 1 and key in former:
+        return f"; this is {former[key]}: now"
+    section: Any = model
+    for part in at[:-1]:
+        field = section.model_fields.get(part)
+        section = field.annotation if field else section
+    siblings = [*section.model_fields, "inherit"] if len(at) == 1 else list(section.model_fields)
+    near = difflib.get_close_matches(key, siblings, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    elsewhere = [path for path in leaf_paths(model) if path.rsplit(".", 1)[-1] == key]
+    return f"; did you mean {elsewhere[0]}?" if elsewhere else f"; known here are {', '.join(siblings)}"
