@@ -28,7 +28,7 @@ class Jobs:
 
     def __init__(self, bench: Bench, name: str, seed: int, *options: str) -> None:
         self.bench, self.name, self.options = bench, name, options
-        grid = {"grid__pe_induction__p_shock": [0.0, 0.3], "experiment__seed": seed, "experiment__replications": 2}
+        grid = {"grid__pe_induction__p_shock": [0.1, 0.3], "experiment__seed": seed, "experiment__replications": 2}
         self.config = bench.config(name, simulation__max_steps=2500, **grid)
         self.reference = bench.undisturbed(self.config)
         self.lines: dict[str, int] = {}

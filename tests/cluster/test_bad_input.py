@@ -16,7 +16,7 @@ from vendomini.cluster.preflight import BYTES_PER_STEP
 
 @pytest.fixture
 def small(bench: Bench) -> str:
-    return str(bench.config("small", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20))
+    return str(bench.config("small", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_more_gpus_than_a_node_has(bench: Bench) -> None:
     config = bench.config("big", grid__agent__model__name=["a/b-7B"], engine={"gpus": 8}, simulation__max_steps=20)
     template = bench.templates / "gpu8.sbatch"
     template.write_text(template.read_text().replace("--gpus-per-node=8", "--gpus-per-node=v100:8"))
-    said = bench.vendomini("submit", str(config), "--only", "p_shock=0", code=1)
+    said = bench.vendomini("submit", str(config), "--only", "p_shock=0.1", code=1)
     assert "a/b-7B is not in the Hugging Face cache" in said
     assert "vendomini prefetch a/b-7B" in said
     assert "SLURM refuses a job from" in said, "everything that is wrong is said at once"
@@ -60,7 +60,7 @@ def test_more_gpus_than_a_node_has(bench: Bench) -> None:
 
 def test_an_environment_without_an_engine(bench: Bench, core_only: dict[str, str]) -> None:
     """Its jobs would wait for hours and fail in a second."""
-    config = bench.config("bare", grid__agent__model__name=["a/b-7B"], grid__pe_induction__p_shock=[0.0])
+    config = bench.config("bare", grid__agent__model__name=["a/b-7B"], grid__pe_induction__p_shock=[0.1])
     command = [sys.executable, "-S", "-m", "vendomini", "submit", str(config)]
     done = subprocess.run(command, **bench.how(PYTHONPATH=core_only["PYTHONPATH"]))
     assert done.returncode == 1
@@ -69,7 +69,7 @@ def test_an_environment_without_an_engine(bench: Bench, core_only: dict[str, str
 
 
 def test_no_room_for_the_logs(bench: Bench, tmp_path: Path) -> None:
-    config = bench.config("full", grid__pe_induction__p_shock=[0.0], simulation__max_steps=10**12 // BYTES_PER_STEP)
+    config = bench.config("full", grid__pe_induction__p_shock=[0.1], simulation__max_steps=10**12 // BYTES_PER_STEP)
     said = bench.vendomini("submit", str(config), code=1)
     assert "has room for" in said
     assert "need about 4000.0 GB" in said

@@ -62,16 +62,16 @@ def test_size_by_name(name: str, size: float | None) -> None:
 
 def test_phase_1_on_this_cluster() -> None:
     rows = estimate(load_config("configs/phases/phase1_large_models.yaml"), H100, {})
-    assert [(row.tasks, row.gpus) for row in rows] == [(220, 2), (220, 4), (220, 1), (220, 4)]
-    assert rows[0].hours == pytest.approx({"standard": 110, "flash": 44, "vllm": 11})
-    assert rows[0].gpu_hours == pytest.approx(22)
+    assert [(row.tasks, row.gpus) for row in rows] == [(210, 2), (210, 4), (210, 1), (210, 4)]
+    assert rows[0].hours == pytest.approx({"standard": 105, "flash": 42, "vllm": 10.5})
+    assert rows[0].gpu_hours == pytest.approx(21)
     assert set(rows[0].sources.values()) == {"published estimate"}
 
 
 def test_what_was_measured_replaces_what_was_published() -> None:
     measured = {("Qwen/Qwen3-32B", "vllm"): Throughput(step_s=0.1, tokens_s=900)}
     row = estimate(load_config("configs/phases/phase1_large_models.yaml"), H100, measured)[0]
-    assert row.hours["vllm"] == pytest.approx(220 * 500 * 0.1 / 3600)
+    assert row.hours["vllm"] == pytest.approx(210 * 500 * 0.1 / 3600)
     assert row.sources == {"standard": "published estimate", "flash": "published estimate", "vllm": "measured here"}
 
 

@@ -21,7 +21,7 @@ from vendomini.records import Results
 @pytest.fixture
 def config(bench: Bench, request: pytest.FixtureRequest) -> Path:
     name = request.function.__name__.removeprefix("test_")[:40]
-    return bench.config(name, grid__pe_induction__p_shock=[0.0], simulation__max_steps=3000)
+    return bench.config(name, grid__pe_induction__p_shock=[0.1], simulation__max_steps=3000)
 
 
 def test_jobs_that_were_preempted_for_good(bench: Bench, config: Path) -> None:
@@ -41,7 +41,7 @@ def test_jobs_that_were_preempted_for_good(bench: Bench, config: Path) -> None:
 
 
 def test_a_keeper_of_its_own_waits_out_a_submit_limit(bench: Bench) -> None:
-    config = bench.config("many", grid__pe_induction__p_shock=[0.0, 0.3], simulation__max_steps=20)
+    config = bench.config("many", grid__pe_induction__p_shock=[0.1, 0.3], simulation__max_steps=20)
     with bench.slurm.limited(MaxSubmitJobs=4):
         said = bench.vendomini("submit", str(config), "--runs-per-job", "1", "--keep")
         assert "Keeper: job" in said
@@ -70,7 +70,7 @@ def refusing_server() -> Iterator[str]:
 
 def test_the_same_failure_twice(bench: Bench, refusing_server: str) -> None:
     engine = {"backend": "openai", "base_url": refusing_server}
-    config = bench.config("vain", grid__agent__model__name=["other"], grid__pe_induction__p_shock=[0.0], engine=engine)
+    config = bench.config("vain", grid__agent__model__name=["other"], grid__pe_induction__p_shock=[0.1], engine=engine)
     for _ in range(2):
         assert "sent 4 runs" in bench.vendomini("keep", str(config))
         bench.slurm.wait_for_jobs()

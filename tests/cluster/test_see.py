@@ -22,7 +22,7 @@ from vendomini.runner import save_plan
 
 def test_status_and_logs_while_jobs_run(bench: Bench) -> None:
     bench.hold()
-    config = bench.config("live", grid__pe_induction__p_shock=[0.0], simulation__max_steps=3000)
+    config = bench.config("live", grid__pe_induction__p_shock=[0.1], simulation__max_steps=3000)
     bench.submit(config, "--runs-per-job", "2", "--throttle", "1")
     pid = bench.freeze("live")
     status = bench.json("status", str(config))[0]
@@ -75,7 +75,7 @@ def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_serv
     config = bench.config(
         "failing",
         grid__agent__model__name=["mute"],
-        grid__pe_induction__p_shock=[0.0],
+        grid__pe_induction__p_shock=[0.1],
         engine={"backend": "openai", "base_url": refusing_server},
         simulation__max_steps=20,
     )
@@ -98,7 +98,7 @@ def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_serv
 def test_a_job_whose_engine_can_not_start_says_why_in_one_sentence(bench: Bench, refusing_server: str) -> None:
     engine = {"backend": "openai", "base_url": refusing_server}
     config = bench.config(
-        "unheard", grid__agent__model__name=["other"], grid__pe_induction__p_shock=[0.0], engine=engine
+        "unheard", grid__agent__model__name=["other"], grid__pe_induction__p_shock=[0.1], engine=engine
     )
     bench.submit(config)
     bench.slurm.wait_for_jobs()

@@ -24,7 +24,7 @@ LATER = "now+1hour"
 def config(bench: Bench, request: pytest.FixtureRequest) -> Path:
     """Four short runs, named after the test."""
     name = request.function.__name__.removeprefix("test_")[:40]
-    return bench.config(name, grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    return bench.config(name, grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
 
 
 def _pending(bench: Bench, config: Path, *options: str, **environ: str) -> dict[str, str]:
@@ -65,7 +65,7 @@ def open_bench(bench: Bench) -> Iterator[Bench]:
 
 def test_a_hidden_partition(open_bench: Bench) -> None:
     bench = open_bench
-    config = bench.config("hidden", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    config = bench.config("hidden", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
     bench.become("nobody")  # root sees everything
     assert _pending(bench, config, "--partition", "hidden")["Partition"] == "hidden"
     assert "4 live in the queue" in bench.vendomini("submit", str(config))
@@ -74,7 +74,7 @@ def test_a_hidden_partition(open_bench: Bench) -> None:
 
 def test_a_colleagues_jobs_on_a_cluster_that_hides_them(open_bench: Bench) -> None:
     bench = open_bench
-    config = bench.config("secret", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    config = bench.config("secret", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
     _pending(bench, config)
     bench.become("nobody")
     with bench.slurm.changed(private_data="jobs"):
@@ -162,7 +162,7 @@ def test_options_on_the_command_line(bench: Bench, config: Path) -> None:
     job = _pending(bench, config, "--partition", "gpu", "--qos", "normal", "--nodelist", "n2", "--exclude", "n1")
     found = (job["Partition"], job["QOS"], job["ReqNodeList"], job["ExcNodeList"])
     assert found == ("gpu", "normal", "n2", "n1")
-    other = bench.config("other", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    other = bench.config("other", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
     for option, value in {"--constraint": "fast", "--reservation": "course", "--qos": "gold"}.items():
         assert "SLURM refuses a job" in bench.vendomini("submit", str(other), option, value, code=1), "there is none"
         (outcome,) = json.loads(bench.vendomini("submit", str(other), option, value, "--dry-run", "--json", code=None))
@@ -220,7 +220,7 @@ def test_the_sites_own_words_are_shown(bench: Bench, config: Path) -> None:
 
 
 def test_a_submit_limit_in_the_middle(bench: Bench) -> None:
-    config = bench.config("many", grid__pe_induction__p_shock=[0.0, 0.1, 0.2, 0.3], simulation__max_steps=20)
+    config = bench.config("many", grid__pe_induction__p_shock=[0.1, 0.2, 0.3, 0.4], simulation__max_steps=20)
     bench.set_in_template("gpu0.sbatch", begin=LATER)
     with bench.slurm.limited(MaxSubmitJobs=12):
         said = bench.vendomini("submit", str(config), "--runs-per-job", "1", code=1)
@@ -235,7 +235,7 @@ def test_a_submit_limit_in_the_middle(bench: Bench) -> None:
     assert bench.submit(config, "--runs-per-job", "1")["runs"] == 6
     assert len(bench.slurm.jobs()) == 16
     with bench.slurm.limited(MaxSubmitJobs=1):
-        other = bench.config("none", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+        other = bench.config("none", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
         assert "nothing was submitted" in bench.vendomini("submit", str(other), code=1)
         assert list(bench.results("none").glob("submissions/*/")) == []
 
@@ -267,7 +267,7 @@ def test_commands_that_stumble_once(bench: Bench, config: Path) -> None:
 
 def test_a_requeue_that_stumbles(bench: Bench, config: Path) -> None:
     """Inside the job, where there is time to try again."""
-    config = bench.config("stumble", grid__pe_induction__p_shock=[0.0], simulation__max_steps=3000)
+    config = bench.config("stumble", grid__pe_induction__p_shock=[0.1], simulation__max_steps=3000)
     bench.hold()
     environ = bench.wrap("scontrol", 'test "$1" = requeue || exec $real "$@"\n' + ONCE.format(
         folder=bench.folder, first=""))  # fmt: skip

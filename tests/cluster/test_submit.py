@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.bench import Bench
 from tests.tiny_model import make_tiny_model
 
-TENTHS = [n / 10 for n in range(10)]
+TENTHS = [n / 10 for n in range(1, 11)]
 
 
 def test_forty_runs_in_more_shards_than_an_array_may_have(bench: Bench) -> None:
@@ -36,7 +36,7 @@ def test_a_model_on_two_gpus(bench: Bench) -> None:
     config = bench.config(
         "tiny",
         grid__agent__model__name=[str(model)],
-        grid__pe_induction__p_shock=[0.0, 0.3],
+        grid__pe_induction__p_shock=[0.1, 0.3],
         simulation__max_steps=3,
         agent__model__max_tokens=16,
         agent__model__context_length=8192,
@@ -60,7 +60,7 @@ def test_two_engines_share_a_whole_node(bench: Bench) -> None:
     config = bench.config(
         "shared",
         grid__agent__model__name=[str(model)],
-        grid__pe_induction__p_shock=[0.0],
+        grid__pe_induction__p_shock=[0.1],
         simulation__max_steps=60,
         agent__model__max_tokens=16,
         agent__model__context_length=8192,
@@ -88,8 +88,8 @@ def _owners(runs: Path) -> set[int]:
 
 
 def test_one_phase_after_another(bench: Bench) -> None:
-    first = bench.config("first", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
-    second = bench.config("second", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    first = bench.config("first", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
+    second = bench.config("second", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
     bench.add_to_template("gpu0.sbatch", "sleep 4")
     bench.submit(first)
     bench.submit(second, "--after", str(first))
@@ -125,7 +125,7 @@ def test_a_job_started_by_hand_takes_its_share(bench: Bench) -> None:
 
 
 def test_submitting_from_inside_a_job_leaks_nothing_into_the_new_ones(bench: Bench) -> None:
-    config = bench.config("inside", grid__pe_induction__p_shock=[0.0], simulation__max_steps=20)
+    config = bench.config("inside", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
     outer = ["--cpus-per-task=1", "--mem=1G", "--time=5", "--export=ALL,SLURM_CPU_BIND=none,SLURM_MEM_PER_CPU=1"]
     inner = f"exec {' '.join(bench.command('submit', str(config)))}"
     bench.slurm.call("srun", *outer, f"--chdir={bench.folder}", "bash", "-c", inner)

@@ -20,7 +20,7 @@ def config(bench: Bench, request: pytest.FixtureRequest) -> Path:
     """Four runs in one job, named after the test."""
     bench.hold()
     name = request.node.name.removeprefix("test_")[:40]
-    return bench.config(name, grid__pe_induction__p_shock=[0.0], simulation__max_steps=STEPS)
+    return bench.config(name, grid__pe_induction__p_shock=[0.1], simulation__max_steps=STEPS)
 
 
 def _all_there(bench: Bench, config: Path) -> bool:
@@ -32,7 +32,7 @@ def test_time_limit_of_jobs_submitted_and_started_by_hand(bench: Bench, config: 
     template = bench.templates / "gpu0.sbatch"
     template.write_text(template.read_text().replace("USR2@300", "USR2@20"))
     bench.submit(config, "--partition", "short", "--time", "00:01:00")
-    hand = bench.config("hand", grid__pe_induction__p_shock=[0.0], simulation__max_steps=STEPS)
+    hand = bench.config("hand", grid__pe_induction__p_shock=[0.1], simulation__max_steps=STEPS)
     options = ("--partition=short", "--time=1", "--signal=USR2@20", "--chdir", str(bench.folder))
     bench.slurm.call("sbatch", *options, str(template), str(hand), PATH=bench.path)
     for one in (config, hand):
