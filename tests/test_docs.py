@@ -229,5 +229,5 @@ def _code(text: str) -> list[str]:
 
 
 def _parsers(name: str) -> list[typer.core.TyperCommand]:
-    command = load_command(name)
+    command = load_command("submit" if name == "keep" else name)  # keep takes submit's options
     return [command, *getattr(command, "commands", {}).values()]
