@@ -17,10 +17,7 @@ engine has cached; dropping half at once costs one prefill now and then.
 """
 
 CHARS_PER_TOKEN = 4
-"""First estimate where the engine has no tokenizer; its own counts correct it."""
-
-LEAST_SCALE = 0.5
-"""Of the estimate: a server that counts less leaves out what it had cached."""
+"""First estimate where the engine has no tokenizer. Its own counts raise it; lower ones may leave out what it cached."""
 
 
 @dataclass(slots=True)
@@ -125,7 +122,7 @@ class History:
     def count(self, prompt_tokens: int) -> None:
         """Corrects the estimate by the engine's own count of this prompt; 0 where it gives none."""
         if self._template is None and prompt_tokens:
-            self._scale = max(prompt_tokens / (self._head_size + self._used()), LEAST_SCALE)
+            self._scale = max(prompt_tokens / (self._head_size + self._used()), 1.0)
 
     def shorten(self) -> bool:
         """Drops older turns, since the engine finds the prompt too long; false where only the last one is left.
