@@ -17,7 +17,7 @@ engine has cached; dropping half at once costs one prefill now and then.
 """
 
 CHARS_PER_TOKEN = 4
-"""First estimate where the engine has no tokenizer. Its own counts raise it; lower ones may leave out what it cached."""
+"""First estimate, without a tokenizer. The engine's counts raise it; lower ones may leave out what is cached."""
 
 
 @dataclass(slots=True)
