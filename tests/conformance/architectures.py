@@ -72,6 +72,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba", "attention"]},
     "codegen": {"rotary_dim": 8},
     "gptj": {"rotary_dim": 8},
     "dbrx": {"attn_config": {"kv_n_heads": 2}, "ffn_config": {"moe_num_experts": 4, "ffn_hidden_size": 32}},

@@ -6,6 +6,7 @@ A wrong mask or position raises nothing by itself; it only makes the model a lit
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from vendomini.engines.hf.cache import SlotCache
@@ -21,13 +22,13 @@ SHORT = 12
 BEYOND = 9
 """Tokens by which a probe passes a length at which a model changes what it does."""
 
-LONGEST = 8192
+LONGEST = 4608
 """Tokens of the longest probe: beyond it, a plain pass may cost more memory than the batches do."""
 
-TURNING_POINTS = (
-    "sliding_window", "window_size", "attention_window_size", "attention_chunk_size", "chunk_size", "mamba_chunk_size",
-    "original_max_position_embeddings", "local_attention_window", "local_attention",
-)  # fmt: skip
+LONG = 150
+"""Tokens of a probe that every model gets, for what its config does not name."""
+
+TURNING_POINT = re.compile(r"window|chunk|index_topk|block_size|compress|local_attention|original_max_position")
 """Keys of a model's config that name a length at which its layers begin to do something else."""
 
 MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
@@ -37,9 +38,12 @@ MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
 def probe_tokens(loaded: LoadedModel, limit: int) -> list[int]:
     """Lengths to try, the shortest first: one short, and one beyond each turning point within ``limit`` tokens."""
     config = loaded.model.config.get_text_config().to_dict()
-    points = {config.get(key) for key in TURNING_POINTS} | {rope_switch(loaded.model.config)}
-    turns = [point for point in points if isinstance(point, int) and point > 0]
-    lengths = {length for point in turns for length in (point - 1, point + BEYOND)}
+    points: set[int | None] = {
+        value for key, value in config.items() if TURNING_POINT.search(key) and isinstance(value, int)
+    }
+    points |= {rope_switch(loaded.model.config)}
+    turns = [point for point in points if point is not None and point > 0]
+    lengths = {LONG, *(length for point in turns for length in (point - 1, point + BEYOND))}
     return [SHORT, *sorted(length for length in lengths if SHORT < length <= min(limit, LONGEST) - 4)]
 
 
@@ -48,7 +52,8 @@ def plain_logits(loaded: LoadedModel, ids: list[int]) -> Tensor:
     import torch
 
     with torch.inference_mode():
-        output = loaded.model(input_ids=torch.tensor([ids], device=loaded.device), use_cache=False)
+        last = {"logits_to_keep": 1} if loaded.keeps_logits else {}  # of all others, a large vocabulary takes GiBs
+        output = loaded.model(input_ids=torch.tensor([ids], device=loaded.device), use_cache=False, **last)
         return output.logits[0, -1].float()
 
 
@@ -125,8 +130,14 @@ def check_batching(loaded: LoadedModel, limit: int) -> SlotCache:
     forward = Forward(loaded, cache)
     with torch.inference_mode():
         for length in lengths:
-            for got, ids in _pieces(loaded, forward, length):
-                error = _error(got, plain_logits(loaded, ids))
+            try:
+                pairs = [(got, plain_logits(loaded, ids)) for got, ids in _pieces(loaded, forward, length)]
+            except torch.OutOfMemoryError:  # GPU only: the memory is the model's, and batches feed less at once
+                if length == SHORT:
+                    raise
+                break
+            for got, wanted in pairs:
+                error = _error(got, wanted)
                 if not error <= loaded.tolerance:
                     raise CannotBatch(
                         f"batching changes its answers at {length} tokens (relative error of the logits {error:.2g})"

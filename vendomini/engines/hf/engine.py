@@ -130,7 +130,7 @@ class HuggingFaceEngine(Engine):
             f"[WARNING] {self._model.name} runs one conversation at a time with Transformers, {SAYS[keeping]} "
             f"({speed:.1f} tokens/s here): {why}. vLLM batches most of these models"
         )
-        self.max_num_seqs = self._engine.max_num_seqs or KEPT
+        self.max_num_seqs = KEPT  # more would only hold memory
         self._batcher = OneAtATime(
             loaded,
             keeping,

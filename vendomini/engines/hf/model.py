@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,11 @@ class LoadedModel:
         head = self.model.get_output_embeddings()
         weight = getattr(head, "weight", None)
         return int(weight.shape[0] if weight is not None else self.model.config.get_text_config().vocab_size)
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether the model can be asked for the logits of some tokens alone."""
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @property
     def tolerance(self) -> float:
