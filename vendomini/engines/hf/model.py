@@ -176,11 +176,23 @@ def load_tokenizer(model: schema.Model) -> Any:
         from transformers import AutoTokenizer
     except ImportError as exc:
         raise MissingExtraError("the tokenizer of a model", exc.name or "transformers", "hf") from exc
-    options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    options: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     try:
-        return AutoTokenizer.from_pretrained(model.name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model.name, **options)
+        if getattr(tokenizer, "chat_template", None) is None and _is_mistrals_own(tokenizer):
+            options["mistral_format"] = False
+            tokenizer = AutoTokenizer.from_pretrained(model.name, **options)
+        if getattr(tokenizer, "fix_mistral_regex", None) is False:  # an early export splits words at wrong places
+            tokenizer = AutoTokenizer.from_pretrained(model.name, fix_mistral_regex=True, **options)
+        return tokenizer
     except (OSError, ValueError, ImportError) as exc:
         raise EngineUnavailable(f"the tokenizer of {model.name} can't be loaded: {first_line(exc)}") from exc
+
+
+def _is_mistrals_own(tokenizer: Any) -> bool:
+    """Where mistral-common is installed, Transformers takes a folder's tekken.json for the tokenizer, which has no chat
+    template; the folder's ordinary tokenizer has one."""
+    return type(tokenizer).__name__ == "MistralCommonBackend"
 
 
 def _device_map(gpus: int) -> str | None:

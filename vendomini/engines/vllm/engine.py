@@ -132,7 +132,10 @@ class VllmEngine(Engine):
         request = next(self._ids)
         future = self._waiting[request] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
-        host.send(Generate(request, pack_ids(ids), _sampling(params), params.json_schema))
+        sampling = _sampling(params)
+        if params.max_thinking_tokens is not None and "reasoning_config" in self._engine.engine_args:
+            sampling["thinking_token_budget"] = params.max_thinking_tokens
+        host.send(Generate(request, pack_ids(ids), sampling, params.json_schema))
         try:
             async with asyncio.timeout(self._engine.request_timeout):
                 done = await future
