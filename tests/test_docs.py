@@ -63,6 +63,7 @@ HERE = {
     "make coverage": Expect(says="coverage report"),
     "make validity": Expect(says="-m benchmarks.validity"),
     "make chaos": Expect(says="-m tests.chaos"),
+    "make conformance": Expect(says="-m tests.conformance"),
     "make fuzz": Expect(says="-m tests.fuzz"),
     "make fuzz FUZZ_SECONDS=600": Expect(says="600"),
     "make demo-model": Expect(says="-m tests.trained_model"),

@@ -94,3 +94,17 @@ def test_a_grammar_begins_with_the_answer(name: str, opened: bool, tmp_path: Pat
     thought = "".join(said[:-1])
     assert steps[0].completion.startswith(thought + '{"')
     assert steps[0].completion != thought + ANSWER, "the schema asks for spaces, so the grammar was not there"
+
+
+def test_the_prefix_cache_stays_useful_where_thoughts_are_dropped(tmp_path: Path) -> None:
+    model = make_thinking_model(tmp_path / "model", links(BY_NAME["think"]))
+    template = json.loads((model / "tokenizer_config.json").read_text()).get("chat_template")
+    file = model / "chat_template.jinja"
+    source = template or file.read_text()
+    dropping = source.replace("message['content'] }}", "message['content'].split('</think>')[-1].strip() }}")
+    assert dropping != source
+    file.write_text(dropping)
+    _, _, steps = run(tmp_path, model, **{"simulation.max_steps": 40})
+    assert not any(DRAFT in step.answer for step in steps if step.answer)
+    prompts, cached = sum(step.prompt_tokens for step in steps), sum(step.cached_tokens or 0 for step in steps)
+    assert cached / prompts > 0.85
