@@ -189,7 +189,7 @@
 
   function show() {
     $("experiments").replaceChildren(...data.status.map(experiment));
-    const chosen = $("factor").value || data.factors.find((name) => name.endsWith(".p_shock")) || data.factors[0];
+    const chosen = $("factor").value || data.factors.find((name) => /\.p_/.test(name)) || data.factors[0];
     $("factor").replaceChildren(...data.factors.map((name) => new Option(short(name), name, false, name === chosen)));
     draw();
     const head = element("tr", {}, ...[...data.factors.map(short), ...COLUMNS].map((name) => element("th", { scope: "col" }, name)));

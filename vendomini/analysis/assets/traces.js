@@ -51,7 +51,7 @@
 
   // ---------------------------------------------------------------------------------------------------- list of runs
 
-  const EVENTS = new Set(["crashed", "bankrupt", "customers_lost", "failed", "damaged"]);
+  const NO_EVENTS = new Set(["survived", "cut_off", "running"]);
   const ending = (run) => run.ending === "crashed" ? `crashed: ${run.crash_type}` : run.ending;
 
   function filterBox(label, key, values) {
@@ -90,7 +90,7 @@
     $("more").hidden = found.length <= state.shown;
   }
   function runItem(run) {
-    const end = element("span", { class: EVENTS.has(run.ending) ? "ending event" : "ending" }, ending(run));
+    const end = element("span", { class: NO_EVENTS.has(run.ending) ? "ending" : "ending event" }, ending(run));
     const when = run.time_to_crash ? ` at step ${run.time_to_crash}` : "";
     const button = element("button", { type: "button" },
       element("span", { class: "id" }, run.run_id),

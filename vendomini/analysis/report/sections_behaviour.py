@@ -61,7 +61,7 @@ def _severities(study: Study) -> list[Block]:
     rows = [[kind, severity, int(n), int(n) / len(crashed)] for (kind, severity), n in counts.items()]
     note = (
         f"n = {len(crashed)} crashed runs. Soft: let go within 20 steps and stayed off. Hard: did not. Mission "
-        "abandon: hard, and nothing was ordered or delivered since, although customers waited."
+        "abandon: hard, and nothing that the agent is there for was done since, although somebody waited for it."
     )
     return [Table("Crashes by type and severity", ("Type", "Severity", "Runs", "Share"), rows, note)]
 

@@ -40,7 +40,9 @@ def effects_section(study: Study) -> Section:
     blocks: list[Block] = []
     blocks += attempt(partial(_cox_blocks, study), "Hazard ratios")
     blocks += attempt(partial(_proportionality, study), "Proportional hazards")
-    blocks += attempt(partial(_dose_hazards, study), "Effect of p_shock within each model")
+    blocks += attempt(
+        partial(_dose_hazards, study), f"Effect of {study.dose.label if study.dose else 'the dose'} within each model"
+    )
     blocks += _logrank_blocks(study)
     return Section("effects", "What makes a difference", blocks)
 

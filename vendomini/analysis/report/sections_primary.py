@@ -108,10 +108,10 @@ def _answers(study: Study, contrasts: Sequence[Contrast], planned: bool) -> list
         for one, p in zip(answers, adjusted, strict=True)
     ]  # fmt: skip
     note = (
-        "Runs of one seed meet the same suppliers and customers, so they are compared with each other: differences of "
+        "Runs of one seed meet the same conditions, so they are compared with each other: differences of "
         "restricted mean survival are averaged within a seed, and tested over seeds. The unpaired figures beside them "
-        "take runs as independent. p_shock is drawn at random for each run, so its effect is causal (intention to "
-        "treat); whether prediction error carries it is asked further down, and is not randomised."
+        "take runs as independent. The dose is set by the design, the same seeds at every level, so its effect is "
+        "causal (intention to treat); whether prediction error carries it is asked further down, and is not set by it."
     )
     title = "Primary contrasts" if planned else "Main contrast (exploratory)"
     return [*told, *([] if planned else [Note(EXPLORATORY)]), *notes, Table(title, COLUMNS, rows, note)]
