@@ -36,7 +36,7 @@ def export_jsonl(runs: Sequence[tuple[Results, str]], out: Path) -> Path:
         with open(out, "wb") as file:
             for results, run_id in runs:
                 for step in _steps(results, run_id, results.summary(run_id)):
-                    file.write(_encode({"run_id": run_id, **msgspec.structs.asdict(step)}) + b"\n")
+                    file.write(_encode({"run_id": run_id, **msgspec.to_builtins(step)}) + b"\n")
     except FileNotFoundError as exc:
         raise ResultsError(f"{exc.filename} does not exist") from exc
     except OSError as exc:
