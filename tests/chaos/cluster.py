@@ -221,6 +221,7 @@ def slow_epilog(bench: Bench, slurm: Slurm) -> contextlib.AbstractContextManager
 
 
 def limits(bench: Bench, slurm: Slurm) -> contextlib.AbstractContextManager[None]:
+    """Room for two jobs and for one that preempts them: SLURM takes an array as a whole."""
     return slurm.limited(MaxSubmitJobs=3)
 
 
@@ -271,7 +272,7 @@ SITES = {
     "accounting off": Site({"accounting": False}),
     "private data": Site({"private_data": "jobs"}, another_user),
     "MaxArraySize 3": Site({"max_array_size": 3}, options=("--runs-per-job", "1")),
-    "submit limits": Site(around=limits, options=("--runs-per-job", "1")),
+    "submit limits": Site(around=limits, options=("--runs-per-job", "8", "--max-jobs", "2")),
     "preemption with notice": Site({"grace_s": 5}, options=("--partition", "grace")),
     "slow epilog": Site(around=slow_epilog),
     "time-outs": Site(around=time_outs),
