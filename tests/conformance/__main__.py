@@ -1,4 +1,4 @@
-"""``make conformance``: the chat templates that Python packages ship, as a table (``docs/models.md`` holds it)."""
+"""``make conformance``: the chat templates that Python packages ship, as a table (``docs/replies.md`` holds it)."""
 
 from __future__ import annotations
 

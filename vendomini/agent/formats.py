@@ -1,7 +1,7 @@
 """How families of models mark what they think and what they answer: one entry a family.
 
 The markers are the literal text of special or ordinary tokens, as :class:`vendomini.engines.base.Completion` keeps
-them. ``docs/models.md`` has the same table with the models.
+them. ``docs/replies.md`` has the same table with the models.
 """
 
 from __future__ import annotations

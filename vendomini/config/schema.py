@@ -122,7 +122,7 @@ class Model(Section):
     )
     reply_format: str | ReplyMarkers | None = Field(
         None,
-        description="How thoughts are marked: the name of a family (docs/models.md), or start, end, answer and opened. "
+        description="How thoughts are marked: the name of a family (docs/replies.md), or start, end, answer, opened. "
         "Null: as the chat template and the tokenizer show.",
     )
 
