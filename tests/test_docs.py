@@ -46,6 +46,7 @@ HERE = {
     "vendomini run --config configs/phases/phase1_small_models.yaml -o agent.model.name=Qwen/Qwen3-8B": Expect(
         1, "vendomini prefetch Qwen/Qwen3-8B"
     ),
+    "vendomini doctor --config configs/phases/phase1_small_models.yaml": Expect(says="next: vendomini"),
     "vendomini prefetch phase1": Expect(),
     "vendomini prefetch phase1_small": Expect(),
     "vendomini prefetch phase1_small --check": Expect(),
