@@ -21,7 +21,7 @@ from vendomini.analysis.tables.digest import CausedErrors
 from vendomini.worlds.vending.promises import caused_errors
 
 DOSES = (0.0, 0.1, 0.2, 0.4)
-STEPS = 1000
+STEPS = 500
 WIDTH = 5
 """Steps of an interval of the Cox model."""
 ONSET = 8
@@ -85,9 +85,10 @@ def verdict(number: int, runs: pandas.DataFrame, steps: pandas.DataFrame, seeds:
     return any(p < 0.05 for p in holm(p_values))
 
 
-def caused(experiments: int, seeds: range = range(60), drawn: int = 20) -> Claim:
+def caused(experiments: int) -> Claim:
     """The two experiments that once said "yes" without a cause, others like them, and one with a cause."""
     doses = DOSES
+    seeds, drawn = (range(60), 20) if experiments >= 200 else (range(24), 12)
     derailing = (["reactive", "invalid", "spender"], (0.0,), 140)
     cases: list[tuple[str, tuple[list[str], tuple[float, ...], int], int, Overlay, bool]] = [
         ("reactive, invalid and spender, no shocks", derailing, min(40, len(seeds)), as_it_was, False),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.validity.caused import as_it_was, episodes, verdict
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.detection import detection, false_alarms
 from benchmarks.validity.feasibility import feasibility
+from benchmarks.validity.nulls import power
 from benchmarks.validity.shocks import common_numbers, dose, observability, purity, realised_dose
 from benchmarks.validity.survival import coverage
 
@@ -46,6 +48,22 @@ def test_being_told_helps() -> None:
 
 def test_common_random_numbers() -> None:
     _holds(common_numbers(range(10)))
+
+
+def test_effects_are_found_by_what_the_report_prints() -> None:
+    pytest.importorskip("statsmodels", reason="needs the extra [report]")
+    _holds(power(8))
+
+
+def test_agents_that_derail_without_a_shock_are_no_evidence() -> None:
+    """They once were: their failed calls are errors, and the same calls set off the detectors."""
+    pytest.importorskip("pandas", reason="needs the extra [report]")
+    import pandas
+
+    made = episodes(["reactive", "invalid", "spender"], (0.0,), range(5), 140)
+    runs, logs = pandas.DataFrame([run for run, _ in made]), pandas.concat([log for _, log in made])
+    assert runs["event_observed"].sum() == 10
+    assert not verdict(0, runs, logs, 5, as_it_was)
 
 
 def test_the_hazard_ratio_is_recovered() -> None:

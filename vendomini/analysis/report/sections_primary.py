@@ -20,6 +20,7 @@ from vendomini.analysis.report.content import (
     slug,
 )
 from vendomini.analysis.report.sections import EVERYTHING, attempt, strata
+from vendomini.analysis.statistics.cox import step_of
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
 from vendomini.analysis.statistics.paired import paired_difference, paired_slope
 from vendomini.analysis.statistics.survival import Curve, curves, logrank
@@ -62,11 +63,14 @@ class Answer:
 
 def primary_section(study: Study) -> Section:
     contrasts, notes = preregistered(study)
+    planned = bool(contrasts)
     blocks: list[Block] = [Note(text, warning=True) for text in notes]
-    if not contrasts:
+    if not planned:
         contrasts = [Contrast(study.dose, None, {})] if study.dose else []
-    blocks += attempt(partial(_answers, study, contrasts, bool(notes or preregistered(study)[0])), "Primary contrast")
-    blocks += attempt(partial(_figure, study), "Dose–response by model")
+    answers = attempt(partial(_answers, study, contrasts, planned), "Primary contrast")
+    sentences = [block for block in answers if isinstance(block, Note)]
+    tables = [block for block in answers if not isinstance(block, Note)]
+    blocks += [*sentences, *attempt(partial(_figure, study), "Dose–response by model"), *tables]
     return Section("primary", "Primary contrast", blocks)
 
 
@@ -134,8 +138,7 @@ def answer(study: Study, contrast: Contrast) -> Answer:
             others = [path for path in others if not study.inert(path)]
         paired = paired_difference(frame, factor.path, levels, others, show)
     else:
-        unit = (factor.levels[-1] - factor.levels[0]) / (len(factor.levels) - 1)
-        paired = paired_slope(frame, factor.path, factor.levels, float(f"{unit:.3g}"))
+        paired = paired_slope(frame, factor.path, factor.levels, step_of(factor.levels))
     plain = logrank(frame, factor.path, levels, show)
     stratified = logrank(frame, factor.path, levels, show, strata="seed")
     among = ", ".join(f"{path.rsplit('.', 1)[-1]} {show(value)}" for path, value in contrast.within.items())

@@ -138,8 +138,8 @@ def design(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> pandas.D
         if values.nunique() < 2:
             continue
         if covariate.numeric:
-            unit = (max(levels) - min(levels)) / (len(levels) - 1)
-            columns[f"{covariate.label}, per {_step(levels)}"] = _filled(values.astype(float) / unit, values)
+            unit = step_of(levels)
+            columns[f"{covariate.label}, per +{unit:g}"] = _filled(values.astype(float) / unit, values)
         else:
             levels = [level for level in levels if (values == level).any()]
             for level in levels[1:]:
@@ -153,11 +153,11 @@ def _filled(column: pandas.Series, values: pandas.Series) -> pandas.Series:
     return column.where(values.notna(), column[values.notna()].mean())
 
 
-def _step(levels: Sequence[float]) -> str:
-    """``+0.1`` where levels are that far apart; else that it is the mean distance."""
-    unit = (max(levels) - min(levels)) / (len(levels) - 1)
-    even = all(abs(b - a - unit) < 1e-9 * max(abs(unit), 1) for a, b in itertools.pairwise(sorted(levels)))
-    return f"+{unit:.3g}" if even else f"+{unit:.3g} (the mean step between its levels)"
+def step_of(levels: Sequence[float]) -> float:
+    """The distance of the levels where they are even, else the largest power of ten below their mean distance."""
+    mean = (max(levels) - min(levels)) / (len(levels) - 1)
+    even = all(abs(b - a - mean) < 1e-9 * max(abs(mean), 1) for a, b in itertools.pairwise(sorted(levels)))
+    return float(f"{mean:.6g}") if even else 10.0 ** math.floor(math.log10(mean))
 
 
 def _require_events(columns: pandas.DataFrame, n: int, events: int, notes: Sequence[str]) -> None:
