@@ -315,9 +315,8 @@ class TestPreregistration:
     @pytest.mark.parametrize(
         ("entry", "sentence"),
         [
-            ("{factor: pe_induction.p_shok}", "which the grid does not vary; did you mean pe_induction.p_shock?"),
+            ("{factor: pe_induction.p_shok}", "which is no parameter; did you mean pe_induction.p_shock?"),
             ("{factor: pe_induction.pe_mag}", "is not a number: add two of its levels"),
-            ("{factor: pe_induction.pe_mag, compare: [low, medium]}", "'medium', which is not in the grid"),
             ("{factor: pe_induction.pe_mag, compare: [low, low]}", "compares 'low' with itself"),
             ("{factor: pe_induction.pe_mag, compare: [low]}", "at least 2 items"),
         ],
