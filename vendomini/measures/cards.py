@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vendomini.config.schema import Interface
-from vendomini.worlds.protocol import Expectation, ToolSpec
+from vendomini.worlds.protocol import Card, CardValue, Expectation, ToolSpec
 from vendomini.worlds.text import clip, json_safe
+from vendomini.worlds.tools import Schema
 
 LARGEST = 1e9
 MAX_ITEMS = 10
 MAX_CHARACTERS = 200
 MAX_WORDS = 99
 SUCCESS = "expected_success"
-
-CardValue = bool | int | float | str | list[str] | None
-Card = dict[str, CardValue]
-"""Every field that was asked for; None where nothing is stated."""
 
 _Check = Callable[[str, object], CardValue]
 
@@ -51,7 +48,7 @@ class CardForm:
         self._demanded = _DEMANDED[interface.prediction_mode]
         remarks = _REMARKS if rich else self._demanded
         self.fields = (SUCCESS, *(one.field for one in chosen), *remarks)
-        self._schemas: dict[str, dict[str, Any]] = {
+        self._schemas: dict[str, Schema] = {
             SUCCESS: {"type": "boolean", "description": "Whether the call will succeed."},
             **{one.field: _schema(one) for one in chosen},
             **{name: _REMARK_SCHEMAS[name] for name in remarks},
@@ -59,7 +56,7 @@ class CardForm:
         checks: dict[str, _Check] = {SUCCESS: _boolean, **{one.field: _check(one) for one in chosen}, **_REMARK_CHECKS}
         self._checks = [(name, _SURE.get(checks[name]), checks[name]) for name in self.fields]
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> Schema:
         """JSON schema of the card; what may not apply to a tool, or that the mode doesn't insist on, is nullable."""
         demanded = {SUCCESS, *self._demanded}
         return {
@@ -93,19 +90,19 @@ class CardForm:
         return card
 
 
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+def _nullable(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def _schema(expectation: Expectation) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": expectation.type}
+def _schema(expectation: Expectation) -> Schema:
+    schema: Schema = {"type": expectation.type}
     if expectation.type != "boolean" and not expectation.signed:
         schema["minimum"] = 0
     return schema | {"description": expectation.description}
 
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
-_REMARK_SCHEMAS: dict[str, dict[str, Any]] = {
+_REMARK_SCHEMAS: dict[str, Schema] = {
     "confidence": {"type": "number", "minimum": 0, "maximum": 1, "description": "How sure you are, from 0 to 1."},
     "uncertain_about": {**_TEXTS, "description": "What you are unsure of."},
     "based_on": {**_TEXTS, "description": "What the prediction rests on."},

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from vendomini.config.schema import RunConfig
-from vendomini.measures.cards import Card, CardForm, Contradictions, InvalidCard
+from vendomini.measures.cards import CardForm, Contradictions, InvalidCard
 from vendomini.measures.cut_offs import CutOffs
 from vendomini.measures.detectors import Detectors, Sample
 from vendomini.measures.prediction import Predictions, Resolved
 from vendomini.worlds.aids import AUDITS, MAX_AUDIT
-from vendomini.worlds.protocol import Action, Call, Complaint, Observation, Outcome, Result, ShockRecord, World
+from vendomini.worlds.protocol import Action, Call, Card, Complaint, Observation, Outcome, Result, ShockRecord, World
 from vendomini.worlds.text import clip
 
 CENSORED = frozenset({"survived", "cut_off"})

@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import msgspec
 
-from vendomini.measures.cards import SUCCESS, Card
-from vendomini.worlds.protocol import Audited, Expectation, Outcome, Promise, Settlement
+from vendomini.measures.cards import SUCCESS
+from vendomini.worlds.protocol import Audited, Card, Expectation, Outcome, Promise, Settlement
 from vendomini.worlds.text import clip
 
 STATE = "causal"

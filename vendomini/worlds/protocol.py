@@ -22,6 +22,10 @@ from vendomini.worlds.conversation import Control
 Value = bool | int | float | str | None
 """What an expectation, and what came of it, can be."""
 
+CardValue = Value | list[str]
+Card = dict[str, CardValue]
+"""A prediction card: field → what is stated; None where nothing is."""
+
 
 # --------------------------------------------------------------------------------- what an agent is offered
 
@@ -243,7 +247,7 @@ class Audited(msgspec.Struct):
 
     step: int
     tool: str
-    expected: dict[str, Any]
+    expected: Card
     actual: dict[str, object]
     pe: dict[str, float]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 from vendomini.worlds import conversation
 from vendomini.worlds.conversation import Message
+from vendomini.worlds.protocol import Card
 from vendomini.worlds.vending.answers import CustomerLine
 from vendomini.worlds.vending.controls.notebook import KEY, Notes, Terms, TermsBook, to_text
 from vendomini.worlds.vending.controls.transcript import Call, write_reply
@@ -79,7 +79,7 @@ class Control(conversation.Control[View]):
             f"storage and {now.pending_supplier_orders} supplier orders are on the way. {reason}"
         )
 
-    def predict(self, view: View, call: Call) -> dict[str, Any]:
+    def predict(self, view: View, call: Call) -> Card:
         """The prediction card: the fields that the rules ask for."""
         expected = expectations(view, call, self.book(view))
         if view.catalogue.card_fields == _EXPECTATIONS:
@@ -94,7 +94,7 @@ _EXPECTATIONS = (
     *("expected_success", "expected_delivery_day", "expected_quantity", "expected_cost"),
     *("expected_storage_after", "expected_budget_after"),
 )
-_REMARKS = {
+_REMARKS: Card = {
     "confidence": 0.9,
     "uncertain_about": ["whether the supplier keeps its promise"],
     "based_on": ["the newest observation", "the supplier's quote"],
@@ -104,10 +104,10 @@ _REMARKS = {
 """The fields of a card that say how sure one is, and why."""
 
 
-def expectations(view: View, call: Call, book: TermsBook) -> dict[str, Any]:
+def expectations(view: View, call: Call, book: TermsBook) -> Card:
     """What a call will do if everybody keeps to the terms in the book; null where a field makes no sense."""
     now, (tool, arguments) = view.observation, call
-    expected: dict[str, Any] = {
+    expected: Card = {
         "expected_success": True,
         "expected_delivery_day": None,
         "expected_quantity": None,

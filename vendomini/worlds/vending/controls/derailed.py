@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from vendomini.worlds.protocol import Card
 from vendomini.worlds.vending.controls.chance import mixed, pick, uniform
 from vendomini.worlds.vending.controls.control import CHECK_BUDGET, order, quote
 from vendomini.worlds.vending.controls.reactive import Reactive
@@ -98,7 +99,7 @@ class Decoupled(Derailing):
         return write_reply(self.think(view, call), call, _contradict(self.predict(view, call), view.observation.day))
 
 
-def _contradict(card: dict[str, Any], today: int) -> dict[str, Any]:
+def _contradict(card: Card, today: int) -> Card:
     """Says that the call will fail and that its delivery came before today, three times as large."""
     wrong = {
         "expected_success": False,

@@ -11,6 +11,7 @@ import msgspec
 from vendomini.errors import EngineError
 from vendomini.worlds import conversation
 from vendomini.worlds.conversation import split_turn
+from vendomini.worlds.protocol import Card
 from vendomini.worlds.vending.answers import Answer, Observation
 
 
@@ -84,7 +85,7 @@ def evident_call(result: Answer | None) -> Call | None:
     return Call("tool_check_inbox", {}) if result.messages is not None else None
 
 
-def write_reply(thought: str, call: Call, card: dict[str, Any] | None) -> str:
+def write_reply(thought: str, call: Call, card: Card | None) -> str:
     """The completion that makes this call."""
     return conversation.write_reply(thought, call.tool, call.arguments, card)
 
