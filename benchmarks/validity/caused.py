@@ -88,7 +88,7 @@ def verdict(number: int, runs: pandas.DataFrame, steps: pandas.DataFrame, seeds:
 def caused(experiments: int) -> Claim:
     """The two experiments that once said "yes" without a cause, others like them, and one with a cause."""
     doses = DOSES
-    seeds, drawn = (range(60), 20) if experiments >= 200 else (range(24), 12)
+    seeds, drawn, slack = (range(60), 20, 0.0) if experiments >= 200 else (range(24), 12, 0.1)
     derailing = (["reactive", "invalid", "spender"], (0.0,), 140)
     cases: list[tuple[str, tuple[list[str], tuple[float, ...], int], int, Overlay, bool]] = [
         ("reactive, invalid and spender, no shocks", derailing, min(40, len(seeds)), as_it_was, False),
@@ -107,13 +107,12 @@ def caused(experiments: int) -> Claim:
         ask = partial(verdict, runs=runs, steps=logs, seeds=count, overlay=overlay)
         yes = sum(pool().map(ask, range(experiments), chunksize=max(experiments // 8, 1))) / experiments
         rows.append([name, "yes" if effect else "no", count, f"{yes:.1%}"])
-        allowed = NO_EVIDENCE if not effect else FOUND
         right = yes if effect else 1 - yes
-        if right < allowed - (0 if experiments >= 200 else 0.1):
+        if right < (FOUND if effect else NO_EVIDENCE) - slack:
             failures.append(f"{name}: says yes in {yes:.1%}")
     criterion = (
-        f"The report says that error which shocks caused foretells the event in at most {1 - NO_EVIDENCE:.0%} of "
-        f"{experiments} experiments where it does not, and in at least {FOUND:.0%} where it does."
+        f"The report says that error which shocks caused foretells the event in at most {1 - NO_EVIDENCE + slack:.0%} of "
+        f"{experiments} experiments where it does not, and in at least {FOUND - slack:.0%} where it does."
     )
     header = ["agents", "a cause was put in", "seeds of an experiment", "says yes (any time scale, Holm)"]
     return Claim("caused", criterion, header, rows, failures)
