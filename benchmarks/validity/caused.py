@@ -111,8 +111,9 @@ def caused(experiments: int) -> Claim:
         if right < (FOUND if effect else NO_EVIDENCE) - slack:
             failures.append(f"{name}: says yes in {yes:.1%}")
     criterion = (
-        f"The report says that error which shocks caused foretells the event in at most {1 - NO_EVIDENCE + slack:.0%} of "
-        f"{experiments} experiments where it does not, and in at least {FOUND - slack:.0%} where it does."
+        "The report says that error which shocks caused foretells the event in at most "
+        f"{1 - NO_EVIDENCE + slack:.0%} of {experiments} experiments where it does not, and in at least "
+        f"{FOUND - slack:.0%} where it does."
     )
     header = ["agents", "a cause was put in", "seeds of an experiment", "says yes (any time scale, Holm)"]
     return Claim("caused", criterion, header, rows, failures)
