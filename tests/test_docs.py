@@ -103,6 +103,7 @@ NOT_RUN = {
     'pip install -e ".[hf,report]"': "make does the same for every test run",
     'pip install -e ".[vllm,report]"': "needs a GPU: gigabytes of CUDA; the extra is checked",
     'pip install "vendomini[vllm]"': "the same",
+    'pip install "vendomini[server]"': "the same",
     "pytest tests/test_fuzz.py": "a part of this suite",
     "vendomini submit phase1_small --keep": "tests/cluster/test_keep.py: it takes SLURM two minutes a round",
     "pip install flash-attn --no-build-isolation": "needs nvcc",
