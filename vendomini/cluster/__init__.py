@@ -1,4 +1,4 @@
-"""From runs to jobs on a SLURM cluster, and back to where they stand. Loads no model.
+"""Plans runs as SLURM jobs, submits them and follows them. Loads no model.
 
-Kept light: a job imports this package before it can heed SLURM's signals.
+Kept light: a job imports this package before it can handle SLURM's signals.
 """

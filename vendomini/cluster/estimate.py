@@ -1,4 +1,4 @@
-"""The guide's table of expected times, for these phases on this cluster."""
+"""Expected hours and GPU-hours of phases on this cluster, by engine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Row:
     """One model of one phase.
 
     Attributes:
-        hours: engine → hours of one job that does it all.
-        gpus: of such a job.
-        engine: the one to expect.
+        hours: engine → hours of one job that does all the runs.
+        gpus: of that job.
+        engine: the one the jobs are expected to use.
         sources: engine → ``measured here`` or ``published estimate``.
     """
 
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def gpu_hours(self) -> float:
-        """With the engine to expect."""
+        """With the expected engine."""
         return self.hours[self.engine] * self.gpus
 
     def as_json(self) -> dict[str, Any]:

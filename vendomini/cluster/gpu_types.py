@@ -30,10 +30,10 @@ SIZES_GB = (11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 94, 95, 96, 141, 144, 180, 1
 
 
 def memory_gb(name: str) -> int | None:
-    """GB of one GPU of this type; None for a type that nobody knows.
+    """GB of one GPU of this type; None for an unknown type.
 
-    A name that says it is believed, as ``nvidia_a100_80gb_pcie``, ``v100-sxm2-32gb`` and the MIG profile
-    ``a100_3g.40gb`` do; others are looked up, and so is GH200, whose name counts the memory of its CPU.
+    A size in the name is trusted, as in ``nvidia_a100_80gb_pcie``, ``v100-sxm2-32gb`` and the MIG profile
+    ``a100_3g.40gb``. Other names are looked up, and so is GH200, whose name counts the memory of its CPU.
     """
     text = re.sub(r"[^a-z0-9.]+", "_", name.lower())
     if "gh200" in text:
@@ -48,7 +48,7 @@ def memory_gb(name: str) -> int | None:
 
 
 def _looked_up(text: str) -> int | None:
-    """The longest known name that stands in it, whether or not ``rtx`` and the like are set apart."""
+    """The longest known name that it contains, whether or not ``rtx`` and the like are set apart."""
     if "titan" in text and "rtx" in text:
         return MEMORY_GB["titan_rtx"]
     plain = re.sub(r"(rtx|gtx|quadro|geforce|tesla|nvidia|instinct|amd|intel|hpu)_?", "_", text)

@@ -1,8 +1,8 @@
-"""Inside a job: which runs are this task's, and doing them until they are done or time is up.
+"""Inside a job: finds this task's runs and does them until they are done or time is up.
 
-Truth is in the run files, so a job needs to remember nothing: whenever it starts, for the first time or again, it does
-what is not done yet. When SLURM warns of the time limit it stops after the steps in flight and puts itself back into
-the queue. Nothing heavy is imported before the warning is heeded.
+The run files are the only state, so a job has none of its own: whenever it starts, for the first time or again, it does
+what is not done yet. When SLURM warns of the time limit it stops after the steps in flight and requeues itself. Nothing
+heavy is imported before the signal handlers are in place.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 
 REQUEUE_PATIENCE_S = 900.0
-"""For a controller that does not answer: until the job's time is up there is nothing better to do."""
+"""How long to retry a controller that does not answer: there is nothing better to do until the job's time is up."""
 
 LEAST_WAIT_S = 60.0
 WAIT_S = 5.0
-"""After SIGTERM: SLURM kills a cancelled job in less than this, and asks again so often whether it is going to."""
+"""After SIGTERM: the least time to wait (SLURM kills a cancelled job sooner), and the pause between checks of whether
+it still will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,11 @@ def share_of_this_job(specs: Sequence[RunSpec], config: Path | str) -> list[RunS
 
 
 def run_shard(manifest_file: str, digest: str, array: str, replica: str | None = None) -> None:
-    """What a job begins with: the shard that stands in the manifest under this array task.
+    """Entry point of a job: runs the shard that the manifest assigns to this array task.
 
     Args:
-        digest: SHA-256 of the manifest. SLURM has kept it since the job was sent, so that whoever else can write to the
-            results folder can't choose what this user's job runs.
+        digest: SHA-256 of the manifest. SLURM has kept it since the job was submitted, so that others with write access
+            to the results folder can't choose what this user's job runs.
         replica: which of the job's engines this process is, where several share it.
     """
     from rich.console import Console
@@ -125,7 +126,7 @@ def _run_shard(manifest_file: Path, digest: str, array: int, replica: int | None
 
 @contextmanager
 def _on_all_nodes(job: ShardArray, phase: Phase, specs: Sequence[RunSpec], out: Console) -> Iterator[None]:
-    """In a job's first process; those on its other nodes do not come out of here."""
+    """Yields in the job's first process; those on other nodes exit in here."""
     if job.nodes == 1:
         yield
         return
@@ -133,7 +134,7 @@ def _on_all_nodes(job: ShardArray, phase: Phase, specs: Sequence[RunSpec], out: 
 
     group = node_group(os.environ, job.nodes)
     if group.rank:
-        for number in (signal.SIGTERM, signal.SIGUSR2):  # the first process heeds them for all
+        for number in (signal.SIGTERM, signal.SIGUSR2):  # the first process handles them for all
             signal.signal(number, signal.SIG_IGN)
         _say(out, f"node {group.rank + 1} of {group.nodes} follows {group.address}:{group.port}")
         model = specs[0].config().agent.model
@@ -160,7 +161,7 @@ def _runs(manifest: Manifest, ids: Sequence[str]) -> tuple[Phase, list[RunSpec]]
 def _share_among(
     job: ShardArray, arguments: Sequence[str], specs: Sequence[RunSpec], results: Results, out: Console
 ) -> Tally:
-    """Deals the runs among the engines of this job; only this process puts the job back into the queue."""
+    """Deals the runs among the engines of this job; only this process requeues the job."""
     from vendomini.runner import pending
 
     def written() -> int:
@@ -196,7 +197,7 @@ def work(
     retries: int = 0,
     restart_changed: bool = False,
 ) -> Tally:
-    """Does these runs; back into the queue, and out, if SLURM says that time is up.
+    """Does these runs; requeues the job and exits if SLURM says that time is up.
 
     Args:
         out: the job's log.
@@ -233,7 +234,7 @@ def work(
 
 
 def _heed(tally: Tally, steps: int, out: Console) -> None:
-    """What SLURM said: that time is up, or that this job is about to be ended.
+    """Acts on SLURM's signal: time is up, or the job is about to be killed.
 
     Args:
         steps: done since the job began, or bytes of them.
@@ -245,7 +246,7 @@ def _heed(tally: Tally, steps: int, out: Console) -> None:
 
 
 def _requeue(steps: int, unfinished: int, out: Console) -> None:
-    """Back into the queue, and out; but not for ever if no step gets done."""
+    """Requeues the job and exits, unless it has not done a single step: then it would never end."""
     from vendomini.cluster.slurm import requeue
 
     here = place(os.environ)
@@ -264,8 +265,8 @@ def _requeue(steps: int, unfinished: int, out: Console) -> None:
 
 
 def _wait_to_be_killed(out: Console) -> None:
-    """A job that is preempted and ends by itself counts as failed; one that is killed is started again. Putting it back
-    into the queue from here would also revive one that its user has cancelled."""
+    """A preempted job that exits by itself counts as failed; one that is killed is started again. Requeueing it from
+    here would also revive a job that its user has cancelled."""
     from vendomini.cluster.slurm import is_ending
 
     here = place(os.environ)
@@ -290,7 +291,7 @@ def _last_words(tally: Tally) -> str:
 
 
 def _say(out: Console, line: str) -> None:
-    """To the job's log; where that is full, the work goes on without."""
+    """Writes to the job's log; if that fails (a full disk), the work goes on."""
     with contextlib.suppress(OSError):
         out.print(line, markup=False)
 

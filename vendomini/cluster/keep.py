@@ -1,7 +1,7 @@
-"""Goes on submitting until a phase is done: a round at a time, from cron or from a small job that requeues itself.
+"""Keeps submitting until a phase is done: a round at a time, from cron or from a small job that requeues itself.
 
-A round remembers nothing. What was sent, what came of it and why it ended stands in the results folder and in SLURM's
-accounting, so a round that is lost is made up for by the next.
+Rounds are stateless: what was sent, what came of it and why it ended is in the results folder and in SLURM's
+accounting, so the next round makes up for a lost one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vendomini.probe.slurm import PASSING
 from vendomini.records import Results
 
 NOT_ITS_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
-"""How jobs end that may do better next time."""
+"""End states of jobs that may do better next time."""
 
 STRIKES = 2
 """Failures of a node after which it is left out, and submissions without progress after which it is given up."""
@@ -88,7 +88,7 @@ class History:
         return sorted(node for node, number in strikes.items() if number >= STRIKES)
 
     def why_stop(self) -> str:
-        """Why another submission would be in vain; empty if it would not."""
+        """Why another submission would be pointless; empty if it would not be."""
         by_id: dict[str, list[Job]] = {}
         for job in self.jobs:
             by_id.setdefault(job.manifest.id, []).append(job)
@@ -124,10 +124,10 @@ class History:
 def keep_round(
     phase: Phase, results: Results, offers: Offers, request: Request, only: Sequence[str], limit: int | None
 ) -> Round:
-    """Sends what is left, unless nothing is or it would be in vain.
+    """Sends what is left, if anything, unless that would be pointless.
 
     Raises:
-        ClusterError: preflight finds what no other round would mend.
+        ClusterError: preflight finds a problem that another round would not fix.
     """
     try:
         history = History.of(results)

@@ -91,7 +91,7 @@ def launch(
 
     Raises:
         ClusterError: something would not work; nothing was queued.
-        UsageError: the name of the results folder fits in no script.
+        UsageError: the name of the results folder can't be put in a script.
     """
     _fits_a_script(results.root)
     specs = list(select(expand(phase), only, limit))
@@ -117,7 +117,7 @@ def launch(
 def offers_of(
     templates: Path | None, description: Path | None, time: str | None, options: Mapping[str, str | None]
 ) -> Offers:
-    """What jobs get here, with the command line over the templates.
+    """What jobs get here; the command line overrides the templates.
 
     Args:
         description: of a cluster elsewhere.
@@ -125,7 +125,7 @@ def offers_of(
         options: of sbatch, by their long names.
 
     Raises:
-        UsageError: a time that is none.
+        UsageError: the time can't be read.
     """
     limit = None if time is None else minutes(time)
     if time is not None and not limit:
@@ -139,7 +139,7 @@ def offers_for_estimates(partition: str | None, description: Path | None) -> tup
     """The cluster, or nodes of eight GPUs where there is none to ask; and a note that says what was assumed.
 
     Raises:
-        ClusterError: there is a cluster, but it does not answer, or not with this partition.
+        ClusterError: there is a cluster, but it does not answer or has no such partition.
     """
     if description is None and partition is None and not find_slurm(os.environ).available:
         return Offers(lambda _: ASSUMED, live=False), "No SLURM here: assumed nodes of 8 GPUs with 80 GB each."

@@ -1,4 +1,4 @@
-"""Who has which run: the manifests say what was sent off, the queue says which of it is still alive."""
+"""Which job has which run: the manifests say what was submitted, the queue says which of it is still live."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def was_sent(self) -> bool:
-        """Whether sbatch took it; of an array that was refused only the manifest tells."""
+        """Whether sbatch took it; an array that was refused is in the manifest only."""
         return self.task is not None or self.log() is not None or bool(job_ids(self.folder))
 
     def log(self) -> Path | None:
@@ -75,8 +75,8 @@ def jobs_of(results: Results, manifests: list[Manifest], tasks: list[Task]) -> l
 
 
 def live_tasks(results: Results, manifests: list[Manifest]) -> list[Task]:
-    """What is in the queue of these submissions, on whichever cluster; and, where a cluster shows users their own jobs
-    only, every job of other users: nobody here can tell whether it lives.
+    """The tasks of these submissions in the queue, on whichever cluster; and, where a cluster shows users their own
+    jobs only, every job of other users, since it may be live.
 
     Raises:
         ClusterError: SLURM does not answer.
@@ -140,7 +140,7 @@ def cancel_all(results: Results, submission: str | None = None) -> list[Task]:
 
 
 def keeper_name(results: Results) -> str:
-    """Of the job that keeps a results folder: the same at every call."""
+    """Of the job that keeps a results folder; always the same for one folder."""
     digest = hashlib.sha256(str(results.root.absolute()).encode()).hexdigest()[:12]
     return f"vendomini-keeper.{digest}"
 

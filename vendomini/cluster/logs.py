@@ -1,4 +1,4 @@
-"""Finds a job's log by whatever name the user has for it, and follows it."""
+"""Finds a job's log by any name that the user may have for it, and follows it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vendomini.records import Results
 
 POLL_S = 0.5
 QUEUE_S = 15.0
-"""Seconds between two looks at the file, and at the queue."""
+"""Seconds between checks of the file, and of the queue."""
 
 
 def find_log(name: str, folders: Iterable[Results]) -> Path:
@@ -38,7 +38,7 @@ def follow_log(log: Path, folders: Sequence[Results]) -> Iterator[str]:
     """What is in the log; then what is added to it, while a job of these folders is live.
 
     Args:
-        folders: none to stop at the end of the file.
+        folders: empty to stop at the end of the file.
     """
     with log.open(encoding="utf-8", errors="replace") as file:
         asked, live = 0.0, bool(folders)

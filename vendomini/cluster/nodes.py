@@ -1,8 +1,8 @@
 """A job on several nodes: its first process does the runs, those on the other nodes lend it their GPUs.
 
-All of them hold a line to the first. It says ``done`` when it has ended well; a line that breaks without that word
-means that it is gone. Whoever finds another gone ends with :data:`LOST`; then ``srun --kill-on-bad-exit`` ends the
-whole step, and the script puts the job back into the queue.
+Each keeps a connection to the first, which sends ``done`` when it has ended well; a connection that breaks without it
+means that the process is gone. A process that finds another gone exits with :data:`LOST`; then
+``srun --kill-on-bad-exit`` ends the whole step, and the script requeues the job.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOST = 70
 """Exit code of a process that lost the others."""
 
 FIRST_PORT, PORTS = 20_000, 10_000
-"""Two ports a job, by its number: jobs that share a node do not meet."""
+"""Two ports a job, by its number: jobs that share a node do not collide."""
 
 CONNECT_S = 300.0
 """Until the first process listens: nodes do not start a step at the same moment."""
@@ -39,7 +39,7 @@ DONE = b"done"
 
 
 def node_group(environ: Mapping[str, str], nodes: int) -> NodeGroup:
-    """Where this process stands among its job's nodes.
+    """This process's place among its job's nodes.
 
     Raises:
         ClusterError: SLURM does not name them.
@@ -52,7 +52,7 @@ def node_group(environ: Mapping[str, str], nodes: int) -> NodeGroup:
 
 
 def _address(name: str) -> str:
-    """As SLURM itself reaches the node."""
+    """The address at which SLURM itself reaches the node."""
     text, _ = ask_slurm(["scontrol", "show", "node", name], TIMEOUT_S)
     found = re.search(r"\bNodeAddr=(\S+)", text or "")
     return found[1] if found else name
@@ -60,7 +60,7 @@ def _address(name: str) -> str:
 
 @contextmanager
 def leading(group: NodeGroup) -> Iterator[None]:
-    """In the first process: holds the lines, and tells those at their ends when all is done."""
+    """In the first process: keeps the connections, and tells the others when all is done."""
     lines: list[socket.socket] = []
     with socket.create_server(("", group.port + 1)) as server:
         threading.Thread(target=_accept, args=(server, lines), daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a job of a given size gets here: its template, with what stands over it, and the partition that it goes to."""
+"""What a job of a given size gets here: its template, the options that override it, and its partition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vendomini.cluster.templates import Template, load_template
 from vendomini.errors import UsageError
 
 DEFAULTS = ("account", "partition", "qos", "constraint", "reservation", "clusters", "wckey")
-"""Options for which a site may set ``SBATCH_ACCOUNT`` and the like in its users' shells: they count where neither the
-command line nor the template says otherwise, and no other such variable does."""
+"""Options for which a site may set ``SBATCH_ACCOUNT`` and the like in its users' shells: they apply where neither the
+command line nor the template says otherwise; no other such variable does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Offers:
     Attributes:
         find: the cluster that ``--clusters`` names; empty for the one that SLURM's commands talk to by default.
         templates: folder of the sbatch templates; by default ``slurm/`` here, then the shipped ones.
-        options: sbatch options over those of the templates.
-        minutes: time limit over the templates'.
-        live: SLURM is here to be asked about jobs; false for a cluster that is only described.
+        options: sbatch options that override those of the templates.
+        minutes: time limit, overriding the templates'.
+        live: SLURM can be asked about jobs; false for a cluster that is only described.
     """
 
     find: Callable[[str], Cluster]

@@ -2,7 +2,8 @@
 
 A group is what one loaded model can carry. It is cut into shards that fit the time limit and are long enough for the
 loading to cost next to nothing, but never so small that the engine would run half empty: a shard that is too long for
-its limit stops, requeues itself and resumes, which costs one more load; a half-empty engine costs GPU-hours all along.
+its limit stops, requeues itself and resumes, which costs one more load; a half-empty engine wastes GPU-hours
+throughout.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from vendomini.records import Shard
 from vendomini.runner.run import load_key
 
 MARGIN = 0.85
-"""Part of a job's time that is planned for; the rest is for what estimates get wrong."""
+"""Share of a job's time that is planned for; the rest covers errors in the estimates."""
 
 LOADING = 0.03
-"""Part of a job that loading the model may take. Longer jobs would save less than this, and end later."""
+"""Share of a job that loading the model may take. Longer jobs would save less than this, and end later."""
 
 BATCHES = 2
 """Full batches in a job, at least: its last runs leave the batch half empty, however many went before."""
@@ -92,7 +93,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the cutting.
+    """Limits on how groups are cut into shards.
 
     Attributes:
         usable_s: seconds that a job of this shape may run before it is told to stop.
@@ -173,7 +174,7 @@ def _at_most(max_jobs: int, groups: Sequence[Group], counts: list[int]) -> list[
 
 
 def _deal(group: Group, jobs: int) -> list[Shard]:
-    """Like cards, the longest runs first: shards differ by one run at most, and no long run starts last."""
+    """Deals out the longest runs first: shards differ by one run at most, and no long run starts last."""
     longest_first = sorted(group.items, key=lambda item: -item.steps)
     hands = [longest_first[job::jobs] for job in range(jobs)]
     return [

@@ -22,7 +22,7 @@ WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one model: where it is, and what is wrong."""
+    """What became of one model: where it is, or what is wrong."""
 
     model: str
     folder: str
@@ -48,7 +48,7 @@ def models_named(names: Iterable[str], overrides: Sequence[str] = ()) -> list[Mo
 
 
 def fetch_all(models: Iterable[Model], check_only: bool) -> Iterator[Outcome]:
-    """Model after model; one that can't be had does not keep the others."""
+    """Fetches one model after another; a failure does not stop the rest."""
     for model in models:
         try:
             problem = missing(model)

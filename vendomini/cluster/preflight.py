@@ -14,10 +14,10 @@ from vendomini.probe.packages import find_package
 from vendomini.probe.storage import find_disk
 
 BYTES_PER_STEP = 3000
-"""Of a step in the log, roughly."""
+"""Rough size of a step in the log."""
 
 LEAST_MINUTES = 5
-"""A job needs some time to load its model beside the time it keeps for stopping."""
+"""A job needs time to load its model on top of the time it reserves for stopping."""
 
 
 def check(submission: Submission, scripts: Sequence[str]) -> None:

@@ -39,8 +39,8 @@ def gpus_of_this_process(environ: Mapping[str, str]) -> str:
 
 @dataclass(slots=True)
 class Replicas:
-    """The children. They never hear SLURM's signals themselves, which reach some of them or all by the way a site
-    tracks processes; this process tells each of them once.
+    """The children. They do not act on SLURM's own signals, which reach some or all of them depending on how a site
+    tracks processes; this process signals each of them once.
 
     Attributes:
         stopped: the first signal that came.
@@ -84,6 +84,6 @@ class Replicas:
 
 
 def as_a_child() -> None:
-    """In a child: when the parent is killed, so is this process; being told to stop before there is work ends it."""
+    """In a child: when the parent is killed, so is this process; a signal to stop before work begins ends it."""
     die_with_parent()
     signal.signal(signal.SIGINT, lambda *_: sys.exit(1))

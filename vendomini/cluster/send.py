@@ -1,4 +1,4 @@
-"""Hands scripts over to SLURM, each exactly once, also where the answer gets lost on the way."""
+"""Hands scripts over to SLURM, each exactly once, even if the answer gets lost on the way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def send(submission: Submission, scripts: Sequence[str]) -> list[str]:
     Raises:
         SubmitLimitError: no more jobs are allowed now.
         ClusterError: sbatch refuses. In both cases arrays that were sent before stay in the queue, which the message
-            says and the next submit knows; where surely none was, nothing is left behind.
+            says and the next submit knows; where certainly none was, nothing is left behind.
         ResultsError: the place is not writable.
     """
     submission.manifest_file.parent.mkdir(parents=True)

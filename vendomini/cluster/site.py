@@ -1,4 +1,4 @@
-"""What planning has to know of a cluster: its partitions' limits and GPUs, and how long an array may be."""
+"""What planning needs to know about a cluster: its partitions' limits and GPUs, and how long an array may be."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Site:
         return min(memory_gb(one) or UNKNOWN_GPU_GB for one in kinds)
 
     def unknown_kinds(self) -> list[str]:
-        """Kinds of GPU whose memory nobody knows."""
+        """Kinds of GPU whose memory is unknown."""
         return sorted({gpus.kind or "(unnamed)" for gpus in self.nodes if not memory_gb(gpus.kind)})
 
     def _fitting(self, count: int, kind: str) -> list[Gpus]:
@@ -132,7 +132,7 @@ def find_cluster(description: Path | None = None, clusters: str = "") -> Cluster
 
     Args:
         description: that command's output.
-        clusters: others than the one that SLURM's commands talk to by default.
+        clusters: other than the one that SLURM's commands talk to by default.
 
     Raises:
         ClusterError: no SLURM here, or it does not answer.

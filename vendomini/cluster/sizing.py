@@ -1,4 +1,4 @@
-"""How many GPUs a model gets and how fast it goes there, from what is known of it."""
+"""How many GPUs a model gets and how fast it runs on them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vendomini.probe import Capabilities, HFCache
 from vendomini.probe.storage import hf_cache_folder
 
 BATCH = 8
-"""Conversations of full length that should find room beside the weights."""
+"""Full-length conversations that should fit beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Sizing:
         return self.engines.get(model.name, self.engine)
 
     def shape(self, model: Model) -> Shape:
-        """Of one job: the model's GPUs; or, where only whole nodes are to be had, a node and its engines.
+        """Of one job: the model's GPUs; or, where jobs get whole nodes only, a node and its engines.
 
         Raises:
             ConfigError: the config asks for a number that no template has.
@@ -107,7 +107,7 @@ class Sizing:
         return next((count for count, memory in memories if fits_by_size(size, count, memory)), None)
 
     def pace(self, model: Model, shape: Shape, horizon: int) -> Pace:
-        """Of all of a job's engines: measured in the results folder, else the guide's published estimate."""
+        """Of all of a job's engines: measured in the results folder, else the published estimate."""
         if is_scripted(model):
             return SCRIPTED
         engine = self.expected_engine(model, shape.gpus)
@@ -121,14 +121,14 @@ class Sizing:
         return replace(one, step_s=one.step_s / shape.replicas, concurrency=one.concurrency * shape.replicas)
 
     def expected_engine(self, model: Model, gpus: int) -> str:
-        """The column of the guide's table that its jobs will be in."""
+        """The engine by which its jobs are estimated: a key of the published estimates."""
         return expected_engine(self.of(model), gpus, self.environ.get("VENDOMINI_USE_VLLM") == "0")
 
     def size_b(self, model: Model) -> float:
-        """Billions of parameters: from the model's files, or, before they are here, as its name says.
+        """Billions of parameters: from the model's files, or, before they are here, from its name.
 
         Raises:
-            ClusterError: nobody knows.
+            ClusterError: it is unknown.
         """
         facts = self.facts(model)
         if facts is not None:

@@ -1,7 +1,7 @@
 """SLURM's commands: what is in the queue, how jobs ended, stop a job, put it back.
 
-Every call runs without the variables that would steer SLURM's commands past our options, waits out an error that
-passes, reads only the rows it asked for, and turns any other failure into one sentence with SLURM's own reason.
+Every call runs without the variables that would override our options, waits out transient errors, reads only the rows
+it asked for, and turns any other failure into one sentence with SLURM's own reason.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from vendomini.errors import ClusterError
 from vendomini.probe.slurm import PASSING, TIMEOUT_S, ask_slurm, environment
 
 PATIENCE_S = 30.0
-"""How long a user waits for an error to pass; a job that has to requeue itself waits longer."""
+"""How long a user waits for a transient error to pass; a job that has to requeue itself waits longer."""
 
 CHUNK = 50_000
 """Characters of one argument: the kernel takes 128 KiB."""
 
 LIMIT = re.compile(r"MaxSubmit|job submit limit", re.IGNORECASE)
-"""How SLURM says that somebody has as many jobs in the queue as they may have."""
+"""How SLURM reports that a user has reached the limit of jobs in the queue."""
 
 HIDDEN = "HIDDEN"
 """The state of a job that only its user can see."""
@@ -92,7 +92,7 @@ def queue(job_names: Iterable[str], clusters: Iterable[str] = ("",)) -> list[Tas
     """The live tasks of these jobs, whoever sent them; a job that is still completing is live: it may be requeued.
 
     Args:
-        clusters: to ask, each by itself: one that is away must not make its jobs look gone.
+        clusters: asked one by one: a cluster that is down must not make its jobs look gone.
 
     Raises:
         ClusterError: SLURM is not here or does not answer.
@@ -120,7 +120,7 @@ def ended(job_ids: Iterable[str], job_names: Iterable[str], clusters: Iterable[s
     """Task or job id → how each of its starts ended, from ``sacct``.
 
     Args:
-        job_names: of these jobs: a site that counts its jobs anew has had the same ids before.
+        job_names: of these jobs: a site that has restarted its numbering has used the same ids before.
 
     Returns:
         Nothing where there is no accounting.
@@ -187,7 +187,7 @@ def call(*command: str, patience: float = PATIENCE_S) -> str:
     """What one of SLURM's commands printed.
 
     Args:
-        patience: seconds for an error that passes, such as a busy controller, to pass.
+        patience: seconds to allow for a transient error, such as a busy controller.
 
     Raises:
         ClusterError: it is not here, refuses, or does not answer.
@@ -213,7 +213,7 @@ def minutes(text: str) -> int | None:
     """SLURM's time, such as ``1-12:00:00``, ``90`` or ``00:30:00``, in whole minutes, seconds rounded up.
 
     Returns:
-        None for ``infinite``, ``UNLIMITED`` and what is no time.
+        None for ``infinite``, ``UNLIMITED`` and anything that is not a time.
     """
     match = re.fullmatch(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?", text.strip())
     if match is None:

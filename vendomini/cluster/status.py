@@ -31,8 +31,8 @@ class Status:
         failed: run id → why; the next submit tries them again.
         damaged: run id → what is wrong with its files.
         running, waiting: unfinished runs of live jobs, and runs in progress here.
-        interrupted: begun, unfinished, and nobody has them.
-        open: asked for, never begun, and nobody has them.
+        interrupted: begun, unfinished, and not in any live job or process.
+        open: asked for, never begun, and not in any live job.
         unknown: unfinished, and sent to a queue that could not be asked.
         tokens_s: completion tokens per second, of the runs now in progress.
         eta_s: seconds until the live runs have ended.
@@ -150,7 +150,7 @@ def _not_begun(found: Status, results: Results, known: set[str]) -> int:
 
 @dataclass(slots=True)
 class _Cost:
-    """Of the runs that ended in one go: sums, since a phase may have a million runs."""
+    """Cost of the runs that ended in one go: sums only, since a phase may have a million runs."""
 
     runs: int = 0
     seconds: float = 0.0
@@ -227,7 +227,7 @@ def ends_of(job: Job, reasons: Mapping[str, list[End]]) -> list[End]:
 
 
 def _is_live(run: RunPaths) -> bool:
-    """Whether it was written to lately, and its process is on another machine or still there."""
+    """Whether it was written to recently, and its process is on another machine or still there."""
     try:
         if time.time() - run.steps.stat().st_mtime > FRESH_S:
             return False

@@ -21,7 +21,7 @@ from vendomini.records import Manifest, Results, ShardArray
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asks for, beside what a job is to get.
+    """What the user asks for, apart from what a job gets.
 
     Attributes:
         throttle: tasks of one array that run at once.
@@ -29,7 +29,7 @@ class Request:
         take_over: also the runs of others' jobs that this cluster hides.
         whole_nodes: every job gets a whole node, and small models share it.
         max_array_size: of one array, below the cluster's own limit.
-        restart_changed: begin anew what was begun under another prompt or version.
+        restart_changed: restart what was begun under another prompt or version.
     """
 
     runs_per_job: int | None = None
@@ -52,8 +52,8 @@ class Submission:
         sites: where they go.
         loads: each model that its jobs will load, and on which engine.
         steps: still to be done, at most.
-        finished, live, hidden: runs that are left alone, by number; hidden ones are in jobs of others which this
-            cluster does not show.
+        finished, live, hidden: how many runs are left alone; hidden ones are in other users' jobs, which this cluster
+            does not show.
         refused: run id → what is wrong with its files.
     """
 

@@ -1,4 +1,4 @@
-"""How long a step takes on a job: measured in the results where there are some, else the guide's published estimate."""
+"""How long a step takes on a job: measured in the results where there are some, else the published estimates."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PUBLISHED = "published estimate"
 MEASURED = "measured here"
 
 ENGINES = ("standard", "flash", "vllm")
-"""Columns of the guide's table: Transformers with standard attention, with Flash Attention, and vLLM."""
+"""Keys of the estimates: Transformers with standard attention, with Flash Attention, and vLLM."""
 
 SIZES_B = (7.0, 32.0, 70.0)
 HOURS_OF_500_STEPS = {"standard": (0.2, 0.5, 1.0), "flash": (0.08, 0.2, 326 / 880), "vllm": (0.02, 0.05, 0.1)}
-"""One run of phase 1, by billions of parameters. 32B and 70B are the guide's hours over its 880 tasks; 7B is 32B
-divided by the 2.5 of its tokens per second."""
+"""Hours of one run of phase 1 at each of ``SIZES_B``, from the published estimates (docs/engines.md): 32B and 70B are
+their hours over 880 tasks; 7B is 32B divided by 2.5, the ratio of tokens per second."""
 HOURS_OF_5000_STEPS_32B = {"standard": 1.0, "flash": 0.4, "vllm": 0.05}
-"""One run of phase 5: the guide's hours over its 440 tasks."""
+"""Hours of one run of phase 5: the published hours over 440 tasks."""
 LONG_HORIZON = 5000
 
 LOAD_S = 300.0
-"""Until a large model answers."""
+"""Seconds until a large model answers."""
 SCRIPTED = Pace(load_s=2.0, step_s=1 / 2000, concurrency=16, source="the controls need no model")
 CONCURRENCY = {"vllm": 32, "flash": 16, "standard": 16}
 """Episodes that keep a batch full, where engine.max_num_seqs does not say."""
@@ -44,12 +44,13 @@ def billions(name: str) -> float | None:
 def published_step_s(size_b: float, engine: str, horizon: int) -> float:
     """Seconds of a job per step.
 
-    Between the guide's sizes the logarithms are interpolated; above 70B time grows with the size, below 7B it stays.
+    Log-log interpolation between the published sizes; above 70B time grows in proportion to the size, below 7B it is
+    constant.
 
     Args:
         size_b: parameters in billions.
         engine: one of :data:`ENGINES`.
-        horizon: steps of a run; from 5,000 on, the guide's phase 5 holds.
+        horizon: steps of a run; from 5,000 on, the figures of phase 5 apply.
     """
     hours = HOURS_OF_500_STEPS[engine]
     at_500 = _interpolate(size_b, hours) * 3600 / 500
@@ -60,14 +61,14 @@ def published_step_s(size_b: float, engine: str, horizon: int) -> float:
 
 
 def expected_engine(engine: EngineConfig, gpus: int, forbid_vllm: bool) -> str:
-    """The column of the guide's table that a job will be in."""
+    """The engine by which a job is estimated, one of :data:`ENGINES`."""
     if engine.backend == "hf" or forbid_vllm or not gpus:
         return "standard" if engine.attn_implementation in {"eager", "sdpa"} or not gpus else "flash"
     return "vllm"
 
 
 def published_pace(size_b: float, engine: str, horizon: int, max_num_seqs: int | None) -> Pace:
-    """What the guide leads one to expect."""
+    """The pace that the published estimates give."""
     return Pace(LOAD_S, published_step_s(size_b, engine, horizon), max_num_seqs or CONCURRENCY[engine], PUBLISHED)
 
 
@@ -89,7 +90,8 @@ class Throughput:
 
 
 class Measurement:
-    """Throughput of jobs, from the runs that each began and ended in one go. Holds sums: it is told of every run."""
+    """Throughput of jobs, from the runs that each began and ended in one go. Keeps only sums, since every run is
+    added."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Work] = {}
@@ -147,7 +149,7 @@ def measured_throughput(results: Results) -> dict[tuple[str, str], Throughput]:
 
 
 def _engine_of(summary: RunSummary) -> str:
-    """The column of the guide's table that it ran in."""
+    """The engine it ran on, one of :data:`ENGINES`."""
     if summary.engine.get("backend") == "vllm":
         return "vllm"
     return "flash" if "flash" in str(summary.engine.get("attention")) else "standard"
