@@ -9,9 +9,9 @@
       runs/<run_id>/summary.json   written once, when the run ended
       submissions/<id>/            what was sent to SLURM: manifest.json (immutable), and its jobs' scripts and logs
 
-Every line and every file is *sealed*: its last key is the CRC-32 of what stands before it, so that a flipped byte
-is found when it is read and not in a figure. Lines are appended with one ``write``; whole files are written under
-a temporary name and moved into place.
+Every line and every file is *sealed*: its last key is the CRC-32 of everything before it, so that a flipped byte is
+found on reading and not in a figure. Lines are appended with one ``write``; whole files are written under a temporary
+name and moved into place.
 """
 
 from vendomini.records.files import (

@@ -38,15 +38,15 @@ def unseal(line: bytes) -> bytes:
 
 
 def open_record(path: Path | str, buffering: int = -1) -> BinaryIO:
-    """A file of a results folder, for reading. The folder may be anybody's: a link could lead to any file of the
-    reader's own, and a pipe or a device would never end.
+    """A file of a results folder, for reading. The folder may come from anyone: a link could point at any of the
+    reader's own files, and a pipe or a device would never end.
 
     Args:
-        buffering: as for ``open``; 0 for whoever reads all at once.
+        buffering: as for ``open``; 0 for reading everything at once.
 
     Raises:
         OSError: it can't be opened.
-        CorruptRecordError: it is no plain file.
+        CorruptRecordError: it is not a plain file.
     """
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering)
@@ -91,7 +91,7 @@ def decode_record(path: Path | str, data: bytes, kind: type[Record]) -> Record:
 
 
 def _decode(path: Path | str, body: bytes, kind: type[Record]) -> Record:
-    """The record, if it is of this schema version; else what it is of, even where its content means nothing here."""
+    """The record. Another schema version is refused by number, even where the content can't be decoded."""
     try:
         record = msgspec.json.decode(body, type=kind)
         version = record.schema
@@ -110,7 +110,7 @@ def encode_record(record: Record) -> bytes:
     """The content of a sealed file.
 
     Raises:
-        ResultsError: a field holds what no reader would accept (msgspec checks types only where it decodes).
+        ResultsError: a field holds what no reader would accept (msgspec checks types only when decoding).
     """
     encoded = msgspec.json.encode(record)
     try:
@@ -146,7 +146,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to be written, which is moved to ``path`` when it is complete, and is gone if it never is.
 
-    Whoever else can write to the folder may lay links under both names: neither is followed.
+    Others with write access to the folder may put links under both names: neither is followed.
 
     Raises:
         OSError: the place is full or read-only.
@@ -167,7 +167,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def is_full(exc: Exception) -> bool:
-    """Whether it was for lack of space."""
+    """Whether the error was for lack of space."""
     return isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _FULL
 
 

@@ -1,4 +1,4 @@
-"""Where everything is: every file name of a results folder, in one place."""
+"""Every file name of a results folder, in one place."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Results:
             return []
 
     def info(self, run_id: str) -> RunInfo | None:
-        """What the run is, or None where nothing says so.
+        """What the run is, or None where there is no such file.
 
         Raises:
             CorruptRecordError: the file is damaged, or of another run.
@@ -103,7 +103,7 @@ class Results:
         return self._own(run_id, SUMMARY, RunSummary)
 
     def outcome(self, run_id: str) -> RunOutcome | None:
-        """The summary's part that counts and costs, or None while there is no summary: for a look at every run.
+        """The part of the summary with outcome and cost, or None while there is no summary: for reading every run.
 
         Raises:
             CorruptRecordError: the file is damaged, or of another run.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 SCHEMA_VERSION = 1
-"""Of every file here. A reader refuses another version by name instead of guessing."""
+"""Version of every file here. A reader refuses any other by name instead of guessing."""
 
 ParseStatus = Literal["ok", "repaired", "unparsable", "cut_off"]
 Ending = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{1,39}$")]
@@ -58,13 +58,13 @@ class StepRecord(msgspec.Struct, kw_only=True):
 
 
 class RunInfo(msgspec.Struct, kw_only=True):
-    """``run.json``: what a run is, and who last started it. Rewritten at every start.
+    """``run.json``: what a run is, and which process last started it. Rewritten at every start.
 
-    ``parameters`` is the run's full parameter tree, defaults included; ``owner`` has host, pid and, inside a job,
-    the SLURM job id. ``attempt`` counts starts from 1. ``sampling`` is how tokens are chosen: the parameters, with what
-    they leave to the model's own files filled in; a later start goes on with it. ``prompt_head`` is what every prompt
+    ``parameters`` is the run's full parameter tree, defaults included; ``owner`` has host, pid and, inside a job, the
+    SLURM job id. ``attempt`` counts starts from 1. ``sampling`` is how tokens are chosen: the parameters, with what
+    they leave to the model's own files filled in; a later start uses it again. ``prompt_head`` is what every prompt
     begins with, in the model's own template, and ``reply_format`` the family whose way of marking thoughts was found.
-    ``made_with`` is what else must be as it was when a half-done run goes on: version and digest of the code, engine,
+    ``made_with`` is what else must be unchanged when a half-done run resumes: version and digest of the code, engine,
     context length, digest of the template.
     """
 
@@ -86,7 +86,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
 class RunOutcome(msgspec.Struct, kw_only=True):
     """The part of ``summary.json`` that says whether a run counts, and what it cost.
 
-    Enough for whoever looks at all runs: reading this costs a sixth of reading the whole, and holds no trees.
+    Enough for code that looks at every run: reading this costs a sixth of reading the whole, and builds no trees.
     """
 
     schema: int = SCHEMA_VERSION
@@ -180,11 +180,10 @@ class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent off. Never rewritten.
+    """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent. Never rewritten.
 
-    ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries
-    a run again that failed in it, ``restart_changed`` whether it begins anew what was begun under another prompt or
-    version.
+    ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries a
+    run again that failed in it, ``restart_changed`` whether it restarts what was begun under another prompt or version.
     """
 
     schema: int = SCHEMA_VERSION

@@ -16,7 +16,7 @@ from vendomini.records.files import open_record, seal, unseal, write_error
 from vendomini.records.kinds import StepRecord
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-"""A link in the place of a log could lead to any other file of the user, which opening would cut and append to."""
+"""A link in place of a log could point at any other file of the user, which opening would truncate and append to."""
 
 _step_encoder = msgspec.json.Encoder()
 _step_decoder = msgspec.json.Decoder(StepRecord)
@@ -25,8 +25,8 @@ _step_decoder = msgspec.json.Decoder(StepRecord)
 class StepLog:
     """The step log of one run, open for appending and locked, so that two processes never write one run.
 
-    The lock is the kernel's (``flock``) and ends with the process, however that ends: there are no stale locks.
-    Opening cuts off a torn last line, which is all that a crash in mid-write can leave behind.
+    The lock is the kernel's (``flock``) and is released when the process ends, however it ends: there are no stale
+    locks. Opening cuts off a torn last line, which is all that a crash in mid-write can leave behind.
 
     Args:
         path: ``steps.jsonl`` of the run; its folder exists.
@@ -76,7 +76,7 @@ class StepLog:
         """Keeps what was logged under another name beside it, and begins an empty log.
 
         Raises:
-            RunLockedError: another process was quicker to begin it.
+            RunLockedError: another process has begun it meanwhile.
             ResultsError: the place is not writable.
         """
         old = self._fd
@@ -119,7 +119,7 @@ class StepLog:
         """Releases the lock. Closing twice is fine.
 
         Raises:
-            ResultsError: the file system says only now that it could not keep what was written (a quota, on NFS).
+            ResultsError: the file system reports only now that it could not store what was written (a quota, on NFS).
         """
         fd, self._fd = self._fd, -1
         if fd < 0:

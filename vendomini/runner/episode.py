@@ -50,18 +50,18 @@ from vendomini.worlds.randomness import sampling_seed
 
 
 class Episode:
-    """A run in progress. The step log is its checkpoint: what is logged is replayed, then the episode goes on.
+    """A run in progress. The step log is its checkpoint: what is logged is replayed, then the episode continues.
 
     Args:
         spec: the run.
         paths: its files; the folder is made.
         engine: started; shared with other episodes.
-        counters: told of every step.
-        restart_changed: what was begun under another prompt or version is set aside, and the run begins anew.
+        counters: updated at every step.
+        restart_changed: a run begun under another prompt or version is set aside and started again.
 
     Raises:
         RunLockedError: another process is writing this run.
-        RunChangedError: it was begun under another prompt or version, and is to go on.
+        RunChangedError: it was begun under another prompt or version, and ``restart_changed`` is not set.
         RunEndedError: another process has finished it since it was found to be pending.
         CorruptRecordError: its files are damaged, or do not follow from this spec.
         ResultsError: the place is not writable.
@@ -95,9 +95,9 @@ class Episode:
             raise
 
     async def run(self, stop: Stop) -> RunSummary | None:
-        """Goes on to the end and writes the summary; None if asked to stop before, or if the engine stopped for all.
+        """Runs to the end and writes the summary; None if asked to stop first, or if the engine stopped for every run.
 
-        An engine that fails ends the run as ``failed``: what is logged stays, and the run can go on another time.
+        An engine that fails ends the run as ``failed``: what is logged stays, and the run can be resumed.
         """
         started = time.monotonic()
         reason = None
@@ -116,7 +116,7 @@ class Episode:
             self._seconds = time.monotonic() - started
             return self._finish(reason)
         finally:
-            self._log.close()  # only now: whoever gets the lock finds the summary
+            self._log.close()  # only now: the next holder of the lock finds the summary
 
     async def _step(self) -> None:
         """Observe, ask, act, measure, log."""
@@ -134,7 +134,7 @@ class Episode:
         self._count(completion)
 
     async def _ask(self, params: SamplingParams) -> tuple[Completion, int]:
-        """The completion, and how often old turns had to go since the engine found the prompt too long."""
+        """The completion, and how often old turns were dropped because the engine found the prompt too long."""
         shortened = 0
         while True:
             try:
@@ -157,7 +157,7 @@ class Episode:
         self.ended = outcome.ending is not None
 
     def _replay(self) -> None:
-        """Repeats the logged actions in a fresh world, and checks that it answers as it did.
+        """Repeats the logged actions in a fresh world, and checks that it answers as before.
 
         Raises:
             CorruptRecordError: it does not.
@@ -190,7 +190,7 @@ class Episode:
         )
 
     def _resolved_sampling(self) -> dict[str, Any]:
-        """As the config says, else as the loaded model asks."""
+        """The config's values, else the loaded model's own."""
         own = self.engine.sampling_defaults
         asked = {key: getattr(self.config.agent.model, key) for key in SAMPLING}
         return {key: own.get(key) if value is None else value for key, value in asked.items()}

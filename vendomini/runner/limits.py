@@ -1,4 +1,4 @@
-"""What a process with many episodes asks of Python and of the operating system."""
+"""Settings of Python and of the operating system for a process with many episodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SPARE_FILES = 64
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Steps make many objects and hardly a cycle: looking for cycles as often as Python does by default, through all
-    that is loaded, costs a scripted step several per cent of its time."""
+    """Steps create many objects and hardly any cycles: searching everything that is loaded for cycles as often as
+    Python does by default costs a scripted step several per cent of its time."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -27,7 +27,8 @@ def rare_collections() -> Iterator[None]:
 
 
 def room_for(episodes: int) -> int:
-    """How many of these can be in flight: each holds its log open. The soft limit, often 1,024, is raised for them."""
+    """How many of these can be in flight: each holds its log open. The soft limit, often 1,024, is raised if need
+    be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return episodes

@@ -1,4 +1,4 @@
-"""How far a run of many episodes is: counters that cost nothing, shown now and then by a thread of their own."""
+"""Progress of a run of many episodes: cheap counters, shown at intervals by a thread of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN_INTERVAL_S = 30.0
 
 @dataclass(slots=True)
 class Counters:
-    """Counted by the episodes, read by the display.
+    """Updated by the episodes, read by the display.
 
     Attributes:
         runs_total: to be done in this call.
@@ -44,8 +44,8 @@ class Progress:
     """Shows counters while inside: a plain line every 30 s and one at the end.
 
     Args:
-        say: takes each line; by default nobody does. One that can't be written (``| head``, a full disk) does not stop
-            the work.
+        say: takes each line; by default none are shown. One that can't be written (``| head``, a full disk) does not
+            stop the work.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:

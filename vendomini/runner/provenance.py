@@ -47,8 +47,8 @@ def versions() -> dict[str, str]:
 
 @cache
 def code_digest() -> str:
-    """16 hexadecimal digits of the SHA-256 of the code that decides what is in a step: a checkout that was edited has
-    the version of the one that was not."""
+    """16 hexadecimal digits of the SHA-256 of the code that decides what is in a step: an edited checkout has the same
+    version number as an unedited one."""
     digest, package = hashlib.sha256(), Path(__file__).parents[1]
     for room in DECIDING:
         for file in sorted((package / room).rglob("*.py")):
@@ -57,7 +57,7 @@ def code_digest() -> str:
 
 
 def made_with(engine: Engine, context_length: int) -> dict[str, str | int | None]:
-    """What must not change in the middle of a run, beside its parameters and its system prompt."""
+    """What must not change in the middle of a run, besides its parameters and its system prompt."""
     template = getattr(engine.tokenizer, "chat_template", None)
     return {
         "version": __version__,
@@ -69,7 +69,7 @@ def made_with(engine: Engine, context_length: int) -> dict[str, str | int | None
 
 
 def changes(before: RunInfo, now: RunInfo) -> list[str]:
-    """In words, what is not as it was when a run was begun."""
+    """In words, what has changed since a run was begun."""
     found = []
     if before.system_prompt != now.system_prompt:
         found.append("another system prompt")

@@ -1,4 +1,4 @@
-"""Many runs to their end: one loaded model at a time, many episodes at once on it."""
+"""Runs to completion: one loaded model at a time, many episodes at once on it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from vendomini.runner.tally import Tally, pending
 StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
 
 LOOK_EVERY = 0.2
-"""Seconds between looks at whether to stop."""
+"""Seconds between checks of whether to stop."""
 
 FEWEST_FRUITLESS = 3
-"""Failed runs in a row, without a step between them, that may yet be chance, however few are in flight."""
+"""Failed runs in a row, without a step between them, that may still be chance, however few are in flight."""
 
 
 class Runner:
@@ -52,8 +52,8 @@ class Runner:
         engines: model name → how this one runs, for those that don't take ``engine``.
         progress: told how far it is; the counters are its own.
         start: makes a started engine, asked once for each model that has something to run; by default the chain.
-        stop: looked at between steps.
-        restart_changed: begin anew what was begun under another prompt or version, instead of leaving it alone.
+        stop: checked between steps.
+        restart_changed: restart what was begun under another prompt or version, instead of leaving it alone.
 
     Attributes:
         tally: of all runs that :meth:`pending` was asked about.
@@ -90,7 +90,7 @@ class Runner:
     def run(self, todo: Sequence[RunSpec]) -> None:
         """Runs what is pending and shows how far it is; signals stop it after the steps in flight.
 
-        Also where an event loop runs already, as in a notebook.
+        Also works where an event loop is running already, as in a notebook.
 
         Raises:
             EngineUnavailable: no engine can run the only model there is.
@@ -199,8 +199,8 @@ class Runner:
                 self._count(spec, summary)
 
     def _fail(self, spec: RunSpec, exc: VendoMiniError) -> None:
-        """The others go on: they may be on another disk, or begin when there is room again. What befalls many is said
-        once."""
+        """The others go on: they may be on another disk, or start when there is space again. What happens to many is
+        reported once."""
         self.tally.failed[spec.run_id] = str(exc)
         self.counters.runs_failed += 1
         problem = "full disk" if is_full(exc) else str(exc)
@@ -222,7 +222,7 @@ class Runner:
 
 
 async def _leave(workers: Sequence[asyncio.Task[None]], stop: Stop) -> None:
-    """Ends the steps in flight when the call is to stop: what another machine computes is not waited for."""
+    """Cancels the steps in flight when the call is to stop: results from another machine are not waited for."""
     while stop.reason is None:
         await asyncio.sleep(LOOK_EVERY)
     for worker in workers:
@@ -230,7 +230,7 @@ async def _leave(workers: Sequence[asyncio.Task[None]], stop: Stop) -> None:
 
 
 def _complete(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Runs it to its end: in a thread of its own where this one has a loop that runs."""
+    """Runs it to its end: in a thread of its own where this one already has a running loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -249,7 +249,7 @@ def _by_model(todo: Iterable[RunSpec]) -> list[list[RunSpec]]:
 
 
 def load_key(spec: RunSpec) -> tuple[object, ...]:
-    """What a model has to be loaded again for: everything about it but how it is sampled."""
+    """What a model has to be reloaded for: everything about it but how it is sampled."""
     model = spec.parameters["agent"]["model"]
     return tuple(
         model[key] for key in ("name", "revision", "dtype", "quantization", "trust_remote_code", "context_length")

@@ -1,4 +1,4 @@
-"""Ending in time: the first signal lets the steps in flight finish, the second ends at once."""
+"""Stopping on signals: the first lets the steps in flight finish, the second ends at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Stop:
-    """Whether to stop, and why. Episodes look at it between steps.
+    """Whether to stop, and why. Episodes check it between steps.
 
     Attributes:
         reason: name of the signal, or None to go on.
@@ -31,7 +31,7 @@ class Stop:
         main thread alone, so in another one this changes nothing.
 
         Args:
-            announce: told once what is happening.
+            announce: called once, with what is happening.
         """
 
         def handle(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Which runs there are to do, and what became of those that were asked for."""
+"""Which runs are still to do, and what became of those that were asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tally:
         failed: run id → why; rerun by the next call.
         locked: ids that another process is writing.
         refused: run id → what is wrong with its files; left alone.
-        unfinished: ids begun or waiting when the call was stopped, or when its engine was gone for good.
+        unfinished: ids begun or waiting when the call was stopped, or when its engine had failed for good.
         stopped: the signal that stopped the call, if one did.
     """
 
