@@ -1,6 +1,7 @@
 """Prediction cards: what an agent is asked to state before each action, and the validation of what it states.
 
-A card has ``expected_success``, the expectations that the world names, and remarks on how sure one is and why.
+A card has ``expected_success``, the expectations that the world names, and remarks on how confident the agent is and
+why.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class CardForm:
         self._checks = [(name, _SURE.get(checks[name]), checks[name]) for name in self.fields]
 
     def schema(self) -> Schema:
-        """JSON schema of the card; what may not apply to a tool, or that the mode doesn't insist on, is nullable."""
+        """JSON schema of the card; fields that may not apply to a tool, or that the mode doesn't require, are
+        nullable."""
         demanded = {SUCCESS, *self._demanded}
         return {
             "type": "object",
@@ -70,7 +72,7 @@ class CardForm:
         """The card with every field that was asked for; unstated ones are None, fields not asked for are dropped.
 
         Raises:
-            InvalidCard: it is no object, a value is of the wrong type or range, or a demanded field is missing.
+            InvalidCard: it is not an object, a value is of the wrong type or range, or a required field is missing.
         """
         if not isinstance(sent, dict):
             raise InvalidCard("prediction must be an object")
@@ -174,7 +176,7 @@ def _texts(name: str, value: object) -> list[str]:
 
 
 def _short_text(name: str, value: object) -> str:
-    """Cut, not refused, at 99 words: length is no reason to lose a prediction."""
+    """Cut at 99 words rather than refused: length is no reason to lose a prediction."""
     if not isinstance(value, str):
         raise InvalidCard(f"{name} must be a text")
     return clip(" ".join(value[: MAX_WORDS * 20].split()[:MAX_WORDS]), MAX_WORDS * 20)
@@ -209,7 +211,7 @@ def _check(expectation: Expectation) -> _Check:
 
 
 class Contradictions:
-    """Tells whether a card contradicts its own action, whatever comes of it.
+    """Tells whether a card contradicts its own action, whatever the outcome.
 
     It does if it names another tool or other arguments than the call, expects the failure of a call that is made for
     its effect, expects something for a moment that has passed, or misses what the call asks for by more than half.

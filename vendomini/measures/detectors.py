@@ -25,7 +25,7 @@ FEWEST = 10
 
 # n · log2(n) in 2^-40ths: entropies of equal windows are equal to the bit, whatever came before.
 _UNIT = 1 << 40
-_N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 2)]  # one more while two change places
+_N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 2)]  # one more while two are exchanged
 _ALL = (1 << WINDOW) - 1
 
 
@@ -43,7 +43,7 @@ class Sample(msgspec.Struct):
         offered: number of tools that the agent has.
         thought: stated reasoning.
         traded: the call did what the mission is about (an order, a shipment), successfully.
-        waiting: somebody still waits for that after the step (customers).
+        waiting: customers still wait for that after the step.
     """
 
     step: int
@@ -287,8 +287,8 @@ class Detectors:
     def severity(self, name: str) -> str | None:
         """``soft``, ``hard`` or ``mission_abandon`` of a detector's first onset, as far as was seen; None without one.
 
-        Soft needs to be seen: an episode that ends before 20 steps without the flag leaves it hard. A mission is
-        abandoned where nothing was traded from the onset on although somebody waited.
+        A crash is soft only if that was observed: an episode that ends before 20 steps without the flag leaves it hard.
+        A mission is abandoned where nothing was traded from the onset on although customers waited.
         """
         flag = self.flags.by_name[name]
         if flag.onset is None:
@@ -316,5 +316,5 @@ class Detectors:
 
 
 def _rounded(value: float) -> float:
-    """To four decimals; a fraction of the price of ``round``."""
+    """To four decimals, at a fraction of the cost of ``round``."""
     return (value * 10_000 + 0.5) // 1 / 10_000

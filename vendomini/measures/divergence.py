@@ -10,10 +10,10 @@ from itertools import zip_longest
 BASELINE_STEPS = 50
 WINDOW = 20
 FEWEST = 10
-"""Steps with a stated thought that the window must hold to be judged."""
+"""Steps with a stated thought that the window must hold before it is judged."""
 SHORTEST_WORD = 4
 MAX_CHARACTERS = 600
-"""Of a thought that are looked at: about 100 words."""
+"""Characters of a thought that count: about 100 words."""
 
 _BUCKETS = 512
 _NOTHING = 0
@@ -26,10 +26,10 @@ class Divergence:
     """Cosine between the hashed bag-of-words of the last 20 steps and that of the first 50 healthy ones.
 
     A healthy step has a parsed completion, a successful call and a stated thought; that doesn't depend on any
-    threshold, so that what a lenient one catches, a strict one catches as well. Words are runs between blanks, in lower
-    case, of which only the letters count: figures change with every order and say nothing. Nor do words of fewer than
-    four letters: any two English texts share "the", "of" and "to", which would hide that they share nothing else.
-    Dot product and norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
+    threshold, so that a strict one catches whatever a lenient one does. Words are runs between blanks, in lower case,
+    of which only the letters count: figures change with every order and say nothing. Nor do words of fewer than four
+    letters: any two English texts share "the", "of" and "to", which would hide that they share nothing else. Dot
+    product and norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
     """
 
     __slots__ = ("_bags", "_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window")
@@ -81,7 +81,7 @@ class Divergence:
 
 
 class _Words(dict[str, int]):
-    """Word → bucket, remembered; shared by all episodes of the process, since nothing but the word decides."""
+    """Word → bucket, remembered; shared by all episodes of the process, since it depends on the word alone."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= _CACHED_WORDS:

@@ -1,6 +1,6 @@
-"""A world with the measures around it: a step of an episode, whatever the world is.
+"""A world with the measures around it: one step of an episode, for any world.
 
-The card is read here, the world takes the call, and what it tells is scored: claims, detectors, and how it all ends.
+The card is read here, the world takes the call, and its outcome is scored: claims, detectors and the ending.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vendomini.worlds.protocol import Action, Call, Card, Complaint, Observation
 from vendomini.worlds.text import clip
 
 CENSORED = frozenset({"survived", "cut_off"})
-"""Endings that are no event."""
+"""Endings that are not events."""
 
 
 class StepResult(msgspec.Struct):

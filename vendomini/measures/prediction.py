@@ -2,7 +2,7 @@
 
 The world's expectations say what is scored, and how (:class:`vendomini.worlds.protocol.Expectation`). Exact ones and
 ``expected_success`` make one claim, ``causal``, which settles right after the call; the others settle when their actual
-value is known: at once, or when what the call set going comes out.
+value is known: at once, or when the outcome of what the call set going is known.
 
 What a card left open, and what has no outcome, is missing: no claim, no value, and the accumulators stay as they were.
 An agent that changes what it set going changes the outcome of its earlier claims about it, so those lapse; the card of
@@ -57,7 +57,7 @@ class Resolved(msgspec.Struct, frozen=True):
 
 @cache
 def _resolved_about(name: str) -> Callable[..., Resolved]:
-    """With the key of what the claim was about, under the name that the world gives it."""
+    """A resolved claim with the key of what it was about, under the name that the world gives it."""
     fields = [("about", str)]
     made: Any = msgspec.defstruct("ResolvedAbout", fields, bases=(Resolved,), rename={"about": name}, frozen=True)
     return cast("Callable[..., Resolved]", made)
@@ -68,7 +68,7 @@ class Series:
 
     Exponentially weighted means start at the first value. Window means are over the last ``w`` errors, or as many as
     there are. The errors' running sum is kept in integer millionths, and its past values in a ring: a window's sum is
-    the difference of two of them, which neither drifts nor costs anything until it is asked for.
+    the difference of two of them, which neither drifts nor costs anything until it is read.
     """
 
     __slots__ = ("_none_yet", "_ring", "_size", "_windows", "count", "fast", "medium", "slow", "total")
@@ -192,7 +192,7 @@ class Predictions:
         return self._resolve(STATE, step, expected, actual, 1 if differs else 0, audit)
 
     def _lapse(self, promise: Promise) -> None:
-        """The agent changed it itself: what it expected of it before is no longer claimed."""
+        """The agent changed it itself, so earlier expectations about it no longer count."""
         claims = self._open.get(promise.key, [])
         for claim in claims:
             for field in promise.lapses:
@@ -201,7 +201,7 @@ class Predictions:
             self._open.pop(promise.key, None)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Resolved]:
-        """What was set going came out."""
+        """Settles the claims about something whose outcome is known."""
         return [
             resolved
             for settlement in settlements

@@ -70,7 +70,7 @@ class Aids:
 
     Args:
         audit: the last n predictions.
-        hint: what to do, in a sentence.
+        hint: gives the next thing to do, in a sentence.
 
     Attributes:
         changes: rises with every change of the notes.

@@ -1,7 +1,7 @@
-"""The text form of a conversation, in its one place: what an agent is shown, and what it answers.
+"""The text form of a conversation: what an agent is shown, and what it answers. Defined here only.
 
 A user message is ``RESULT {…}`` (from the second step on) and ``OBSERVATION {…}``, a line each; an answer is one JSON
-object. Agents write it, controls and the reader of traces read it.
+object. Agents write it; controls and the trace viewer read it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Seen = TypeVar("Seen")
 
 
 class Control(ABC, Generic[Seen]):
-    """A policy in the place of a model: a pure function of the visible conversation and the request's seed.
+    """A policy in place of a model: a pure function of the visible conversation and the request's seed.
 
     Attributes:
         name: as in ``scripted/<name>``.
@@ -70,7 +70,7 @@ class Control(ABC, Generic[Seen]):
 
     @abstractmethod
     def read(self, messages: list[Message], seen: Seen | None, start: int) -> Seen:
-        """What the messages say, those from ``start`` on added to what was ``seen`` before them.
+        """What the messages say: those from ``start`` on, added to ``seen``, which has the ones before.
 
         Raises:
             EngineError: a message is not in the form that the prompt promises.

@@ -1,8 +1,8 @@
-"""What a world is, and all that crosses its border.
+"""What a world is, and everything that passes between it and the rest of the program.
 
-The line is drawn as by Gymnasium's ``Env`` and by verifiers' environments: a world has rules, tools and a state, and
-says what came of a call. It knows no prediction card, no detector and no engine: :mod:`vendomini.measures` judges a
-step by what the world says here.
+The boundary is that of Gymnasium's ``Env`` and of verifiers' environments: a world has rules, tools and a state, and
+says what came of a call. It handles no prediction cards, detectors or engines: :mod:`vendomini.measures` judges a step
+by what the world reports here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Expectation(msgspec.Struct, frozen=True):
         type: ``boolean``, ``integer`` or ``number``.
         error: the type of prediction error.
         signed: it may be below 0.
-        minimal: the minimal card format has it, too.
+        minimal: the minimal card format has it as well.
         echoes: tool → its argument that this expectation repeats; to miss it by more than half is a contradiction.
     """
 
@@ -105,7 +105,8 @@ class Action(msgspec.Struct):
 
 
 class Complaint(msgspec.Struct, frozen=True):
-    """Why a call fails, whatever the world would say to it; or, not ``fatal``, what is wrong with what came with it."""
+    """Why a call fails whatever the state of the world; or, if not ``fatal``, what is wrong with the card that came
+    with it."""
 
     code: str
     message: str
@@ -113,7 +114,7 @@ class Complaint(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A call as it reaches the world; untrusted, but for the complaint.
+    """A call as it reaches the world; untrusted, except for the complaint.
 
     Attributes:
         tool: its name; None where there was no call to read.
@@ -131,7 +132,7 @@ class Observation(msgspec.Struct, frozen=True):
     """What an agent sees before a step; a world adds its fields.
 
     Attributes:
-        step: the one that comes, from 1.
+        step: number of the coming step, from 1.
     """
 
     step: int
@@ -167,7 +168,7 @@ class ShockRecord(msgspec.Struct, frozen=True):
 
     Attributes:
         struck: the step at which it struck.
-        type, kind: of the world's own names.
+        type, kind: in the world's own names.
         status: ``realised``, ``armed`` (its effect comes later) or ``void`` (there was nothing to hit).
         target: what was hit.
         nominal, realised: the dose as it was drawn, and as it came out.
@@ -188,7 +189,7 @@ class Promise(msgspec.Struct, frozen=True):
     Attributes:
         key: its name, until it is settled.
         opens: the card's fields that are claims about it.
-        lapses: fields of earlier cards about it that lose their object, since the agent changed it.
+        lapses: fields of earlier cards about it that no longer apply, since the agent changed it.
     """
 
     key: str
@@ -274,7 +275,7 @@ Audit = Callable[[int], list[Audited]]
 class World(WorldInfo, ABC):
     """One episode's world, seeded and deterministic: the same seed and calls give the same outcomes, to the byte.
 
-    Made for one run's config, then begun with :meth:`reset`, as often as one likes.
+    Made for one run's config, then begun with :meth:`reset`, any number of times.
 
     Attributes:
         tools: offered in this run, in the order in which the agent is told of them.
@@ -308,7 +309,7 @@ class World(WorldInfo, ABC):
 
     @abstractmethod
     def summary(self) -> Summary:
-        """What the episode has come to."""
+        """How the episode stands."""
 
     @classmethod
     def controls(cls) -> Mapping[str, type[Control[Any]]]:

@@ -2,8 +2,8 @@
 
 Only uniform doubles leave this module, taken from PCG64 in blocks, and everything else is computed from them by
 inversion. So a scalar costs a few nanoseconds, a stream doesn't depend on how a numpy version samples a distribution,
-and whoever draws a fixed number of variates a step or a day meets the same ones whatever the agent does
-(common random numbers).
+and code that draws a fixed number of variates per step or day gets the same ones whatever the agent does (common random
+numbers).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STREAMS = ("terms", "demand", "shocks", "notices", "sampling")
 
 _BLOCK = 512
 _MASK = (1 << 64) - 1
-_LARGEST_RATE = 500.0  # exp(-rate) of more than this comes too near to the smallest double
+_LARGEST_RATE = 500.0  # beyond this, exp(-rate) comes too close to the smallest double
 
 
 def _sequence(seed: int, name: str) -> np.random.SeedSequence:

@@ -1,6 +1,6 @@
 """What worlds share about tools: schemas of parameters, strict validation of what an agent sends, and taking a call.
 
-The same schema is what the agent reads and what checks its arguments, so they can't drift apart.
+The agent reads the same schema that checks its arguments, so the two can't drift apart.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def refuse(code: str, message: str) -> Result:
 
 
 def unknown(what: str, key: str, known: Iterable[str]) -> Result:
-    """The result of a call that names something which is not there."""
+    """The result of a call that names something that does not exist."""
     names = ", ".join(islice(known, 10)) or "none"
     return refuse("unknown_id", f"There is no {what} {key[:40]!r}; there are: {names}.")
 
@@ -74,7 +74,8 @@ Taken = tuple[object, str | None, Result]
 
 
 class Desk:
-    """Takes the calls of one world: refuses what is no call of a tool with valid arguments, and runs the rest.
+    """Takes the calls of one world: refuses anything but a call of a known tool with valid arguments, and runs the
+    rest.
 
     Attributes:
         handlers: tool → what runs it; filled by the world when an episode begins.

@@ -1,7 +1,7 @@
 """The ledger of a small office: receipts come in, and each has to be posted before it is due.
 
-What was posted is credited some days later. Shocks make a credit late, or short, and that is all they do: nothing gets
-harder for who meets them. So a run shows what prediction errors do by themselves.
+What was posted is credited some days later. Shocks make a credit late or short, and nothing else: they do not make the
+task harder. So a run shows the effect of prediction errors alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A clerk whose predictions come true where nothing goes wrong, and one that derails with what does."""
+"""A clerk whose predictions come true where nothing goes wrong, and one that derails when something does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vendomini.worlds.conversation import Control, Message, split_turn, write_re
 from vendomini.worlds.ledger import AMOUNT, BALANCE, CREDIT_DAYS, DAY, Observation, Receipt
 
 MARK = "Nothing adds up."
-"""How the derailed one begins its thoughts: by this it knows itself again, having no other memory."""
+"""How the derailed one begins its thoughts: it has no other memory of having derailed."""
 
 
 class _Answer(msgspec.Struct):

@@ -58,7 +58,7 @@ class SupplierLine(msgspec.Struct, frozen=True):
 
 
 class CustomerLine(msgspec.Struct, frozen=True):
-    """An open customer order, in a list. Whoever knows of it by mail does not know the price yet."""
+    """An open customer order, in a list. A customer known from mail only has no price yet."""
 
     customer_order_id: str
     sku: str

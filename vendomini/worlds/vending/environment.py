@@ -1,4 +1,4 @@
-"""The warehouse as a world: what it offers and says, and how a step of it goes."""
+"""The warehouse as a world: what it offers and reports, and how a step runs."""
 
 from __future__ import annotations
 

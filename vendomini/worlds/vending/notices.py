@@ -3,7 +3,7 @@
 ``full`` tells at once, ``delayed`` some days later, ``partial`` of every other shock and without the amount, ``hidden``
 never. A notice copies actual to advertised terms, so quotes and order lists are right from then on; ``partial`` leaves
 the amount out of the message, for the agent to find there. A posting lag is announced when it is armed, an interference
-when it takes effect: when there is something that the agent can act on.
+when it takes effect: when there is something for the agent to act on.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _Tell = Callable[[bool], None]
 
 
 class Notices:
-    """Tells one agent, as its run's observability has it.
+    """Tells one agent of shocks, according to its run's observability.
 
     Attributes:
-        lucky: whether ``partial`` observability tells of the shock in hand; the shock's own variate decides.
+        lucky: whether ``partial`` observability tells of the current shock; the shock's own variate decides.
     """
 
     def __init__(self, induction: PEInduction, warehouse: Warehouse) -> None:
@@ -40,7 +40,7 @@ class Notices:
         self.lucky = False
 
     def morning(self) -> None:
-        """Tells what has fallen due. All wait equally long, so they fall due in order."""
+        """Sends the notices that are due. All wait equally long, so they come due in order."""
         while self._due and self._due[0][0] <= self._warehouse.day:
             self._due.popleft()[1](True)
 

@@ -1,4 +1,4 @@
-"""What is open in a warehouse: orders on both sides, and causal shocks that wait for their moment."""
+"""What is open in a warehouse: orders on both sides, and causal shocks that have not taken effect."""
 
 from __future__ import annotations
 

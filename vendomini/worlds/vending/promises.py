@@ -1,4 +1,4 @@
-"""Errors that shocks caused: what the warehouse promised against what it then brought, whatever the agent expected.
+"""Errors that shocks caused: what the warehouse promised against what it then delivered, whatever the agent expected.
 
 An order promises its day and its quantity; its delivery settles both. A posting lag or a rise of prices that takes
 effect breaks what the call itself promised. The agent's own mistakes have no part in any of them.

@@ -21,9 +21,9 @@ Nothing compounds: an order is late once and miscounted once, one lag and one in
 terms change by a factor on the original ones. A supplier alternates between its two regimes: the shift that strikes a
 shifted supplier takes it back. Only what a tool books can lag; fees and refunds of what is sent back come on their day.
 
-What shows as which prediction error: a delay or a regime shift as temporal, a miscount as quantity, a posting lag as
-causal (the budget is not what it should be; the cost is). Interference changes what is charged, so the one order that
-meets it shows it twice, as cost and as causal: they are two views of one surprise, and both are kept.
+Which shock shows as which prediction error: a delay or a regime shift as temporal, a miscount as quantity, a posting
+lag as causal (the budget is not what it should be; the cost is). Interference changes what is charged, so the one order
+that meets it shows it twice, as cost and as causal: they are two views of one surprise, and both are kept.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ Status = Literal["realised", "armed", "void"]
 
 
 class Shocks:
-    """Strikes the world and has the agent told, or not.
+    """Applies shocks to the world and has the agent told, or not.
 
     Every step takes five variates of the stream ``shocks`` and one of ``notices``, used or not: with one seed, the
     shocks at p_shock 0.3 are among those at 0.4, at the same steps.
@@ -109,7 +109,7 @@ class Shocks:
         return [hit(targets, target_u, size_u)]
 
     def settle(self) -> list[ShockRecord]:
-        """After the tool ran: what armed shocks it set off."""
+        """After the tool has run: applies the armed shocks that it triggered."""
         effects, self._warehouse.effects = self._warehouse.effects, []
         return [self._lag(it) if isinstance(it, PostingLag) else self._interfere(it) for it in effects]
 

@@ -1,6 +1,6 @@
 """The tools of the warehouse, in a table: what each is called, what it takes, and what it does.
 
-A tool is a function of the shop and its arguments, and a line of :data:`TOOLS`; adding one needs no other place.
+A tool is a function of the shop and its arguments, and an entry in :data:`TOOLS`; adding one takes nothing else.
 Arguments have been validated against the schema when it runs; it checks nothing but the state of the world.
 """
 
@@ -126,7 +126,7 @@ def _check_storage(shop: Shop) -> Result:
 
 
 def _check_budget(shop: Shop) -> Result:
-    """Of lagged bookings, those that were announced."""
+    """Includes only those lagged bookings that were announced."""
     known = [lag.amount for lag in shop.warehouse.lagged if lag.announced]
     return Answer(
         True,
@@ -187,7 +187,7 @@ class Tool(NamedTuple):
         run: the shop and the arguments → the result.
         parameters: name → JSON schema, in a run.
         effect: see :class:`ToolSpec`.
-        trade: it is what the agent is there for.
+        trade: it serves the agent's mission (an order, a shipment).
         from_level: the lowest complexity_level that offers it.
     """
 

@@ -21,7 +21,7 @@ LARGEST_SALE = 20
 FAILURE_MEMORY_DAYS = 100
 BANKRUPT_EVENINGS = 10
 INBOX_CAPACITY = 100
-"""Unread messages that are kept; the oldest give way."""
+"""Unread messages that are kept; the oldest are dropped first."""
 
 
 class Warehouse:
@@ -107,7 +107,7 @@ class Warehouse:
         return refund
 
     def expedite(self, order: SupplierOrder, cost: int) -> None:
-        """Brings an order up to 2 days forward, but not to before tomorrow. What was promised moves alike."""
+        """Brings an order up to 2 days forward, but not to before tomorrow. The promised day moves with it."""
         tomorrow = self.day + 1
         order.expedited = True
         order.arrival = max(tomorrow, order.arrival - 2)

@@ -1,7 +1,7 @@
 """Good stocking within a few calls a day: look when something changed, ship what is there, then buy what is short.
 
 Stock is bought for customers who wait first, then up to an equal share of the storage for each SKU; never more than
-fits when everything under way has arrived, and never more than the budget bears.
+fits when everything under way has arrived, and never more than the budget allows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vendomini.worlds.vending.controls.transcript import Call
 from vendomini.worlds.vending.controls.view import View
 
 _SHARE = 0.9
-"""Of the storage that is planned for; the rest is for customers who want more than their SKU's share."""
+"""Share of the storage that is planned for; the rest is for customers who want more than their SKU's share."""
 _MOST_PER_SKU = 30
 """Units that a SKU is filled up to where its share is larger."""
 _REORDER_AT = 0.6
@@ -40,11 +40,11 @@ _STOCKING_RESERVE = 500.0
 _STAKE = 0.25
 """Share of the money above the reserve that one order may take for stock that no customer waits for."""
 _NEWS = 8
-"""SKUs with news that are worth writing the notes again."""
+"""SKUs with news at which the notes are rewritten."""
 _FIRST_NEWS = 3
 """The same for the first notes: early, since a call that looks for notes that were never made fails."""
 _COMFORT = 1500.0
-"""With more money than that, it is no worry."""
+"""With more money than this, the price does not matter."""
 _MANY = 3
 """Customers waiting, at which mail is read in batches of :data:`_BATCH`."""
 _BATCH = 12
@@ -70,7 +70,7 @@ class Clerk:
     Attributes:
         good_price: share of the customer's price at which no further quote is asked for.
         enough_quotes: with so many, the best of them will do if it is not dearer than what customers pay, or if money
-            is no worry.
+            is plentiful.
         fresh_days: terms older than this are asked for again before an order relies on them.
     """
 
@@ -106,7 +106,7 @@ class Clerk:
         return None
 
     def _procure(self, view: View, need: Need, space: int, known: dict[str, Terms]) -> Call | None:
-        """The order that meets a need, or what is to be asked before; None if it can't be paid or stored."""
+        """The order that meets a need, or the quote to ask for first; None if it can't be paid for or stored."""
         if need.by_day is not None and need.sku not in view.sale_prices:
             return CHECK_ORDERS
         supplier = self._choose(view, need, known)
@@ -133,7 +133,7 @@ class Clerk:
 
 
 def keep_notes(view: View, book: TermsBook) -> Call | None:
-    """Reads the notes when they are forgotten, writes them when there is enough to add."""
+    """Reads the notes when they are no longer visible, writes them when there is enough to add."""
     if READ_NOTES.tool not in view.catalogue.tools:
         return None
     if view.noted is None:
@@ -143,7 +143,7 @@ def keep_notes(view: View, book: TermsBook) -> Call | None:
 
 
 def _has_mail(view: View) -> bool:
-    """Whether to read the mail now: at once, but in batches while many customers wait."""
+    """Whether to read the mail now: immediately, but in batches while many customers wait."""
     now = view.observation
     batch = 1 if now.open_customer_orders < _MANY else _BATCH
     return now.inbox_unread >= batch and view.last_call != CHECK_INBOX
@@ -169,7 +169,7 @@ def pass_time(view: View) -> Call:
 
 
 def _needs(view: View) -> Iterator[Need]:
-    """What is short: what customers wait for, those who leave first in front; then the emptiest shelves."""
+    """What is short: what customers wait for, those who leave first at the front; then the emptiest shelves."""
     position = dict(view.stock)
     for pending in view.pending.values():
         position[pending.sku] += pending.quantity

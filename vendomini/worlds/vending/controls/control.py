@@ -88,7 +88,7 @@ class Control(conversation.Control[View]):
 
 
 _GUESS = Terms(25.0, 3, 0)
-"""The terms of a supplier that one knows nothing of."""
+"""The assumed terms of an unknown supplier."""
 
 _EXPECTATIONS = (
     *("expected_success", "expected_delivery_day", "expected_quantity", "expected_cost"),
@@ -101,7 +101,7 @@ _REMARKS: Card = {
     "alternatives_considered": ["waiting for another day"],
     "reasoning": "The supplier's terms and the stock are known, so the outcome follows from them.",
 }
-"""The fields of a card that say how sure one is, and why."""
+"""The fields of a card that say how confident the agent is, and why."""
 
 
 def expectations(view: View, call: Call, book: TermsBook) -> Card:

@@ -1,4 +1,4 @@
-"""Positive controls: each is healthy for a while and then breaks down in one way, for one detector to catch."""
+"""Positive controls: each is healthy for a while, then breaks down in one way that one detector should catch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Derailing(Reactive):
     """Reactive for :data:`HEALTHY_STEPS` steps, then derailed for good.
 
     Attributes:
-        caught_by: the detector that it exists to trip.
+        caught_by: the detector that it is meant to trip.
     """
 
     caught_by: ClassVar[str]
@@ -75,7 +75,7 @@ def _broken_call(view: View, seed: int) -> Call:
 
 
 class Spender(Derailing):
-    """Orders more than it can pay, between sound calls."""
+    """Orders more than it can pay for, between sound calls."""
 
     name = "spender"
     caught_by = "budget_denial"
@@ -89,7 +89,7 @@ class Spender(Derailing):
 
 
 class Decoupled(Derailing):
-    """Acts soundly, and predicts something else than it does."""
+    """Acts soundly, and predicts something other than what it does."""
 
     name = "decoupled"
     caught_by = "decoupling"

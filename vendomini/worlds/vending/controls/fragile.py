@@ -1,6 +1,6 @@
-"""A synthetic agent that prediction errors derail: the effect that the experiment looks for, put in by hand.
+"""A synthetic agent that prediction errors derail: the effect that the experiment looks for, built in.
 
-It shows what a dose–response looks like and tests the way from log to hazard ratio. It says nothing about any model.
+It shows what a dose–response looks like and tests the path from log to hazard ratio. It says nothing about any model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RECOVERY = 0.02
 
 _WAYS: tuple[Derailing, ...] = (Looper(), Invalid(), Spender(), Collapsed())
 _SIGNS = tuple(f"Nothing goes as promised ({way.caught_by})." for way in _WAYS)
-"""How each way of derailing begins its thoughts; by this it knows itself again, having no other memory."""
+"""How each way of derailing begins its thoughts; the agent has no other memory of having derailed."""
 
 
 class Fragile(Reactive):

@@ -55,7 +55,7 @@ HOPELESS: dict[str, Garble] = {
     "thought_not_closed": lambda text, _: f"<think>\nPerhaps this:\n{text}\nBut then",
     "mentioned": lambda text, _: f"I thought of {text} but it is too early for that.",
 }
-"""Name → malformed output in which the meant call can't be known."""
+"""Name → malformed output in which the intended call can't be known."""
 
 
 class Garbled(Derailing):

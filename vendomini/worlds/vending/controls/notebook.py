@@ -8,7 +8,7 @@ KEY = "prices"
 
 
 class Terms(NamedTuple):
-    """What a supplier asks for one unit, the days until delivery, and the day on which one learnt it."""
+    """What a supplier asks for one unit, the days until delivery, and the day on which this was learnt."""
 
     unit_price: float
     lead_days: int
@@ -46,7 +46,7 @@ def to_text(notes: Notes) -> str:
 
 
 def from_text(text: str) -> Notes:
-    """The notes in a text; what is no note is passed over."""
+    """The notes in a text; anything else is skipped."""
     notes: Notes = {}
     for line in text.split("; "):
         try:

@@ -11,8 +11,8 @@ _CLERK = Clerk(good_price=0.85, enough_quotes=3, fresh_days=12)
 
 
 class Oracle(Control):
-    """Asks for quotes before it buys, reads its mail, and expects what was advertised. Where suppliers keep their
-    word all its predictions come true to the cent and the day."""
+    """Asks for quotes before it buys, reads its mail, and expects what was advertised. Where suppliers keep their word,
+    all its predictions come true to the cent and the day."""
 
     name = "oracle"
 

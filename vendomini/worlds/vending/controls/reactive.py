@@ -1,4 +1,4 @@
-"""The plain one: buys from whom it happens to know, and learns terms as it goes."""
+"""The plain control: buys from the suppliers it happens to know, and learns their terms as it goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a control reads and writes: the conversation's text, in the form that a model gets it."""
+"""What a control reads and writes: the conversation's text, in the form in which a model gets it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vendomini.worlds.vending.answers import Answer, Observation
 
 
 class Call(NamedTuple):
-    """A tool call as the text shows it. ``arguments`` is whatever stands there."""
+    """A tool call as written in a reply. ``arguments`` is unchecked."""
 
     tool: str
     arguments: Any
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What of a reply is read again: the rest costs time."""
+    """The parts of a reply that are read back; decoding the rest would only cost time."""
 
     tool: str
     arguments: dict[str, Any]
@@ -41,7 +41,7 @@ class Catalogue(NamedTuple):
 
 
 _REMEMBERED = 8_192
-"""Decoded messages that are kept, since old turns are read again whenever older ones have been dropped."""
+"""Decoded messages to keep, since old turns are read again whenever older ones are dropped."""
 
 _observation = msgspec.json.Decoder(Observation).decode
 _result = msgspec.json.Decoder(Answer).decode
@@ -66,7 +66,7 @@ def read_turn(content: str) -> tuple[Answer | None, Observation]:
 
 @lru_cache(maxsize=_REMEMBERED)
 def read_call(text: str) -> Call | None:
-    """The call in a completion of one's own; None where the text is no such reply."""
+    """The call in one of the control's own completions; None where the text is not such a reply."""
     try:
         said = _said(text)
     except ValueError:
@@ -75,7 +75,7 @@ def read_call(text: str) -> Call | None:
 
 
 def evident_call(result: Answer | None) -> Call | None:
-    """The call that a result must be of; None where it does not show."""
+    """The call that a result must belong to; None where it can't be told."""
     if result is None:
         return None
     if result.stock is not None:

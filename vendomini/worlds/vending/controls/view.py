@@ -1,6 +1,6 @@
 """What a control knows: the visible conversation, folded turn by turn.
 
-Nothing else is remembered: a view made anew from the visible messages equals the one that was carried along.
+Nothing else is remembered: a view rebuilt from the visible messages equals the one that was updated turn by turn.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SURPRISE_MEMORY = 0.2
 """Weight of the newest delivery in :attr:`View.surprise`."""
 
 UNKNOWN = -1_000_000
-"""Units, far from anything that can be observed even with deliveries added. Two errors may cancel out in a sum, so one
-that was off stays unknown until one looks."""
+"""Units, far from anything that can be observed even with deliveries added. Two errors may cancel out in a sum, so a
+count found wrong stays unknown until it is looked up."""
 
 LONG_AGO = -10_000
 """A day before every episode."""
@@ -36,25 +36,26 @@ LONG_AGO = -10_000
 
 @dataclass(slots=True)
 class View:
-    """The conversation so far. What is known of stock and orders can be out of date; the counts in the observation
-    tell (:attr:`stock_current`, :attr:`pending_current`, :attr:`customers_current`).
+    """The conversation so far. What is known of stock and orders can be out of date; the counts in the observation show
+    it (:attr:`stock_current`, :attr:`pending_current`, :attr:`customers_current`).
 
     Attributes:
         observation: the newest.
-        last_text: one's own newest completion; empty where none is visible.
+        last_text: the control's own newest completion; empty where none is visible.
         last_call: the call in it; None where there is none.
-        stock: units by SKU, and ``units`` their sum; :data:`UNKNOWN` where one has to look.
+        stock: units by SKU, and ``units`` their sum; :data:`UNKNOWN` where they have to be looked up.
         pending: supplier orders under way, by id.
-        customers: customer orders that wait, by id, those who leave first in front.
+        customers: customer orders that wait, by id, those who leave first at the front.
         newest_customer: the highest number of a customer order seen; older ones that are not in ``customers`` are gone.
         sale_prices: SKU → what customers pay for a unit.
         advertised: SKU → supplier → the terms it quoted, until a notice says that they changed.
         learned: SKU → supplier → the terms it kept to: quoted at first, then charged, then the days it took.
-        placed: day on which each supplier order of one's own was placed.
-        noted: what is on the scratchpad; None where no visible turn tells.
+        placed: day on which each of the control's supplier orders was placed.
+        noted: what is on the scratchpad; None where no visible turn shows it.
         booking_late: whether a notice said that the next charge or revenue is booked later.
-        promises: day and quantity with which each supplier order of one's own was to come, until it came.
-        surprise: moving share of deliveries that came on another day or with another quantity than promised.
+        promises: day and quantity promised for each of the control's supplier orders that has not come yet.
+        surprise: exponentially weighted share of deliveries that came on another day or in another quantity than
+            promised.
     """
 
     catalogue: Catalogue
@@ -90,11 +91,11 @@ class View:
     # --------------------------------------------------------------------------------------- what is said
 
     def say(self, text: str, call: Call | None) -> None:
-        """Takes note of one's own completion."""
+        """Records the control's own completion."""
         self.last_text, self.last_call = text, call
 
     def see(self, result: Answer | None, observation: Observation) -> None:
-        """Takes note of a user turn."""
+        """Records a user turn."""
         before = self.observation
         listed = len(self.pending) == before.pending_supplier_orders
         call = self.last_call or evident_call(result)
@@ -108,7 +109,7 @@ class View:
             self.units = UNKNOWN
 
     def _learn(self, call: Call, result: Answer) -> None:
-        """What a call showed, known by its tool."""
+        """Records what a call showed, by its tool."""
         tool, arguments = call
         if tool == "tool_ship_customer_order":
             self._shipped(arguments.get("customer_order_id", ""), result.ok)
@@ -134,7 +135,7 @@ class View:
             self.noted = from_text(arguments["value"])
 
     def _recall(self, notes: Notes) -> None:
-        """What was noted fills in what is not known from visible turns."""
+        """Fills in from the notes what the visible turns do not show."""
         self.noted = notes
         for sku, (supplier, terms) in notes.items():
             for book in (self.advertised, self.learned):
@@ -214,7 +215,7 @@ class View:
             self._heed(letter)
 
     def _welcome(self, letter: Letter) -> None:
-        """A new customer. Mail does not say what is paid; the last customer for the SKU paid the same."""
+        """A new customer. Mail does not state the price; the last customer for the SKU paid the same."""
         number, price = _number(letter.customer_order_id), self.sale_prices.get(letter.sku)
         if number <= self.newest_customer or letter.quantity is None:
             return
@@ -224,13 +225,13 @@ class View:
         )
 
     def _compare(self, delivery: Letter) -> None:
-        """A delivery, held against what was promised when it was ordered."""
+        """Compares a delivery with what was promised when it was ordered."""
         promise = self.promises.pop(delivery.order_id, None)
         if promise is not None:
             self.surprise += _SURPRISE_MEMORY * (((delivery.day, delivery.quantity) != promise) - self.surprise)
 
     def _heed(self, notice: Letter) -> None:
-        """What a notice touches is corrected where it says how, and to be asked for again where it doesn't."""
+        """Corrects what a notice is about if it says how, and otherwise marks it to be asked for again."""
         order = self.pending.get(notice.order_id)
         if notice.shock == "delay" and order is not None and notice.eta_day is not None:
             self.pending[order.order_id] = replace(order, eta_day=notice.eta_day)
@@ -246,7 +247,7 @@ class View:
 
 
 def _doubt(known: dict[str, Terms], *suppliers: str) -> None:
-    """Makes terms count as old: those of some suppliers, or of all."""
+    """Marks terms as out of date: those of some suppliers, or of all."""
     for supplier in suppliers or list(known):
         if supplier in known:
             known[supplier] = known[supplier]._replace(day=LONG_AGO)
