@@ -1,4 +1,4 @@
-"""Values as a log can hold them, so that what is replayed is what was done."""
+"""Values in the form that a log can hold, so that a replay repeats exactly what was done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
 def small(value: Any) -> Any:
-    """:func:`clean`, for what strict JSON can say: only where it nests or holds a long number is there work to do."""
+    """:func:`clean`, for values from strict JSON: only nesting and long numbers need work."""
     if type(value) is dict:
         for item in value.values():
             kind = type(item)

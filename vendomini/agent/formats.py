@@ -1,4 +1,4 @@
-"""How families of models mark what they think and what they answer: one entry a family.
+"""How families of models mark their thoughts and answers: one entry per family.
 
 The markers are the literal text of special or ordinary tokens, as :class:`vendomini.engines.base.Completion` keeps
 them. ``docs/replies.md`` has the same table with the models.
@@ -20,10 +20,10 @@ class ReplyFormat:
 
     Attributes:
         name: of the family.
-        start, end: what stands around a thought; empty where the family has none.
-        header: the one that must stand behind ``end``, in families that have such a one.
-        answer: headers that may stand before the answer; what stands before one is no answer.
-        signs: what a template or a vocabulary holds where it is this family's; else ``end``.
+        start, end: markers around a thought; empty where the family has none.
+        header: what must follow ``end``, in families that have such a header.
+        answer: headers that may precede the answer; text before one is not part of it.
+        signs: strings by which a template or vocabulary is recognised as this family's; else ``end``.
         opened: the prompt itself ends with an open thought, so that a completion begins inside it.
     """
 
@@ -77,7 +77,7 @@ FAMILIES: tuple[ReplyFormat, ...] = (
     ReplyFormat("thinking", "<thinking>", "</thinking>"),
     ReplyFormat("think", "<think>", "</think>", ("<response>", "<answer>")),
 )
-"""The first whose end marker the model knows is the model's; the commonest stands last."""
+"""The first whose end marker the model knows is the model's; the most common is last."""
 
 
 def named_format(asked: str | ReplyMarkers | None) -> ReplyFormat | None:
@@ -103,7 +103,7 @@ def find_format(template: str, added_tokens: Collection[str], opening: str) -> R
     Args:
         template: source of the chat template.
         added_tokens: texts of the tokenizer's added tokens.
-        opening: what a prompt ends with, behind the user's text.
+        opening: what a prompt ends with, after the user's text.
     """
     for family in FAMILIES:
         if all(sign in template or sign in added_tokens for sign in family.signs or (family.end,)):
@@ -115,7 +115,7 @@ def find_format(template: str, added_tokens: Collection[str], opening: str) -> R
 
 
 def opened_by(family: ReplyFormat, opening: str) -> ReplyFormat:
-    """The family as it stands behind a prompt with this end."""
+    """The family, with ``opened`` set for a prompt that ends like this."""
     if not family.start:
         return family
     return replace(family, opened=family.opened or opening.rfind(family.start) > opening.rfind(family.end))

@@ -10,7 +10,7 @@ from vendomini.agent.template import ChatTemplate
 from vendomini.errors import ConfigError
 
 KEEP = 0.5
-"""Share of the budget that is left after old turns were dropped.
+"""Share of the budget that remains after old turns are dropped.
 
 Dropping one turn at every step would change the prompt's beginning at every step, and with it everything that the
 engine has cached; dropping half at once costs one prefill now and then.
@@ -22,7 +22,7 @@ CHARS_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class _Turn:
-    """What the user said and the model answered, and their tokens (or how many they may be)."""
+    """What the user said and the model answered, and their tokens (or an estimate of how many)."""
 
     user: str
     answer: str = ""
@@ -36,12 +36,12 @@ class History:
 
     A step costs O(new text): only the new turn is tokenised, and nothing is rendered again. What the model said is
     encoded from its text, so that the conversation is a function of the step log alone. The thoughts of earlier turns
-    stay where the model's template keeps them, and else go.
+    are kept if the model's template keeps them, and dropped otherwise.
 
     Args:
-        system: the system message, which stays when old turns go.
+        system: the system message, which stays when old turns are dropped.
         context_length: tokens of prompt and completion together.
-        max_tokens: of a completion, thought and answer; so much is kept free.
+        max_tokens: of a completion, thought and answer; this much is kept free.
         tokenizer: the engine's (a Transformers tokenizer), or None: then only ``messages`` is kept and lengths are
             estimated.
         template_kwargs: passed to the chat template.
@@ -85,7 +85,7 @@ class History:
         self._past: list[int] = []  # tokens of all turns that are over, the head included
 
     def add_user(self, text: str) -> None:
-        """The next user turn; drops old turns first where the budget asks for it."""
+        """The next user turn; drops old turns first if the budget requires it."""
         turn = _Turn(text)
         turn.size = len(self._asking(turn, first=False)) if self._template else _estimate(text)
         if self._used() + turn.size > self._budget():
@@ -102,7 +102,7 @@ class History:
         """What the model answered.
 
         Args:
-            reasoning: what it thought before; stays where the template keeps thoughts.
+            reasoning: what it thought first; kept if the template keeps thoughts.
         """
         turn = self._turns[-1]
         turn.answer, turn.reasoning = answer, reasoning
@@ -127,7 +127,7 @@ class History:
     def shorten(self) -> bool:
         """Drops older turns, since the engine finds the prompt too long; false where only the last one is left.
 
-        What was too long once is not tried again.
+        A length that was refused once is not tried again.
         """
         if self._template is not None or len(self._turns) < 2:
             return False

@@ -1,10 +1,10 @@
-"""A reply's answer → an :class:`Action`. Nothing that a model can say raises, and nothing is guessed.
+"""A reply's answer → an :class:`Action`. Nothing that a model writes raises an exception, and nothing is guessed.
 
-``ok`` is exactly one JSON object of the asked-for shape. ``repaired`` is a call that had to be dug out, where a reader
-would not doubt it: one distinct call of a tool of this world, in an object that stands on its own, with prose, a fence
-or tags around it, single quotes, trailing commas, other keys for the same thing, or a model's native form of a call.
-``cut_off`` is a reply that reached the limit of its length before its answer was complete. Everything else is
-``unparsable``, and that is what the world is told: no action is ever put in its place.
+``ok`` is exactly one JSON object of the asked-for shape. ``repaired`` is a call that had to be extracted, but is
+unmistakable to a reader: one distinct call of a tool of this world, in an object that stands on its own, with prose, a
+fence or tags around it, single quotes, trailing commas, other keys for the same thing, or a model's native form of a
+call. ``cut_off`` is a reply that reached the limit of its length before its answer was complete. Everything else is
+``unparsable``, and that is what the world is told: no action is ever substituted.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COMPLAINTS = {
 _decode = msgspec.json.Decoder().decode
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _MARKS = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?""", re.DOTALL)
-"""Braces and quoted texts. A single quote behind a letter or digit is an apostrophe; a quote may be left open."""
+"""Braces and quoted texts. A single quote after a letter or digit is an apostrophe; a quote may be left open."""
 
 _TOOL_KEYS = ("tool", "tool_name", "name", "action", "function")
 _ARGUMENT_KEYS = ("arguments", "args", "parameters", "params", "tool_input", "action_input", "input", "kwargs")
@@ -58,7 +58,7 @@ _ASKED_KEYS = frozenset(("thought", "tool", "arguments", "prediction"))
 
 _ANNOUNCES = tuple(":：>[]`*|")
 _CLOSES = tuple("],;`*<[|.。")
-"""What may stand before and behind an object on its lines, so that it is said and not mentioned."""
+"""What may come before and after an object on its lines for it to count as a call, not as an example."""
 
 _CODE = re.compile(
     r"^[ \t]*(?:def |class |import \w|from \w[\w.]* import |return\b|print\(|async |const |let |var |function )"
@@ -78,7 +78,7 @@ _NATIVE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An object in an answer and where it stands."""
+    """An object in an answer, and its position."""
 
     value: dict[str, Any]
     start: int
@@ -107,7 +107,7 @@ def parse_reply(reply: Reply, tools: Collection[str]) -> Action:
 
 
 def complain(reason: str) -> str:
-    """What the agent is told; a reason of another version is told as it is."""
+    """What the agent is told; an unknown reason, from another version, is passed on as it is."""
     return COMPLAINTS.get(reason, reason)
 
 
@@ -118,7 +118,7 @@ def _unparsable(reason: str, reply: Reply) -> Action:
 
 
 def _asked(reply: Reply) -> Action | None:
-    """The action of an answer that is just as it was asked for."""
+    """The action of an answer in exactly the requested form."""
     answer = reply.answer
     try:
         value = _decode(answer)
@@ -195,7 +195,8 @@ def _outside(text: str, objects: list[_Found]) -> str:
 
 
 def _stands_alone(text: str, found: _Found) -> bool:
-    """Whether an object has its lines for itself, or is announced by a colon or wrapped: said, and not mentioned."""
+    """Whether an object has its lines to itself, or follows a colon, or is wrapped: then it is a call, not an
+    example."""
     before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip()
     line_end = text.find("\n", found.end)
     after = text[found.end : line_end if line_end >= 0 else len(text)].strip()
@@ -306,7 +307,7 @@ def _describes(value: dict[str, Any], given: list[Any]) -> bool:
 
 
 def _calls_without_arguments(value: dict[str, Any]) -> bool:
-    """Whether there were none to be sent; they may stand beside the tool's name, and are not to be lost."""
+    """Whether the call has no arguments; they may be beside the tool's name instead, and must not be lost."""
     if any(key in value for key in _ARGUMENT_KEYS):
         return True
     return "tool" in value and value.keys() <= _KNOWN_KEYS

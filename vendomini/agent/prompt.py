@@ -39,7 +39,8 @@ def _shown(spec: ToolSpec) -> dict[str, Any]:
 
 
 def reply_schema(world: World, interface: Interface) -> dict[str, Any]:
-    """JSON Schema of a reply, as the system message shows it: short, since TOOLS has each tool's arguments."""
+    """JSON Schema of a reply, as the system message shows it: short, since the TOOLS lines have each tool's
+    arguments."""
     return _reply(world, interface, {"enum": [spec.name for spec in world.tools]}, {"type": "object"})
 
 

@@ -1,8 +1,8 @@
-"""A completion → its parts: what the model thought, and what it answered.
+"""A completion → its parts: the model's thought and its answer.
 
-Drafts of actions stand in thoughts, so nothing of a thought may be taken for the answer. A model's family is found from
-its template (``formats``), but the markers of *all* families count in every reply: a model that was trained on another
-one's thoughts, or a server that says nothing of its template, must not have a draft executed.
+Thoughts contain drafts of actions, so no part of a thought may be taken for the answer. A model's family is found from
+its template (``formats``), but the markers of *all* families count in every reply: a draft must not be executed when a
+model was trained on another one's thoughts, or when a server does not reveal its template.
 
 A complete JSON object outside a thought is skipped as one piece, so that ``</think>`` inside its strings is text.
 """
@@ -125,7 +125,7 @@ class _Splitter:
         return min((mark for mark in (own, found) if mark), key=lambda mark: mark.start(), default=None)
 
     def _take(self, mark: re.Match[str]) -> bool:
-        """Goes on behind a mark; False where the text ends inside a thought."""
+        """Continues after a mark; False if the text ends inside a thought."""
         before = self._text[self._position : mark.start()]
         self._position = mark.end()
         match mark.lastgroup:
@@ -140,7 +140,7 @@ class _Splitter:
                 return self._think_until(f"</{mark['name']}>", mark.end())
             case "closer":
                 self._answer.append(before)
-            case _:  # an end without a start, or the answer's header: what stands before was no answer
+            case _:  # an end without a start, or the answer's header: the text before was no answer
                 self._thoughts.append("".join((*self._answer, before)))
                 self._answer.clear()
         return True
@@ -152,7 +152,7 @@ class _Splitter:
         return position >= 0
 
     def _object_end(self, start: int) -> int:
-        """Where the JSON object that begins here ends; where there is none, behind its brace."""
+        """Where the JSON object that begins here ends; where there is none, after its brace."""
         self._objects += 1
         if self._objects > MAX_OBJECTS:
             return start + 1
@@ -182,6 +182,6 @@ def _channels(text: str) -> tuple[str, str, bool]:
 
 
 def _bare_channels(text: str) -> tuple[str, str, bool]:
-    """The same where somebody dropped the special tokens: ``analysis…assistantfinal…``."""
+    """The same where the special tokens were dropped: ``analysis…assistantfinal…``."""
     thought, found, answer = text.rpartition("assistantfinal")
     return (thought, answer, False) if found else (text, "", True)

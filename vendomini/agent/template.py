@@ -1,13 +1,12 @@
-"""A model's chat template, taken apart into texts that are only ever put behind one another.
+"""A model's chat template, taken apart into texts that are only ever concatenated.
 
 Rendering a whole conversation at every step costs O(history). A conversation here is
 
     head · user₁ · past · answer₁ · next · user₂ · past · answer₂ · next · … · userₙ · open
 
-where ``head`` holds the system message, ``past`` stands between a user's turn and an old answer, ``next`` ends an
-answer and begins a user's turn, and ``open`` asks for an answer: constants, read off one rendering of a sample
-conversation. ``past`` and ``open`` differ where a template opens a thought for the new answer, or drops those of old
-ones.
+where ``head`` holds the system message, ``past`` comes between a user's turn and an old answer, ``next`` ends an answer
+and begins a user's turn, and ``open`` asks for an answer: constants, read off one rendering of a sample conversation.
+``past`` and ``open`` differ where a template opens a thought for the new answer, or drops those of old ones.
 
 Tokens are those of the whole text: it is cut for the tokeniser only where cutting changes nothing, before a special
 token of ``next``. Where there is no such place, the whole is tokenised at every step.
@@ -25,7 +24,7 @@ from vendomini.agent.formats import ReplyFormat, find_format, opened_by
 from vendomini.errors import ConfigError
 
 PROMPT_DATE = "2026-01-01"
-"""Today, for templates that write a date, where the config names none: a run goes on under the prompt it began with."""
+"""Today, for templates that write a date, where the config names none: a run resumes with the prompt it began with."""
 
 _USER, _ASSISTANT, _LAST, _THOUGHT = "vmFirstMark", "vmAnswerMark", "vmLastMark", "vmThoughtMark"
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -83,14 +82,14 @@ class ChatTemplate:
         return self._thought is not None
 
     def answered(self, answer: str, reasoning: str) -> str:
-        """What stands behind a user's text once it was answered, up to ``next``."""
+        """What follows a user's text once it is answered, up to ``next``."""
         if self._thought is None or not reasoning:
             return self.past + answer
         before, after = self._thought
         return f"{before}{reasoning}{after}{answer}"
 
     def _around_thoughts(self, source: str, options: dict[str, Any], messages: Messages) -> tuple[str, str] | None:
-        """What stands before and behind the thought of an earlier turn; None where there it is dropped."""
+        """What comes before and after the thought of an earlier turn; None where it is dropped there."""
         if not self.format.start:
             return None
         listed = isinstance(messages[-1]["content"], list)
@@ -129,7 +128,7 @@ class ChatTemplate:
 
 
 def _source(tokenizer: Any) -> str:
-    """The template itself: of several, the default, else one that is not for a purpose of its own."""
+    """The template itself: of several, the default, else one without a special purpose."""
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, dict):
         named = {"tool_use", "rag"}
@@ -140,7 +139,7 @@ def _source(tokenizer: Any) -> str:
 
 
 def _options(kwargs: dict[str, Any] | None, today: str | None) -> dict[str, Any]:
-    """What is passed to a template: the clock stands still."""
+    """What is passed to a template, with a fixed clock."""
     day = date.fromisoformat(today or PROMPT_DATE)
     return {"strftime_now": day.strftime, **(kwargs or {})}
 
@@ -152,11 +151,11 @@ def _render(tokenizer: Any, messages: Messages, options: dict[str, Any]) -> str:
 def _sample(tokenizer: Any, system: str, options: dict[str, Any]) -> tuple[Messages, str]:
     """A conversation of two turns as the template takes it, and its rendering."""
     reason: Exception = ValueError("it fits no conversation")
-    without_tools: dict[str, Any] = {"tools": []}  # some count them without asking whether there are any
+    without_tools: dict[str, Any] = {"tools": []}  # some count the tools without checking that there are any
     for messages, more in product(_variants(system), ({}, without_tools)):
         try:
             text = _render(tokenizer, messages, options | more)
-        except Exception as exc:  # templates raise what their authors chose
+        except Exception as exc:  # templates raise whatever their authors chose
             reason = exc
             continue
         if system.strip() not in text:

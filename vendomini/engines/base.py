@@ -23,8 +23,8 @@ class Prompt(Protocol):
         messages: the visible conversation, the last one the user's.
         token_ids: the same in the model's chat template, ready to be completed; empty where the engine has no
             tokenizer.
-        epoch: rises whenever anything but the end changed (old turns dropped, history cleared), so that an engine
-            that keeps state for this object knows when to begin again.
+        epoch: rises whenever anything but the end changed (old turns dropped, history cleared), so that an engine that
+            keeps state for this object knows when to start over.
     """
 
     @property
@@ -40,7 +40,7 @@ class Thinking(msgspec.Struct, frozen=True):
 
     Attributes:
         start, end: texts around a thought.
-        header: what must stand between a thought's end and the answer; empty in most families.
+        header: what must come between a thought's end and the answer; empty in most families.
         opened: the prompt ends inside a thought.
     """
 
@@ -55,13 +55,13 @@ class SamplingParams(msgspec.Struct, frozen=True):
 
     Attributes:
         max_tokens: of the whole completion, thought and answer together.
-        max_thinking_tokens: of the thought alone; None is no limit of its own.
+        max_thinking_tokens: of the thought alone; None for no separate limit.
         thinking: how a thought is marked; None for a model that has none.
         temperature: 0 is greedy.
         top_p: nucleus.
-        top_k: only so many of the most likely tokens; 0 is all of them.
+        top_k: only this many of the most likely tokens; 0 for all of them.
         min_p: only tokens at least this fraction as likely as the most likely one.
-        presence_penalty: taken from the logit of every token that the completion holds already.
+        presence_penalty: subtracted from the logit of every token that the completion already holds.
         frequency_penalty: the same, times how often it holds it.
         repetition_penalty: divides the positive and multiplies the negative logits of tokens that the prompt or the
             completion holds.
@@ -70,8 +70,8 @@ class SamplingParams(msgspec.Struct, frozen=True):
         stop: strings that end the completion; not part of its text.
         json_schema: constrains the answer to this schema, not the thought before it.
 
-    A way of sampling (``config.schema.SAMPLING``) that is None is not asked for: a server uses its
-    own default, the other engines do without.
+    A way of sampling (``config.schema.SAMPLING``) that is None is left open: a server uses its own default, the other
+    engines do without.
     """
 
     max_tokens: int
@@ -98,12 +98,12 @@ class Completion(msgspec.Struct, frozen=True):
             answer alone.
         finish_reason: how it ended.
         prompt_tokens: length of the prompt, in tokens.
-        cached_tokens: how many of these the engine did not compute again; None where it does not say.
+        cached_tokens: how many of these the engine did not recompute; None where it does not say.
         completion_tokens: length of the completion, thought included, in tokens.
-        latency_s: seconds from request to last token; None where the engine takes none (scripted).
+        latency_s: seconds from request to last token; None where the engine takes no time (scripted).
         reasoning: the thought, where a server has already taken it apart from the answer; None where it has not,
             and "" where it has and found none.
-        raw_finish_reason: the engine's own word for how it ended, where it is another.
+        raw_finish_reason: the engine's own word for how it ended, where it differs.
     """
 
     text: str
@@ -118,7 +118,7 @@ class Completion(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What runs, for logs and summaries. Says what is true of the loaded model, not what was asked for.
+    """What runs, for logs and summaries. Describes the model as loaded, not as configured.
 
     Attributes:
         backend: ``vllm``, ``hf``, ``scripted`` or ``openai``.
@@ -143,11 +143,11 @@ class Engine(ABC):
         max_num_seqs: episodes that it pays to keep in flight.
         tokenizer: the model's own (a Transformers tokenizer), or None.
         context_length: tokens the loaded model accepts, prompt and completion together; None if unbounded.
-        sampling_defaults: ways of sampling that the loaded model asks for where the config leaves them open, as its
-            ``generation_config.json`` says; a server applies its own.
+        sampling_defaults: sampling parameters from the loaded model's ``generation_config.json``, for those that the
+            config leaves open; a server applies its own.
         elsewhere: whether another process computes, whose answer a stop need not wait for.
-        gone: why this engine will never answer again; None while it may. Runs that wait are then left for another
-            start instead of failing one after another.
+        gone: why this engine will never answer again; None while it may. Waiting runs are then left for another start
+            instead of failing one after another.
     """
 
     info: EngineInfo

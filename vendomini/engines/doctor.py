@@ -1,4 +1,5 @@
-"""What ``vendomini doctor`` says: a verdict for each feature of this machine, why, and the command that mends it."""
+"""What ``vendomini doctor`` says: a verdict for each feature of this machine, the reason, and the command that fixes
+it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from vendomini.probe import Capabilities, Disk, Package
 Status = Literal["ok", "warn", "no"]
 LITTLE_SPACE = 20 * GIB
 EXAMPLE_GPUS = (40, 80)
-"""GiB of the GPUs for which needs are shown where there is none to look at."""
+"""GiB of the example GPUs for which needs are shown on a machine without one."""
 
 BATCH = 8
 """Conversations for which there should be room, or batching brings little."""
@@ -33,7 +34,7 @@ class Verdict:
 
 
 def verdicts(found: Capabilities, environ: Mapping[str, str]) -> list[Verdict]:
-    """One for each feature, those that decide the engine first."""
+    """One for each feature, starting with those that decide the engine."""
     return [
         _gpus(found),
         _torch(found),
@@ -150,8 +151,8 @@ def _disk(disk: Disk) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a model needs and should run with; ``why`` shows the sums, or says what is unknown. ``settings`` are those
-    that the config gives to this model alone: path → value. ``runs_on`` is what ``foresee`` says."""
+    """What a model needs and should run with; ``why`` shows the arithmetic, or says what is unknown. ``settings`` are
+    those that the config gives to this model alone: path → value. ``runs_on`` is what ``foresee`` says."""
 
     model: str
     gpus: str

@@ -1,4 +1,4 @@
-"""Which engine, which attention, batched or not: said of a model from its config alone, before anything is loaded."""
+"""Which engine, which attention, batched or not: predicted from a model's config alone, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLASH_HEAD_DIM = 256
 
 
 def foresee(model: Model, engine: EngineConfig, found: Capabilities) -> str:
-    """What would run this model here, as half a sentence; why not, where nothing would."""
+    """What would run this model here, as half a sentence; or why nothing would."""
     try:
         backends = chain(model, engine)
     except VendoMiniError as exc:

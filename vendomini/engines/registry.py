@@ -1,4 +1,4 @@
-"""The engines there are: what makes each one, and what it needs.
+"""The available engines: how each is made, and what it needs.
 
 An engine is its own file and one entry in ``BUILT_IN``. Another package adds one through the entry point group
 ``vendomini.engines``: the entry's name is what ``engine.backend`` says, and it loads a :class:`Backend`.
@@ -24,11 +24,11 @@ class Backend:
     """One engine.
 
     Attributes:
-        name: of ``engine.backend``.
+        name: as in ``engine.backend``.
         make: the engine, not yet started. Imports what is heavy only when it is called.
         title: in sentences.
-        packages: that have to work here, by the names of ``probe.packages``.
-        extra: of this distribution, that brings these packages.
+        packages: packages that must work here, by their names in ``probe.packages``.
+        extra: of this distribution, to install these packages.
         capability: lowest compute capability of a GPU, where the first of the packages is built for CUDA.
         gpus: whether its jobs want GPUs.
         model_files: whether the model's files have to be here.
@@ -44,7 +44,7 @@ class Backend:
     model_files: bool = True
 
     def obstacle(self, found: Capabilities) -> str | None:
-        """Why it can't run on this machine; None if nothing speaks against it."""
+        """Why it can't run on this machine; None if nothing prevents it."""
         for name in self.packages:
             package = found.package(name)
             label = self.title if name == self.name else name
@@ -105,7 +105,7 @@ def find_backend(name: str) -> Backend:
     """By the name that ``engine.backend`` has.
 
     Raises:
-        ConfigError: there is none, or the package that should bring it does not.
+        ConfigError: there is none, or the package that should provide it does not.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]

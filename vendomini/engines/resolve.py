@@ -21,11 +21,11 @@ from vendomini.probe import Capabilities, probe
 
 USE_VLLM = "VENDOMINI_USE_VLLM"
 CHAINS = {"auto": ("vllm", "hf"), "vllm": ("vllm", "hf")}
-"""``engine.backend`` → the engines to try in turn; any other name stands for itself."""
+"""``engine.backend`` → the engines to try in turn; any other name means that engine alone."""
 
 
 def print_line(line: str) -> None:
-    """To standard output, at once: a job's log is read while it runs."""
+    """Prints at once, without buffering: a job's log is read while it runs."""
     print(line, flush=True)  # noqa: T201 - this is the default of ``say``
 
 
@@ -39,7 +39,7 @@ async def start_engine(
 
     Raises:
         ConfigError: model and backend contradict each other.
-        EngineUnavailable: nothing here can run the model; says why for each engine, and what to do.
+        EngineUnavailable: nothing here can run the model; gives each engine's reason, and what to do.
     """
     backends = chain(model, engine)
     if capabilities is None:
@@ -148,7 +148,7 @@ def wants_vllm(engine: schema.EngineConfig, environ: Mapping[str, str]) -> bool:
 
 
 def vllm_refusal(engine: schema.EngineConfig, environ: Mapping[str, str], capabilities: Capabilities) -> str | None:
-    """Why vLLM can't or must not run here; None if nothing speaks against it."""
+    """Why vLLM can't or must not run here; None if nothing prevents it."""
     if environ.get(USE_VLLM, "").strip() == "0":
         return f"{USE_VLLM}=0 forbids it"
     if engine.backend == "hf":
@@ -157,9 +157,9 @@ def vllm_refusal(engine: schema.EngineConfig, environ: Mapping[str, str], capabi
 
 
 def too_large(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities) -> str | None:
-    """Why the model can't fit on the GPUs here, with the sum; None if it does, or if its size is unknown.
+    """Why the model can't fit on the GPUs here, with the arithmetic; None if it does, or if its size is unknown.
 
-    Saves the minutes that vLLM takes to find out. Who asks for vLLM by name gets it tried all the same.
+    Saves the minutes that vLLM takes to find out. vLLM requested by name is tried all the same.
     """
     gpus = capabilities.gpus.devices[: engine.gpus]
     if not gpus:

@@ -1,4 +1,4 @@
-"""The scripted engine: a control in the place of a model, speaking the same text."""
+"""The scripted engine: a control in place of a model, using the same text format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class _Conversation:
-    """A prompt as far as it was read. ``seen`` is what the control made of it; ``read`` counts messages,
+    """A prompt as far as it has been read. ``seen`` is the control's view of it; ``read`` counts messages,
     ``characters`` their length."""
 
     epoch: int

@@ -12,11 +12,11 @@ CUDA = (11, 8)
 """What Flash Attention 2 needs."""
 
 SOFTCAP = "attn_logit_softcapping"
-"""Key of a config whose scores are capped before the softmax; PyTorch's own attention has no place for that."""
+"""Config key of models that cap scores before the softmax; PyTorch's own attention can't do that."""
 
 
 def attention_choices(capabilities: Capabilities, asked: str) -> list[str]:
-    """Attention implementations to try, the fastest first; what was asked for stands alone.
+    """Attention implementations to try, the fastest first; one that the config names is the only choice.
 
     Flash Attention 3 is made for compute capability 9 alone.
     """
@@ -32,7 +32,7 @@ def attention_choices(capabilities: Capabilities, asked: str) -> list[str]:
 
 
 def flash_obstacle(capabilities: Capabilities) -> str | None:
-    """Why Flash Attention 2 can't run here; None if nothing speaks against it."""
+    """Why Flash Attention 2 can't run here; None if nothing prevents it."""
     flash, capability = capabilities.package("flash_attn"), capabilities.gpus.capability
     built_for = capabilities.package("torch").platform
     if flash.version is None:
@@ -47,7 +47,7 @@ def flash_obstacle(capabilities: Capabilities) -> str | None:
 
 
 def attention_line(attention: str, capabilities: Capabilities, passed_over: Sequence[str] = ()) -> str:
-    """What the log says of the attention that the loaded model reports.
+    """The log's line about the attention that the loaded model reports.
 
     Args:
         passed_over: implementations that this model could not load or run with, each with the reason.
@@ -61,6 +61,6 @@ def attention_line(attention: str, capabilities: Capabilities, passed_over: Sequ
 
 
 def for_model(choices: list[str], config: Any) -> list[str]:
-    """Those of the choices that compute what the model means."""
+    """Those of the choices that compute this model correctly."""
     capped = getattr(config.get_text_config(), SOFTCAP, None) is not None
     return [choice for choice in choices if not (capped and choice == "sdpa" and len(choices) > 1)]

@@ -27,7 +27,7 @@ PREFILL_TOKENS = 2048
 
 
 class Kept(Protocol):
-    """What is kept of the conversations, a slot each; ``limit`` is the context."""
+    """What is kept of the conversations, one slot each; ``limit`` is the context."""
 
     slots: int
     limit: int
@@ -99,7 +99,7 @@ class Batcher:
                 while self._receive():
                     self._admit()
                     self._step()
-        except BaseException as exc:  # whatever it was, those who wait must hear of it
+        except BaseException as exc:  # whatever it was, the waiting callers must be told
             self.failure = f"the Hugging Face engine failed: {exc}"
         self._fail_all()
 
@@ -127,8 +127,8 @@ class Batcher:
     def _prefills(self) -> list[tuple[Request, int]]:
         """Prompts to feed together: as many as fit without much padding, in order of arrival.
 
-        One that begins as another of this pass does waits for it and then copies: of many episodes that begin at the
-        same time, one computes the system prompt.
+        One with the same beginning as another in this pass waits for it and then copies: of many episodes that start
+        together, one computes the system prompt.
         """
         chosen: list[tuple[Request, int]] = []
         width = 0
@@ -216,7 +216,7 @@ class Batcher:
     # ------------------------------------------------------------------------------- coming and going
 
     def _receive(self) -> bool:
-        """Takes in what has arrived, waiting for it if there is nothing else to do. False: time to stop."""
+        """Takes in new requests, waiting for one if there is nothing else to do. False: time to stop."""
         idle = not self._active and not self._waiting
         while idle or not self._inbox.empty():
             request = self._inbox.get()
@@ -227,7 +227,7 @@ class Batcher:
         return True
 
     def _admit(self) -> None:
-        """Gives slots to those who wait, and forgets those whose caller has gone."""
+        """Gives slots to waiting requests, and forgets those whose caller has gone."""
         self._active = [request for request in self._active if not request.cancelled]
         self._waiting = [request for request in self._waiting if not request.cancelled]
         while self._waiting and len(self._active) < len(self._slots):
@@ -259,7 +259,7 @@ class Batcher:
         request.slot, request.computed = slot, request.cached
 
     def _copy_prefix(self, request: Request) -> None:
-        """Takes over what another conversation has computed of the same beginning, before anything else is done."""
+        """Copies what another conversation has computed of the same beginning, before anything else is done."""
         assert request.slot is not None
         if request.computed > request.cached:
             return
@@ -273,7 +273,7 @@ class Batcher:
             request.cached = request.computed = length
 
     def _fail_all(self) -> None:
-        """Tells everybody who waits, now and until the engine is closed for good."""
+        """Fails every waiting request, now and until the engine is closed for good."""
         reason = self.failure or "the engine was closed"
         while True:
             for request in (*self._active, *self._waiting):

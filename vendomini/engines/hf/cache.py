@@ -1,9 +1,9 @@
 """Keys and values of many conversations, each in a row of its own that it keeps from turn to turn.
 
-Every attention layer has two tensors of shape ``[slots, heads, capacity + 1, dim]``. A conversation owns one slot;
-its tokens stand at positions 0, 1, 2 … of that row. So nothing is copied when conversations of different lengths are
-decoded together, and dropping the end of one means counting less of it. The last column takes what must be written
-somewhere and is never read: the keys of padding.
+Every attention layer has two tensors of shape ``[slots, heads, capacity + 1, dim]``. A conversation owns one slot; its
+tokens are at positions 0, 1, 2 … of that row. So nothing is copied when conversations of different lengths are decoded
+together, and dropping the end of one means counting less of it. The last column takes what must be written somewhere
+and is never read: the keys of padding.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Batch:
 
 
 class SlotCache:
-    """Stands where Transformers expects a ``Cache``: it asks for no more than ``update`` and the sizes of masks."""
+    """Takes the place of Transformers' ``Cache``, of which only ``update`` and the sizes of masks are used."""
 
     is_compileable = False
 

@@ -1,6 +1,6 @@
-"""Whether what we compute is what the model says: compared, before the first episode, with the model run plainly.
+"""Checks, before the first episode, that batched logits are those of the model run plainly.
 
-A wrong mask or position raises nothing by itself; it only makes the model a little stupid.
+A wrong mask or position raises no error; it only makes the model slightly worse.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHORT = 12
 """Tokens of the shortest probe."""
 
 BEYOND = 9
-"""Tokens by which a probe passes a length at which a model changes what it does."""
+"""Tokens by which a probe exceeds a length at which a model changes behaviour."""
 
 LONGEST = 4608
 """Tokens of the longest probe: beyond it, a plain pass may cost more memory than the batches do."""
@@ -29,14 +29,14 @@ LONG = 150
 """Tokens of a probe that every model gets, for what its config does not name."""
 
 TURNING_POINT = re.compile(r"window|chunk|index_topk|block_size|compress|local_attention|original_max_position")
-"""Keys of a model's config that name a length at which its layers begin to do something else."""
+"""Keys of a model's config that name a length at which its layers change behaviour."""
 
 MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
 """Of the memory left after loading, what keys and values may take; the rest is for activations."""
 
 
 def probe_tokens(loaded: LoadedModel, limit: int) -> list[int]:
-    """Lengths to try, the shortest first: one short, and one beyond each turning point within ``limit`` tokens."""
+    """Lengths to try, the shortest first: a short one, and one beyond each turning point within ``limit`` tokens."""
     config = loaded.model.config.get_text_config().to_dict()
     points: set[int | None] = {
         value for key, value in config.items() if TURNING_POINT.search(key) and isinstance(value, int)
@@ -48,7 +48,7 @@ def probe_tokens(loaded: LoadedModel, limit: int) -> list[int]:
 
 
 def plain_logits(loaded: LoadedModel, ids: list[int]) -> Tensor:
-    """What the model says after these tokens when it is given them alone and all at once, ``[vocabulary]``."""
+    """The logits after these tokens when the model is given them alone and all at once, ``[vocabulary]``."""
     import torch
 
     with torch.inference_mode():
@@ -66,7 +66,7 @@ def _error(got: Tensor, wanted: Tensor) -> float:
 
 
 def settle(loaded: LoadedModel, limit: int) -> SlotCache:
-    """Goes through the attention implementations to the first that runs, and runs in batches.
+    """Tries the attention implementations in turn until one runs in batches.
 
     Returns:
         As :func:`check_batching`.
@@ -115,7 +115,7 @@ def check_batching(loaded: LoadedModel, limit: int) -> SlotCache:
         The cache that was used: its layers tell how much memory a token takes, and where.
 
     Raises:
-        CannotBatch: the logits differ, or the model has no place for a batch of unequal rows.
+        CannotBatch: the logits differ, or the model can't take a batch of unequal rows.
     """
     import torch
 

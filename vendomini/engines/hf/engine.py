@@ -120,7 +120,7 @@ class HuggingFaceEngine(Engine):
         )
 
     def _one_at_a_time(self, loaded: LoadedModel, limit: int, why: str) -> None:
-        """The floor under batching: slower, and said so."""
+        """The fallback where batching is impossible: slower, which the log says."""
         if self._engine.fallback == "never":
             raise EngineUnavailable(f"it can't be batched ({why}) and engine.fallback is never")
         keeping = best_keeping(loaded, limit)
@@ -188,12 +188,12 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
 
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:
-    """The text to the letter: special tokens mark the parts of a reply, and nothing is tidied up."""
+    """The exact text: special tokens mark the parts of a reply, and nothing is tidied up."""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], outcome: Request | BaseException) -> None:
-    """Called in the batching thread. A loop that was closed meanwhile has nobody waiting on it."""
+    """Called in the batching thread. If the loop has been closed meanwhile, nothing is waiting for the result."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(_settle, future, outcome)
 

@@ -76,7 +76,7 @@ class Forward:
         return masks["sliding_attention"]
 
     def _as_asked(self, allowed: Tensor) -> Tensor:
-        """Boolean, or added to the scores where the implementation wants that."""
+        """The mask as booleans, or as values added to the scores where the implementation wants those."""
         import torch
 
         if self.loaded.attention != "eager":

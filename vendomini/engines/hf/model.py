@@ -1,4 +1,4 @@
-"""Loading a Transformers model: through which class, on which devices, with which attention to begin with."""
+"""Loading a Transformers model: its class, its devices and the attention to try first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tensor = Any
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A model and what it says of itself.
+    """A loaded model and what it reports about itself.
 
     Attributes:
         attentions: implementations that it may run with here, the fastest first; it runs with the first.
@@ -32,7 +32,7 @@ class LoadedModel:
 
     @property
     def attention(self) -> str:
-        """As the model itself reports it."""
+        """The implementation that the model itself reports."""
         return str(self.model.config._attn_implementation)
 
     @property
@@ -77,7 +77,7 @@ class LoadedModel:
         self.model.set_attn_implementation(attention)
 
     def next_attention(self, reason: str) -> bool:
-        """Goes on to the next implementation; False if there is none."""
+        """Switches to the next implementation; False if there is none."""
         self.passed_over.append(f"{self.attention}: {reason}")
         del self.attentions[0]
         while self.attentions:
@@ -91,7 +91,7 @@ class LoadedModel:
 
 
 def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabilities) -> LoadedModel:
-    """Loads weights and tokenizer. With which attention the model really runs, its first pass decides.
+    """Loads weights and tokenizer. Its first pass decides which attention it really runs with.
 
     Raises:
         EngineUnavailable: it can't be loaded here, with the reason.
@@ -211,7 +211,7 @@ def _eos(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def first_line(exc: BaseException) -> str:
-    """An exception as half a sentence: libraries explain themselves in paragraphs."""
+    """An exception as half a sentence: libraries' messages run to paragraphs."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     if "trust_remote_code" in str(exc):
         return "it needs code of its own to be run: read it, and allow it with agent.model.trust_remote_code: true"

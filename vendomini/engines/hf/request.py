@@ -13,7 +13,7 @@ from vendomini.engines.hf.sampling import Held
 from vendomini.engines.hf.thought import Thought
 
 SHARED_TOKENS = 64
-"""Of a common beginning, from which waiting for another prompt pays."""
+"""Length of a common beginning from which waiting for another prompt pays off."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +24,7 @@ class Request:
         conversation: the object whose slot this request uses.
         tokens: the prompt, then what was sampled.
         computed: how many of these have their keys and values in the slot.
-        thought: how far it has got with its thought; None for a model without thoughts, or where nobody asks.
+        thought: follows its thought; None for a model without thoughts, or where it is not needed.
         held: what penalties need; None until the first token, and for a request without any.
         done: called once, from the batching thread, with the request or what went wrong.
     """
@@ -63,7 +63,7 @@ class Request:
         return len(self.tokens) - self.computed
 
     def holding(self, logits: Any) -> Held:
-        """What it holds, for its penalties; ``logits`` has the size of the vocabulary and the device."""
+        """The tokens it holds, for its penalties; ``logits`` has the size of the vocabulary and the device."""
         self.held = self.held or Held(self.prompt, logits)
         return self.held
 

@@ -17,7 +17,7 @@ Tensor = Any
 
 
 GREEDY_BELOW = 1e-5
-"""Temperatures that are none: dividing by them overflows. As in vLLM."""
+"""Lower temperatures count as 0: dividing by them overflows. As in vLLM."""
 
 
 class Held:

@@ -1,8 +1,8 @@
 """One conversation at a time, through the model's own ``generate``: for models whose layers can't be batched by
 ``forward``.
 
-Slower by as much as batching gains, and right for whatever Transformers itself runs. How much of a conversation is kept
-from turn to turn is tried out at the start, against the model run plainly.
+Slower by as much as batching gains, and correct for anything that Transformers itself runs. How much of a conversation
+is kept from turn to turn is decided at the start, by comparison with the model run plainly.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SAYS = {
 
 
 class NativeCaches:
-    """Where the batcher expects a ``SlotCache``: for each slot what ``generate`` itself kept, or None."""
+    """Takes the place of the batcher's ``SlotCache``: for each slot what ``generate`` itself kept, or None."""
 
     def __init__(self, slots: int, limit: int) -> None:
         self.slots, self.limit = slots, limit
         self.kept: list[Any] = [None] * slots
 
     def truncate(self, slot: Slot, length: int) -> int:
-        """States can't be rewound: a conversation that is no longer the beginning of its prompt starts anew."""
+        """States can't be rewound: a conversation that is no longer a prefix of its prompt is recomputed."""
         if length == len(slot.tokens) and self.kept[slot.index] is not None:
             return length
         self.kept[slot.index] = None
@@ -54,7 +54,7 @@ class NativeCaches:
 
 
 class OneAtATime(Batcher):
-    """The loop of ``Batcher``, with whole completions where that has forward passes."""
+    """The loop of ``Batcher``, with whole completions in place of forward passes."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ def generate(
 
     class Choice(LogitsProcessor):  # type: ignore[misc]
         def __call__(self, _ids: Tensor, scores: Tensor) -> Tensor:
-            if over():  # a pass that generate begins before it looks whether it has to stop
+            if over():  # a pass that generate starts before it checks whether to stop
                 return scores
             picked = torch.full_like(scores, float("-inf"))
             picked[0, choose(scores)] = 0.0
@@ -159,7 +159,7 @@ def best_keeping(loaded: LoadedModel, limit: int) -> Keeping:
     import torch
     from transformers import GenerationConfig
 
-    # What the model's file asks of generate (a penalty, a forced token) is the sampling's business, not this loop's.
+    # What the model's file asks of generate (a penalty, a forced token) is left to our own sampling, not this loop.
     loaded.model.generation_config = GenerationConfig()
     reasons = []
     for keeping in KEEPING:
@@ -168,7 +168,7 @@ def best_keeping(loaded: LoadedModel, limit: int) -> Keeping:
                 if all(_agrees(loaded, keeping, length) for length in probe_tokens(loaded, limit)):
                     return keeping
             reasons.append(f"{SAYS[keeping]}: its logits are others than the plain model's")
-        except Exception as exc:  # whatever a model's code does wrong is a reason not to run it so
+        except Exception as exc:  # whatever error a model's code raises is a reason not to run it this way
             reasons.append(f"{SAYS[keeping]}: {type(exc).__name__}: {exc}".splitlines()[0])
     raise EngineUnavailable("; ".join(reasons))
 

@@ -20,7 +20,7 @@ class Thought:
 
     Attributes:
         free: the next token is not the answer's, so that no grammar constrains it.
-        forced: tokens that must come next, whatever the model would say.
+        forced: tokens that must come next, whatever the model prefers.
         openers: before the first token: those with which a thought, or the header of an answer, can begin.
     """
 
@@ -44,7 +44,7 @@ class Thought:
         return self._state in {"thought", "header", "marker"}
 
     def accept(self, new: list[int]) -> bool:
-        """Takes in the newest token; whether it belongs to a thought or a marker and not to the answer."""
+        """Takes in the newest token; returns whether it belongs to a thought or a marker rather than to the answer."""
         self.openers = []
         before = self._state
         if self._state in {"begin", "marker"}:
@@ -80,7 +80,7 @@ class Thought:
 def follower(
     encode: Callable[[str], list[int]], decode: Callable[[list[int]], str]
 ) -> Callable[[SamplingParams], Thought | None]:
-    """For a tokenizer: what follows a request's thought, None where neither a limit nor a grammar asks for it."""
+    """For a tokenizer: makes what follows a request's thought; None where neither a limit nor a grammar needs it."""
 
     def follow(params: SamplingParams) -> Thought | None:
         if params.thinking is None or (params.max_thinking_tokens is None and params.json_schema is None):

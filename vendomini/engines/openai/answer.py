@@ -1,4 +1,4 @@
-"""What is read of a chat completion, and which answers hold no words of the model."""
+"""Reads chat completions, and recognises answers that hold no words of the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 CUT = {"length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length"}
 WITHHELD = {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive", "refusal"}
 BROKEN_OFF = {"error", "abort", "cancelled", "network_error", "insufficient_system_resource", "other"}
-"""Finish reasons, in lower case, of the servers that have names of their own."""
+"""Finish reasons, in lower case, of servers that use their own names."""
 
 
 class _Details(msgspec.Struct):
@@ -84,7 +84,7 @@ def read_completion(answer: Any) -> Completion:
 
     Raises:
         Failure: there is none. ``withheld``: the server kept it back or gave something else; ``empty``: it broke off;
-            ``other``: the answer is not of OpenAI's form.
+            ``other``: the answer is not in OpenAI's form.
     """
     told = _convert(answer, _Answer)
     if not told.choices:
@@ -113,7 +113,7 @@ def answered_by(answer: Any) -> str | None:
 
 
 def _lacking(choice: _Choice, text: str | None, reasoning: str, cut: bool) -> Failure | None:
-    """Why this answer is not the model's reply; None if it is. What a model says is never judged here."""
+    """Why this answer is not the model's reply; None if it is. The content of a reply is never judged here."""
     message, raw = choice.message, choice.finish_reason
     reason = (raw or "").lower()
     if choice.error or reason in BROKEN_OFF:

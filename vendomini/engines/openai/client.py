@@ -1,4 +1,4 @@
-"""Requests to a server, as many at once as are asked for: the key, the deadline, and what is tried again."""
+"""Concurrent requests to a server: the key, the deadline, and retries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRIES = 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CONNECT_TIMEOUT = 30.0
 LARGEST, LONGEST_ERROR = 64 << 20, 64 << 10
-"""Bytes of an answer that are read at most, and of one that is no answer."""
+"""Bytes read at most of an answer, and of an error."""
 
 Told = TypeVar("Told")
 
@@ -40,7 +40,7 @@ class Client:
         timeout: seconds for one answer, all tries and pauses included.
 
     Raises:
-        ConfigError: the address is none, or the key can't be sent.
+        ConfigError: the address is invalid, or the key can't be sent.
         MissingExtraError: httpx is not installed.
         EngineUnavailable: the environment's proxy or certificates can't be used.
     """
@@ -99,11 +99,11 @@ class Client:
 
         Args:
             body: posted as JSON; None for a GET.
-            read: makes of the decoded answer what is wanted; raises :class:`Failure` where it holds nothing.
-            timeout: seconds, where a request has fewer than others.
+            read: extracts the wanted value from the decoded answer; raises :class:`Failure` where it is missing.
+            timeout: seconds, for a request with a shorter limit than the others.
 
         Raises:
-            Failure: the server refuses, stays away, or takes too long.
+            Failure: the server refuses, can't be reached, or takes too long.
         """
         timeout = min(timeout, self._timeout)
         deadline = time.monotonic() + timeout
@@ -189,7 +189,8 @@ class Client:
             raise Failure(exc.kind, self.without_key(str(exc))) from exc
 
     def without_key(self, text: str) -> str:
-        """What a server says goes into summaries and reports, and some repeat the key that they refuse, or a part."""
+        """Removes the key: what a server says goes into summaries and reports, and some repeat all or part of the key
+        that they refuse."""
         return mask(text, self._key) if self._key else text
 
 
@@ -222,7 +223,7 @@ def _is_loopback(host: str) -> bool:
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """The body, unpacked.
+    """The body, decompressed.
 
     Raises:
         ValueError: there is no end to it.

@@ -37,10 +37,11 @@ TRIAL_TOKENS = 16
 
 
 class OpenAICompatibleEngine(Engine):
-    """Chat completions of a server. It tokenises by itself, so there is no tokenizer here.
+    """Chat completions of a server. The server tokenises, so there is no tokenizer here.
 
-    What a server refuses about the form of a request is asked for differently from then on, which is said once and
-    recorded in ``info.details["changes"]``. The key comes from the environment (``OPENAI_API_KEY``) and is never shown.
+    If a server refuses something about the form of a request, later requests are changed accordingly, which is logged
+    once and recorded in ``info.details["changes"]``. The key comes from the environment (``OPENAI_API_KEY``) and is
+    never shown.
     """
 
     elsewhere = True
@@ -61,7 +62,7 @@ class OpenAICompatibleEngine(Engine):
     async def start(self) -> None:
         """Finds out before the first episode whether address, key and model are right.
 
-        A server need not list its models. Where it does not list this one, it is asked for a word.
+        A server need not list its models. If it does not list this one, it is asked for a one-word completion.
         """
         url = self._client.base_url
         try:
@@ -102,7 +103,7 @@ class OpenAICompatibleEngine(Engine):
         return msgspec.structs.replace(completion, latency_s=time.perf_counter() - began)
 
     async def _answer(self, messages: list[Any], params: SamplingParams) -> Completion:
-        """Asks in the server's own way, which its first refusals may teach.
+        """Sends a request in the form that the server accepts, learnt from its first refusals.
 
         Raises:
             EngineError: as its class says.
@@ -123,7 +124,7 @@ class OpenAICompatibleEngine(Engine):
         return completion
 
     def _learnt(self, failure: Failure, sent: dict[str, Any]) -> bool:
-        """Whether the next request will be another, and worth sending."""
+        """Whether the next request will differ, and so be worth sending."""
         if failure.kind != "other" or failure.said is None:
             return False
         change = self._dialect.learn(failure.said, sent)
@@ -132,7 +133,7 @@ class OpenAICompatibleEngine(Engine):
         return change is not None
 
     def _translated(self, failure: Failure, sent: dict[str, Any]) -> EngineError:
-        """A failure, as what it means to the runs."""
+        """The exception for a failure, by what it means for the runs."""
         sentence = str(failure)
         if failure.kind == "other" and failure.said and (field := self._dialect.refused(failure.said, sent)):
             return self._stopped(f"{sentence}. It does not take {field}: leave that out, or use another server")

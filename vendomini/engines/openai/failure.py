@@ -13,20 +13,20 @@ LONGEST = 300
 """Characters that are shown of what a server says."""
 
 FOR_GOOD = frozenset({"key", "quota", "model", "address", "unreachable"})
-"""What the next run would meet just the same."""
+"""Failures that the next run would meet as well."""
 
 PASSING = frozenset({"busy", "unreachable", "empty"})
-"""What may be gone at the next try."""
+"""Failures that may be gone at the next try."""
 
 
 class Failure(EngineError):
     """One request brought nothing.
 
     Args:
-        kind: why, as far as it matters for what to do next.
+        kind: why, as far as it affects what to do next.
         sentence: for people.
         said: the server's own words, where it had any.
-        wait: seconds that the server asks to be left alone.
+        wait: seconds that the server asks us to wait.
     """
 
     def __init__(self, kind: Kind, sentence: str, said: Said | None = None, wait: float | None = None) -> None:
@@ -56,7 +56,7 @@ class Said:
 
 
 def read_error(status: int, answer: Any, body: str) -> Said:
-    """Finds the words in the forms that servers give their errors.
+    """Finds the message in the forms in which servers send errors.
 
     Args:
         answer: the decoded JSON; None where the body is none.
@@ -117,7 +117,7 @@ def kind_of(said: Said, wait: float | None) -> Kind:
     """What an error answer is about.
 
     Args:
-        wait: seconds after which the server says that it can be asked again: then a quota is one of this minute.
+        wait: seconds after which the server says that it can be asked again: then a quota is only a rate limit.
     """
     words = f"{said.code} {said.text}"
     if said.status == 413 or (said.status != 404 and _TOO_LONG.search(words)):

@@ -27,11 +27,11 @@ def read_key(environ: Mapping[str, str]) -> str | None:
 
 
 SHOWABLE = 11
-"""Characters of a key that may stand in a row: a prefix such as ``sk-proj-`` tells nothing."""
+"""Consecutive characters of a key that may be shown: a prefix such as ``sk-proj-`` tells nothing."""
 
 
 def mask(text: str, key: str) -> str:
-    """Takes out the key, as it is and as it looks in URLs, JSON and Basic authentication, and longer parts of it."""
+    """Removes the key, plain and as encoded in URLs, JSON and Basic authentication, and longer parts of it."""
     forms = {key, quote(key, safe=""), key.replace("/", "\\/"), base64.b64encode(key.encode()).decode()}
     if len(key) > SHOWABLE:
         forms |= {key[at : at + SHOWABLE + 1] for at in range(len(key) - SHOWABLE)}

@@ -1,4 +1,4 @@
-"""How a server wants to be asked: OpenAI's form, changed by what its refusals say about it."""
+"""The form of requests to a server: OpenAI's, changed according to the server's refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANGES = {
     "system": "message put before the first user message",
     "empty": f"replies sent back as {NO_ANSWER}",
 }
-"""What is done about it; everything else is left out."""
+"""What is sent instead when a server refuses a field; any other is left out."""
 
 _UNKNOWN = re.compile(
     r"unsupported|not? support|n't support|unrecogni[sz]ed|unknown|unexpected|extra (input|field)|unavailable"
@@ -41,10 +41,10 @@ class Dialect:
     """Builds requests for one server.
 
     Args:
-        extra: into every request, over everything else; null leaves a field out.
+        extra: added to every request, overriding everything else; null leaves a field out.
 
     Attributes:
-        changes: what is asked differently, and how: ``{"seed": "left out"}``.
+        changes: what is requested differently, and how: ``{"seed": "left out"}``.
     """
 
     def __init__(self, model: schema.Model, extra: dict[str, Any]) -> None:
@@ -79,8 +79,8 @@ class Dialect:
         """Reads a refusal of such a request.
 
         Returns:
-            What will be asked differently from now on, for people; empty if a request beside this one has brought
-            that about already; None if the refusal is about something else.
+            What will be requested differently from now on, for people; empty if a concurrent request has already led to
+            that change; None if the refusal is about something else.
         """
         name = self._about(said, sent)
         if name is None or name in self.changes:
@@ -100,7 +100,7 @@ class Dialect:
         return _named(said, (name for name in ("max_tokens", *SAMPLING) if name in sent and name not in self._extra))
 
     def refused(self, said: Said, sent: dict[str, Any]) -> str | None:
-        """A field that the config asks for and the server does not take: it is not ours to leave out."""
+        """A field that the config sets and the server refuses: we must not leave it out."""
         if not _UNKNOWN.search(f"{said.code} {said.text}"):
             return None
         own = {"response_format": "agent.interface.structured_output", "chat_template_kwargs": "agent.model"}

@@ -1,6 +1,6 @@
-"""Where vLLM and the compilers under it keep what they make.
+"""Where vLLM and the compilers under it keep their caches.
 
-Jobs that start together in one folder spoil it for each other, and on a network file system a handle goes stale. So
+Jobs that start together in one folder corrupt each other's files, and on a network file system handles go stale. So
 inside SLURM each job has a folder on its node, for as long as it runs. What it compiled is kept once for each (vLLM,
 torch, GPU, model) on the shared file system, and copied to the node by the jobs after it.
 """
@@ -31,15 +31,15 @@ KEPT = ("vllm", "triton", "inductor")
 
 
 def job_cache(environ: Mapping[str, str]) -> Path | None:
-    """A new folder that only this user can enter, since what lies in it is run; None outside SLURM, and where the user
-    has chosen a ``VLLM_CACHE_ROOT``."""
+    """A new folder that only this user can enter, since files in it are executed; None outside SLURM, and where the
+    user has chosen a ``VLLM_CACHE_ROOT``."""
     if "SLURM_JOB_ID" not in environ or "VLLM_CACHE_ROOT" in environ:
         return None
     return Path(tempfile.mkdtemp(prefix="vendomini-vllm-cache-"))
 
 
 def cache_variables(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
-    """Of the host. The Hugging Face cache, which ``XDG_CACHE_HOME`` would move, stays where it is."""
+    """For the host process. The Hugging Face cache, which ``XDG_CACHE_HOME`` would move, stays where it is."""
     variables = {name: str(cache / folder) for name, folder in VARIABLES.items() if name not in environ}
     if "HF_HOME" not in environ:
         home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -68,8 +68,8 @@ def copy_in(warm: Path, cache: Path) -> bool:
 
 
 def copy_back(cache: Path, warm: Path) -> bool:
-    """Keeps what this job compiled, all of it or nothing; the first of several jobs wins. Costs nothing but the gain
-    where it fails."""
+    """Keeps what this job compiled, all of it or nothing; the first of several jobs wins. If it fails, only the time
+    saved is lost."""
     if warm.exists() or not any((cache / name).is_dir() for name in KEPT):
         return False
     try:
@@ -89,7 +89,7 @@ def copy_back(cache: Path, warm: Path) -> bool:
 
 
 def empty(cache: Path) -> None:
-    """Forgets what may be damaged."""
+    """Removes caches that may be damaged."""
     for entry in cache.iterdir():
         with suppress(OSError):
             shutil.rmtree(entry, ignore_errors=True)

@@ -33,7 +33,7 @@ START_AGAIN_S = (5.0, 20.0)
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a temporary file of ours: where vLLM's processes meet
 
 RESTARTS = 1
-"""An engine that dies is started again so often; then it is given up."""
+"""How often an engine that dies is restarted; then it is given up."""
 
 
 class VllmEngine(Engine):
@@ -94,7 +94,7 @@ class VllmEngine(Engine):
             )
 
     async def _launch_patiently(self) -> Ready:
-        """Tries again what may pass: another job's port, a cache that was half written, a stale handle."""
+        """Retries transient failures: another job's port, a half-written cache, a stale handle."""
         for pause in START_AGAIN_S:
             try:
                 return await self._launch()
@@ -157,7 +157,7 @@ class VllmEngine(Engine):
         )
 
     async def _living_host(self) -> HostProcess:
-        """The host, begun again if it died and that has not happened before."""
+        """The host, restarted if it died, as often as ``RESTARTS`` allows."""
         async with self._lock:
             if self._host is None:
                 raise EngineError("the vLLM engine is not started")
@@ -178,7 +178,7 @@ class VllmEngine(Engine):
             raise EngineError(self.gone) from exc
 
     async def _listen(self, host: HostProcess) -> None:
-        """Hands answers to those who wait. When the host is gone, or says it is dying, everybody hears of it."""
+        """Passes answers to waiting requests. When the host is gone, or says it is dying, all of them fail."""
         reason = "its process is gone"
         async for message in host.messages():
             if isinstance(message, Done):
@@ -220,7 +220,7 @@ class VllmEngine(Engine):
 
 
 def _sampling(params: SamplingParams) -> dict[str, Any]:
-    """As keyword arguments of vLLM's class of the same name, whose defaults stand for what is not asked for."""
+    """As keyword arguments of vLLM's class of the same name, whose defaults apply to whatever is not set."""
     asked = {key: getattr(params, key) for key in (*schema.SAMPLING, "max_tokens", "seed")}
     return {
         **{key: value for key, value in asked.items() if value is not None},

@@ -1,8 +1,8 @@
 """The process that hosts vLLM: ``python -m vendomini.engines.vllm.host``, started by ``vllm.VllmEngine`` only.
 
-vLLM starts processes of its own, and some of them outlive a parent that was killed, with the GPU's memory in their
-hands. Here all of them share this process's group. When the pipe from the parent ends, the parent is gone, and the
-whole group is killed, this process included.
+vLLM starts processes of its own, and some of them outlive a parent that was killed, holding the GPU's memory. Here all
+of them share this process's group. When the pipe from the parent ends, the parent is gone, and the whole group is
+killed, this process included.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Host:
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
-        """Until told to stop; a parent that is gone takes everything with it."""
+        """Serves until told to stop; if the parent is gone, everything is killed."""
         decoder = msgspec.msgpack.Decoder(ToHost)
         while True:
             match await receive(reader, decoder):
@@ -72,7 +72,7 @@ class Host:
             # Some engines start and then fail on their first request (no kernel for this head size, say).
             await self._complete(Generate(0, pack_ids([1, 2, 3]), {"max_tokens": 1, "seed": 0}, None))
             self._send(_ready(self._llm))
-        except BaseException as exc:  # whatever stops vLLM is the parent's to judge
+        except BaseException as exc:  # the parent decides what to do about any failure
             self._send(Failed(f"{type(exc).__name__}: {exc}"))
 
     async def _generate(self, request: Generate) -> None:
@@ -155,4 +155,4 @@ if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
         asyncio.run(main())
     sys.stdout.flush()
-    os._exit(0)  # threads that vLLM leaves behind must not keep us
+    os._exit(0)  # threads that vLLM leaves behind must not keep us alive

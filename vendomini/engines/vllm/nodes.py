@@ -1,7 +1,7 @@
 """One model over several nodes: vLLM runs on each, and the first leads.
 
-Tensor parallel inside a node, whose GPUs talk fast; pipeline parallel across nodes. ``python -m
-vendomini.engines.vllm.nodes`` is a follower; it computes for the leader until the leader is gone.
+Tensor parallel inside a node, where GPUs are connected fast; pipeline parallel across nodes.
+``python -m vendomini.engines.vllm.nodes`` is a follower; it computes for the leader until the leader is gone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NodeGroup:
             nodes: as ``engine.nodes`` asks; None for one.
 
         Raises:
-            EngineUnavailable: this is no job on so many nodes.
+            EngineUnavailable: this is not a job on that many nodes.
         """
         if nodes == 1:
             return None

@@ -1,4 +1,4 @@
-"""The host process seen from the parent: begun, spoken to, and ended together with everything it began."""
+"""The host process seen from the parent: started, talked to, and ended together with everything it started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vendomini.engines.vllm.protocol import Failed, FromHost, Ready, Start, Stop
 from vendomini.errors import EngineUnavailable
 
 GRACE_S = 20.0
-"""For an orderly end; then the process group is killed."""
+"""Seconds allowed for an orderly end; then the process group is killed."""
 
 PREFIX = re.compile(r"^(\([^)]*pid=\d+\)\s*)?((ERROR|WARNING|INFO|CRITICAL)\s[\d\- :]+\[[^\]]*\]\s?)?")
 EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b(?::\s*\S.*)?$")
@@ -38,14 +38,14 @@ PASSING = re.compile(
     r"unpicklingerror|connection (?:refused|reset)|errno 11\b|resource temporarily unavailable|device or resource busy",
     re.IGNORECASE,
 )
-"""Reasons of a failed start that a moment later may be none: a port, a cache, a handle, memory that is being freed."""
+"""Reasons for a failed start that may be gone a moment later: a port, a cache, a handle, memory that is being freed."""
 
 
 class HostProcess:
     """One host and its process group.
 
     Args:
-        environ: of the host and all that it begins; nothing leaks into ours.
+        environ: of the host and all that it starts; nothing leaks into ours.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
@@ -101,7 +101,7 @@ class HostProcess:
         raise EngineUnavailable(f"{root_cause(said, self.log)} (log: {self.log})")
 
     async def end(self, *, keep_log: bool = False) -> None:
-        """Ends the whole group: asked first, then killed. Twice is fine."""
+        """Ends the whole group: asks first, then kills. Calling it twice is fine."""
         if self._process.returncode is None:
             with suppress(OSError, TimeoutError, RuntimeError):
                 self.send(Stop())
@@ -133,7 +133,7 @@ def root_cause(said: str, log: Path) -> str:
 
 
 def may_pass(reason: str) -> bool:
-    """Whether a start that failed so is worth another try."""
+    """Whether a start that failed this way is worth another try."""
     return PASSING.search(reason) is not None
 
 

@@ -1,4 +1,4 @@
-"""What vLLM is told: its arguments and its environment, from the config, the machine and the model's own files."""
+"""vLLM's arguments and environment, from the config, the machine and the model's own files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CPU_SEQS = 16
 """Episodes in flight on a CPU where the config leaves it open."""
 
 CPU_BLOCK = 32
-"""Tokens of a cache block on a CPU, the smallest that vLLM's fast kernels take. Of a prompt that grew only whole blocks
-are found again: with vLLM's own 128 about half a turn would be computed anew."""
+"""Tokens of a cache block on a CPU, the smallest that vLLM's fast kernels take. Of a prompt that grew, only whole
+blocks are found again: with vLLM's default of 128 about half a turn would be recomputed."""
 
 SHARED_MEMORY_PER_RANK = 512 << 20
 """Bytes; an allowance. vLLM's broadcast queue takes up to 240 MiB of it."""
@@ -35,7 +35,7 @@ class Settings:
     capabilities: Capabilities
 
     def engine_args(self) -> dict[str, Any]:
-        """Of ``AsyncEngineArgs``; the config's own ``engine_args`` have the last word."""
+        """Of ``AsyncEngineArgs``; the config's own ``engine_args`` override everything."""
         model, engine = self.model, self.engine
         max_model_len = self._max_model_len()
         arguments: dict[str, Any] = {
@@ -85,7 +85,8 @@ class Settings:
             return None
 
     def _max_model_len(self) -> int:
-        """As asked for, else what the agent keeps, but not more than the model was made for: vLLM refuses that."""
+        """The configured length, else the agent's context, but not more than the model was made for: vLLM refuses
+        that."""
         if self.engine.max_model_len:
             return self.engine.max_model_len
         made_for = self._facts and self._facts.context_length
@@ -99,7 +100,7 @@ class Settings:
         return self._facts.tensor_parallel_sizes(gpus)[-1]
 
     def reduced_gpus(self) -> str | None:
-        """A line for the log where some of the GPUs stay idle."""
+        """A line for the log if some of the GPUs stay idle."""
         gpus, used = len(self.capabilities.gpus.devices[: self.engine.gpus]), self._tensor_parallel_size()
         if self._on_cpu or used >= gpus or self._facts is None:
             return None
@@ -113,8 +114,8 @@ class Settings:
     def schema_refusal(self, thinking: Thinking | None) -> str | None:
         """Why vLLM can't constrain this model's replies; None if it can.
 
-        It would force the form at once: inside a thought that the prompt has opened, or in the place of a header. It
-        waits for the answer where it is told how the family marks its thoughts.
+        vLLM would force the schema from the first token: inside a thought that the prompt has opened, or in place of a
+        header. It waits for the answer where it is told how the family marks its thoughts.
         """
         told = self.engine.engine_args.get("reasoning_parser")
         if told or thinking is None or not (thinking.opened or thinking.header):
