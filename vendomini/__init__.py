@@ -11,7 +11,7 @@ __all__ = ["Run", "Tables", "__version__", "load_results", "open_run", "run"]
 
 
 def __getattr__(name: str) -> object:
-    """What ``vendomini.api`` has is imported when it is asked for: every command begins with this package."""
+    """The names of ``vendomini.api`` are imported on first use: every command imports this package."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from vendomini import api

@@ -1,6 +1,6 @@
-"""What VendoMini does, for Python: the commands call these functions, too.
+"""VendoMini's Python API; the commands call these functions, too.
 
-Everything heavy is imported where it is needed, as everywhere in this package.
+Heavy modules are imported where they are needed, as everywhere in this package.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def run(
     restart_changed: bool = False,
     say: Callable[[str], None] | None = print,
 ) -> Tally:
-    """Runs the episodes of a config here, many at once, resuming what was begun; as ``vendomini run`` does.
+    """Runs the episodes of a config here, many at once, resuming what was begun, as ``vendomini run`` does.
 
     Works in a notebook, where an event loop runs already; interrupting it stops after the steps in flight.
 
@@ -43,10 +43,10 @@ def run(
         config: a phase (``"phase1_large"``), a YAML file, a results folder, or the content of a YAML file.
         overrides: ``key=value`` with a dot path, as ``-o``.
         only: ``key=value`` that a run must have, as ``--only``.
-        limit: at most so many runs.
+        limit: at most this many runs.
         results: the folder; ``results/<experiment.name>`` by default.
-        restart_changed: begin anew what was begun under another prompt or version.
-        say: takes each line of the log; None for silence.
+        restart_changed: restart what was begun under another prompt or version.
+        say: called with each line of the log; None for silence.
 
     Returns:
         What became of the runs that were asked for.
@@ -146,7 +146,7 @@ class Tables(NamedTuple):
 
 
 def load_results(*folders: Path | str, out: Path | str | None = None, columns: Sequence[str] | None = None) -> Tables:
-    """The tables that ``vendomini report`` is made of; what was read once is not read again.
+    """The tables that ``vendomini report`` is made of; what has been read once is not read again.
 
     Args:
         folders: results folders, or folders of results folders.
@@ -171,11 +171,11 @@ def load_results(*folders: Path | str, out: Path | str | None = None, columns: S
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, as its files have it.
+    """One run, as recorded in its files.
 
     Attributes:
         folder: of its files.
-        info: what it is, and who last started it.
+        info: what it is, and which process last started it.
         summary: how it ended; None while it goes on.
     """
 

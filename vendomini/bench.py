@@ -36,7 +36,7 @@ COPIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What every engine is given to do.
+    """The task that every engine is given.
 
     Attributes:
         batch: prompts at once in the second measurement; the first has one.
@@ -78,7 +78,7 @@ class Report:
         return {**asdict(self), "roofline": self.roofline}
 
     def markdown(self) -> str:
-        """A table as the guide has it, with the fraction of the roofline in brackets."""
+        """A Markdown table, with the fraction of the roofline in brackets."""
         one, many = "1 conversation", f"{self.setting.batch} conversations"
         lines = [
             f"{self.model}: {self.setting.prompt_tokens} prompt tokens, {self.setting.new_tokens} new; "
@@ -102,7 +102,7 @@ class Report:
 
 @dataclass(eq=False)
 class Conversation:
-    """Token ids that grow at the end, in the place of an episode's conversation."""
+    """Token ids that grow at the end, in place of an episode's conversation."""
 
     token_ids: list[int] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
@@ -112,10 +112,10 @@ class Conversation:
 async def converse(
     engine: Engine, turns: Sequence[Sequence[int]], new_tokens: int, seed: int, temperature: float = 1.0
 ) -> list[Completion]:
-    """One conversation: each turn's token ids, and behind them what the engine answers.
+    """One conversation: each turn's token ids, followed by the engine's answer.
 
     Args:
-        seed: of the first answer; the others count on from there.
+        seed: of the first answer; each later answer takes the next number.
     """
     prompt = Conversation()
     answers: list[Completion] = []
@@ -129,7 +129,7 @@ async def converse(
 
 
 async def together(conversations: Iterable[Awaitable[list[Completion]]]) -> tuple[float, list[Completion]]:
-    """Completion tokens a second of conversations that go on at once, and all their answers."""
+    """Completion tokens a second of concurrent conversations, and all their answers."""
     began = time.perf_counter()
     answers = [answer for each in await asyncio.gather(*conversations) for answer in each]
     seconds = time.perf_counter() - began
@@ -182,7 +182,7 @@ def _engines(model: Model, setting: Setting, found: Capabilities) -> list[tuple[
 
 
 def _quiet(_: str) -> None:
-    """The table says it."""
+    """Silent: the table says it."""
 
 
 async def _measure(name: str, begin: Callable[[], Engine] | str, setting: Setting) -> Row:
@@ -220,7 +220,7 @@ def copy_bandwidth() -> float:
     for _ in range(COPIES):
         began = time.perf_counter()
         target.copy_(source)
-        if device == "cuda":  # GPU only: there a copy has only been asked for until now
+        if device == "cuda":  # GPU only: there the copies have only been queued so far
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
     return float(2 * source.numel() / best)

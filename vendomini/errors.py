@@ -12,7 +12,7 @@
     │   └── RunChangedError        1  a half-done run was begun under another prompt, version or engine
     ├── EngineError                1  an inference engine failed; the runs it carried are to be rerun
     │   ├── EngineUnavailable      1  an engine can't start here; the fallback chain goes on
-    │   ├── EngineStopped          1  an engine answers no run any more; the runs stay as they are, to be gone on with
+    │   ├── EngineStopped          1  an engine answers no run any more; the runs stay as they are, to be resumed
     │   ├── PromptTooLong          1  the engine takes shorter prompts only: old turns go, and it is asked again
     │   └── NoReply                1  a server answered without words of the model: refused, filtered, broken off
     ├── ClusterError               1  SLURM is missing, or refuses what was asked of it
@@ -111,13 +111,13 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 
 
 def harmless(text: str) -> str:
-    """For a terminal: what a server, a model or a colleague wrote gives it no commands."""
+    """For a terminal: text from a server, a model or a colleague can't send it control sequences."""
     return text.translate(_CONTROLS)
 
 
 def mend_streams() -> None:
-    """What a program says must not stop it: characters that a stream can't hold (Latin-1) become question marks, and a
-    stream that was closed before the start takes everything and keeps nothing."""
+    """Printing must not stop the program: characters that a stream can't encode (Latin-1) become question marks, and a
+    stream that was closed before the start discards everything."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -1,4 +1,4 @@
-"""From records to insight: tables, survival statistics, the report, the trace reader and exports."""
+"""Tables, survival statistics, the report, the trace viewer and exports."""
 
 from vendomini.analysis.report.report import write_report
 from vendomini.analysis.tables.tables import Tables, aggregate

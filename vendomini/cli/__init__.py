@@ -17,7 +17,7 @@ EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
-"""What standard output says where it leads to a full disk or nowhere."""
+"""Errors of a standard output that leads to a full disk or nowhere."""
 
 COMMANDS = {
     "run": "Run the episodes of a config here, resuming what was begun.",
@@ -51,7 +51,7 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """A command, with everything that it needs."""
+    """A command, with everything that it imports."""
     module = importlib.import_module(f"vendomini.cli.{name}")
     sub = getattr(module, "app", None)
     if sub is None:
@@ -96,7 +96,7 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # what can't be written is an error here, and no traceback of Python's own end
+            sys.stdout.flush()  # what can't be written is an error here, not a traceback when Python exits
     except VendoMiniError as exc:
         typer.echo(f"error: {harmless(str(exc))}", err=True)
         sys.exit(exc.exit_code)

@@ -9,7 +9,7 @@ import typer
 
 
 def complete(incomplete: str) -> list[str]:
-    """Experiments whose name begins so: phases, shipped configs and results folders."""
+    """Experiments whose name begins this way: phases, shipped configs and results folders."""
     from vendomini.config.experiments import complete
 
     return complete(incomplete)

@@ -15,7 +15,7 @@ from vendomini.errors import harmless
 
 
 class _Console(Console):
-    """Obeys nothing that stands in a text, and says that the reader went away (``| head``) by Python's exception."""
+    """Passes on no control sequences in a text, and reports a closed pipe (``| head``) by Python's own exception."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(harmless(text), **how)
@@ -33,7 +33,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(*columns: str, words: int = 1, **style: Any) -> Table:
-    """A table whose first columns hold words and whose others hold numbers; a narrow terminal folds both, cuts neither.
+    """A table whose first columns hold words and whose others hold numbers; on a narrow terminal both wrap and neither
+    is cut.
 
     Args:
         words: how many columns hold words.
@@ -51,5 +52,5 @@ def print_json(value: Any) -> None:
 
 
 def forget(stream: IO[str]) -> None:
-    """From here on what is written to it goes nowhere: at its end Python would stumble over a closed pipe."""
+    """Discards what is written to it from here on: otherwise Python would fail on a closed pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -82,7 +82,7 @@ def run(
 
 
 def _conclude(tally: Tally, results: Results, out: Console) -> None:
-    """The last words, and the exit code: 0 all there, 1 something is missing, 130 stopped."""
+    """The closing lines, and the exit code: 0 all done, 1 something is missing, 130 stopped."""
     if tally.locked:
         out.print(f"{len(tally.locked)} runs are being written by another process and were left to it.", markup=False)
     if tally.refused:

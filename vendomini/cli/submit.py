@@ -136,9 +136,10 @@ def _keep(
 
 @contextmanager
 def _kept(phase: Phase, results: Results, offers: Offers, options: Sequence[str], out: Console) -> Iterator[None]:
-    """A keeper for this phase; where SLURM has no room for all of its jobs now, that is no error then.
+    """Sends a keeper for this phase; then it is no error if SLURM has no room for all of its jobs now.
 
-    The keeper goes first, while there is room. Where the phase can't be sent at all, it would find the same, and goes.
+    The keeper is sent first, while there is room. If the phase can't be sent at all, it could not send it either, and
+    is cancelled.
     """
     from vendomini.cluster.keep import send_keeper
     from vendomini.cluster.ledger import live_keepers
@@ -159,7 +160,7 @@ def _kept(phase: Phase, results: Results, offers: Offers, options: Sequence[str]
 
 
 def _options_given(context: typer.Context) -> list[str]:
-    """This command line's options, for the keeper's."""
+    """This command line's options, for the keeper's command line."""
     words: list[str] = []
     for option in context.command.params:
         name, value = str(option.name), context.params.get(str(option.name))

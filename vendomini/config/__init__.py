@@ -1,4 +1,4 @@
-"""Configs: what they may say, how they are read, and the runs that they stand for."""
+"""Configs: what they may contain, how they are read, and the runs that they describe."""
 
 from vendomini.config.grid import RunSpec, count, expand, select
 from vendomini.config.load import Phase, build_phase, load_config

@@ -1,4 +1,4 @@
-"""What a user may name: a phase, a YAML file, or a results folder. Every command takes all three."""
+"""The names that commands take: a phase, a YAML file, or a results folder. Every command takes all three."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def folders_to_read(names: Iterable[str]) -> list[Path]:
 
 
 def complete(incomplete: str) -> list[str]:
-    """Names that begin so, for a shell's completion."""
+    """Names with this beginning, for a shell's completion."""
     from vendomini.config.shipped import configs
 
     return sorted(name for name in {*configs(), *_known_folders()} if name.startswith(incomplete))

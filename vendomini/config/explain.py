@@ -17,13 +17,13 @@ from vendomini.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a tree came from: the place of each key, as far as it is known, and the file."""
+    """Where a tree came from: the file, and the position of each key as far as it is known."""
 
     places: dict[KeyPath, Place]
     path: Path
 
     def place(self, at: KeyPath) -> Place:
-        """The place of the longest known beginning of a key path."""
+        """The position of the longest known prefix of a key path."""
         for end in range(len(at), 0, -1):
             if at[:end] in self.places:
                 return self.places[at[:end]]
@@ -37,7 +37,7 @@ def validate(model: type[Any], tree: dict[str, Any], source: Source, prefix: Key
     """The tree as an instance of the model.
 
     Args:
-        prefix: where in the file the values stand, if not under their own keys: ``("fixed",)`` or a place in the grid.
+        prefix: where in the file the values are, if not under their own keys: ``("fixed",)`` or a place in the grid.
 
     Raises:
         ConfigError: the first thing that is wrong; where several are, how many more.

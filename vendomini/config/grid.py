@@ -102,7 +102,7 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
 
 
 def _repeats(cell: dict[str, Any], phase: Phase) -> bool:
-    """Whether a cell of the grid is another one again, by another name."""
+    """Whether a cell of the grid duplicates another one under a different name."""
     world = phase.world
     if cell.get(world.dose, lookup(phase.base, world.dose)) != 0:
         return False
@@ -110,8 +110,8 @@ def _repeats(cell: dict[str, Any], phase: Phase) -> bool:
 
 
 def identity(parameters: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's parameters its id is made of: all that is set. A key that is null is left out, so that a version
-    that adds one, null for "as before", leaves the ids of all other runs as they were."""
+    """The part of a run's parameters that its id is made of: all that is set. A key that is null is left out, so that a
+    version that adds one, null for "as before", leaves the ids of all other runs as they were."""
     config = world_of(parameters).config
     leaves = {"world", *leaf_paths(config)}
 
@@ -159,7 +159,7 @@ def _looked_up(parameters: dict[str, Any], phase: Phase) -> dict[str, Any]:
 
 
 def _prefix(parameters: dict[str, Any], world: type[WorldInfo]) -> str:
-    """Of parameters that every run has, so that another axis in the grid leaves the ids as they were: the model, and
+    """Made of parameters that every run has, so that another axis in the grid leaves the ids unchanged: the model, and
     the dose with the first letter of its name."""
     model = parameters["agent"]["model"]["name"].rstrip("/").rsplit("/", 1)[-1]
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-.")[:40] or "model"

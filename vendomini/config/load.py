@@ -1,4 +1,4 @@
-"""YAML files → one validated :class:`PhaseConfig`, with a sentence that names file and line for whatever is wrong.
+"""YAML files → one validated :class:`PhaseConfig`, with a sentence that names file and line for any error.
 
 Raw mappings are merged along ``inherit`` first, overridden, validated once; defaults come last, from the schema.
 """
@@ -21,7 +21,7 @@ from vendomini.config.worlds import WorldInfo, control_name, find_world, phase_c
 from vendomini.errors import ConfigError
 
 ROOMY: dict[str, Any] = {"agent": {"model": {"context_length": 10**9, "max_tokens": 1}}}
-"""A file in which a setting of a model that has no runs is judged by itself, whatever else that model would need."""
+"""A file in which a setting of a model without runs is checked by itself, whatever else that model would need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,8 @@ def _axis(
     bases: list[dict[str, Any]],
     source: Source,
 ) -> list[Any]:
-    """The axis' values, each validated in its place in a whole run of each model and brought to its canonical type."""
+    """The axis' values, each validated in its place in a whole run of each model and converted to its canonical
+    type."""
     valid = []
     for index, value in enumerate(values):
         at = ("grid", key, str(index))
@@ -214,7 +215,7 @@ def _check_path(run: type[RunConfig], key: str, at: KeyPath, source: Source) -> 
 
 
 def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], source: Source) -> None:
-    """Against typing errors. A smaller grid may leave a contrast without runs; the report says so then."""
+    """Catches typing errors. A smaller grid may leave a contrast without runs; the report then says so."""
     known = leaf_paths(type(config))
     for index, contrast in enumerate(config.analysis.primary):
         begin = f"{source.place(('analysis', 'primary', str(index)))}: analysis.primary"
@@ -238,7 +239,7 @@ def _check_lookups(config: PhaseConfig, axes: dict[str, Any], source: Source) ->
 
 
 def _check_controls(config: PhaseConfig, names: list[str], source: Source) -> None:
-    """A scripted agent reads the prompts of its own world and no other's."""
+    """A scripted agent can read the prompts of its own world only."""
     here = config.experiment.world
     for name in names:
         world, control = split_control(name)

@@ -18,7 +18,7 @@ def override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> No
     """Applies one, in place.
 
     Raises:
-        ConfigError: it is no ``key=value``, or can't be one.
+        ConfigError: it is not of the form ``key=value``, or can't be applied.
     """
     key, equals, value_text = text.partition("=")
     key = key.strip()
@@ -75,7 +75,7 @@ def _override_model(raw: dict[str, Any], places: dict[KeyPath, Place], path: str
 
 
 def _mark(places: dict[KeyPath, Place], at: KeyPath, here: Place) -> None:
-    """From now on, this key, all below it, and what had to be made above it, stand here."""
+    """Records the override as the place of this key, of all below it, and of what had to be made above it."""
     for known in [known for known in places if known[: len(at)] == at]:
         del places[known]
     for depth in range(1, len(at) + 1):

@@ -21,7 +21,7 @@ MemoryTools = Literal["none", "basic", "full"]
 RecoveryTools = Literal["none", "reset", "audit", "help", "all"]
 Thresholds = Literal["strict", "moderate", "lenient"]
 BACKENDS = ("auto", "vllm", "hf", "scripted", "openai")
-"""What ``engine.backend`` may say without another package."""
+"""Values of ``engine.backend`` that need no other package."""
 
 SCRIPTED_PREFIX = "scripted/"
 """Model names with this prefix are the controls of the scripted engine."""

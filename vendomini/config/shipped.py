@@ -41,7 +41,7 @@ def _find(path: Path) -> Path:
 
 
 def phases() -> dict[str, Path]:
-    """Name → file of every phase config: those in ``configs/phases`` here, and the shipped ones behind them."""
+    """Name → file of every phase config: those in ``configs/phases`` here, and after them the shipped ones."""
     found: dict[str, Path] = {}
     for folder in (shipped("configs") / "phases", Path("configs/phases")):
         found.update({file.stem: file for file in sorted(folder.glob("*.yaml"))})

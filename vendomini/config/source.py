@@ -24,7 +24,7 @@ MAX_DEPTH = 50
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a key stands."""
+    """The position of a key."""
 
     file: str
     line: int
@@ -133,7 +133,7 @@ def parse_value(text: str, name: str) -> Any:
         name: of the option, for messages.
 
     Raises:
-        yaml.YAMLError: it is none.
+        yaml.YAMLError: it is not a YAML value.
         ConfigError: it is an alias bomb.
     """
     node = yaml.compose(text, Loader=_Loader)
@@ -145,7 +145,7 @@ def parse_value(text: str, name: str) -> Any:
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's scalars: 1e-3 is a number, 12:30:00 and 2024-01-01 are text, and so are yes, no, on and off. No tags:
-    what a value is made into is never the file's to say."""
+    a file can't choose the type that a value is made into."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - PyYAML's own class attribute
 

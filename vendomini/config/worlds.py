@@ -1,8 +1,8 @@
-"""Which worlds there are, and what a config and a report have to know of one.
+"""The worlds there are, and what configs and reports need to know about one.
 
 A world is named by ``experiment.world``. Those that ship are found by their folder, others by an entry point of the
-group ``vendomini.worlds``, or as ``module:Class``. Each is imported by its name when it is asked for, so that nothing
-here depends on one.
+group ``vendomini.worlds``, or as ``module:Class``. Each is imported by name when it is needed, so that nothing here
+depends on one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _NOT_OURS = {"world", *PhaseConfig.model_fields}
 
 
 class WorldInfo:
-    """What a world says of itself, for configs, ids of runs and reports. A class, never instantiated for that.
+    """What a world declares about itself, for configs, run ids and reports. Used as a class, without an instance.
 
     Attributes:
         config: a run of this world: :class:`RunConfig` with the world's own sections.
         horizon: dot path of the parameter that bounds an episode, in steps.
-        dose: dot path of the number whose effect on survival is asked for.
+        dose: dot path of the number whose effect on survival is studied.
         dose_label: its axis in figures.
         mix: dot path of the parameter that says which kinds of error are provoked, if there is one.
         pe_types: the types of prediction error, in the order in which they are shown.
@@ -61,9 +61,9 @@ class WorldInfo:
 
     @staticmethod
     def caused_errors(steps: Iterable[StepRecord]) -> Iterator[dict[str, float]] | None:  # noqa: ARG004
-        """For each step of one episode's log, type → mean error of the promises that it settled, by the world's doing
-        alone: what was promised against what came, 0 for a promise that was kept, on promises made before any detector
-        went on. None, as here, where the world does not say."""
+        """For each step of one episode's log, type → mean error of the promises that it settled, as far as the world
+        caused it: what was promised against what came, 0 for a promise that was kept, on promises made before any
+        detector went on. None, as here, where the world does not say."""
         return None
 
 
@@ -75,7 +75,7 @@ def find_world(name: str, *, trusted: bool = True) -> type[WorldInfo]:
             worlds that are installed are loaded.
 
     Raises:
-        ConfigError: there is none, it can't be imported, or it is no world.
+        ConfigError: there is none, it can't be imported, or it is not a world.
     """
     if ":" in name and not trusted and name.partition(":")[0] not in sys.modules:
         raise ConfigError(
@@ -109,7 +109,7 @@ def _import(name: str) -> object:
             return getattr(importlib.import_module(f"{_PACKAGE}.{name}"), _EXPORT)
         for entry in entry_points(group=GROUP, name=name):
             return entry.load()
-    except Exception as exc:  # it may be anybody's module
+    except Exception as exc:  # it may be anyone's module
         raise ConfigError(f"experiment.world {name} can't be imported: {exc} ({type(exc).__name__})") from exc
     known = known_worlds()
     near = difflib.get_close_matches(name, known, n=1)
@@ -131,7 +131,7 @@ def _built_in() -> frozenset[str]:
 
 @cache
 def phase_config(config: type[RunConfig]) -> type[PhaseConfig]:
-    """What a phase file may say, whose runs have this config."""
+    """The contents of a phase file whose runs have this config."""
     keys: dict[str, Any] = {
         table.key: (table.annotation, Field(default_factory=dict, description=table.description))
         for table in config.lookups

@@ -1,7 +1,7 @@
-"""What a model needs, from its own files, and on how many GPUs that fits.
+"""What a model needs, from its own files, and how many GPUs it takes.
 
-Nothing is guessed from a model's name. A model whose files are not here is unknown, and ``engine.gpus`` must say what
-we can't.
+Nothing is guessed from a model's name. A model whose files are not here is unknown, and ``engine.gpus`` must give the
+number of GPUs.
 """
 
 from vendomini.model_info.facts import ModelFacts, locate, model_facts

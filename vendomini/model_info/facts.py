@@ -23,7 +23,7 @@ class ModelFacts:
         weight_bytes: of all weights as stored.
         layers: those that keep keys and values, with the bytes of one token as vLLM stores it (MLA: the latent).
         kv_heads: of the layer that has the fewest; 1 where all heads share a latent.
-        divided: further numbers that a number of GPUs has to divide.
+        divided: further numbers that the number of GPUs must divide.
         context_length: positions the model was made for.
     """
 
@@ -45,7 +45,7 @@ class ModelFacts:
 
     def tensor_parallel_sizes(self, gpus: int) -> list[int]:
         """Numbers of GPUs, up to ``gpus``, on which vLLM can spread the model: the heads and the width of the
-        feed-forward layers divide among them, and they among the KV heads or the KV heads among them."""
+        feed-forward layers divide among them, and they divide the KV heads or the KV heads divide them."""
         return [size for size in range(1, gpus + 1) if size == 1 or self._spreads(size)]
 
     def _spreads(self, size: int) -> bool:

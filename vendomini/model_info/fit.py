@@ -1,4 +1,4 @@
-"""On how many GPUs a model fits, and what follows from that. Every verdict shows its sum."""
+"""On how many GPUs a model fits, and what follows from that. Every verdict shows its arithmetic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ OVERHEAD = 2 * GIB
 """Per GPU, besides weights and KV: CUDA context, activations, graphs. An allowance, not a measurement."""
 
 LARGE = 72 * GIB
-"""Weights that no single 80 GB GPU holds: Transformers would run them on one GPU after the other."""
+"""Weights that no single 80 GB GPU can hold: Transformers would run them on one GPU after the other."""
 
 LONG_HORIZON = 1000
-"""Steps of an episode from which the engine's speed decides whether an experiment is feasible."""
+"""Steps of an episode: from this many on, the engine's speed decides whether an experiment is feasible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Fit:
     Attributes:
         gpus: how many of them are used: the largest number that the heads divide among.
         room: bytes left for keys and values; negative if the weights alone are too much.
-        conversations: how many of the asked length fit into that room.
-        arithmetic: the sum, as a line to show.
+        conversations: how many of the requested length fit into that room.
+        arithmetic: the calculation, as a line to show.
     """
 
     gpus: int
@@ -40,7 +40,7 @@ class Fit:
 
 
 def fit(facts: ModelFacts, *, gpus: int, memory: int, tokens: int, utilization: float = 0.9) -> Fit:
-    """The arithmetic of vLLM's memory: what the GPUs give, less weights and overhead, is for keys and values.
+    """The arithmetic of vLLM's memory: what the GPUs offer, less weights and overhead, is for keys and values.
 
     Args:
         memory: bytes of one GPU.
@@ -63,7 +63,7 @@ def fit(facts: ModelFacts, *, gpus: int, memory: int, tokens: int, utilization: 
 def smallest_fit(
     facts: ModelFacts, *, memory: int, tokens: int, conversations: int = 1, most: int = 64, utilization: float = 0.9
 ) -> Fit | None:
-    """The fewest GPUs that hold the model and so many conversations; None if ``most`` of them don't."""
+    """The fewest GPUs that hold the model and this many conversations; None if ``most`` of them don't."""
     for gpus in facts.tensor_parallel_sizes(most):
         found = fit(facts, gpus=gpus, memory=memory, tokens=tokens, utilization=utilization)
         if found.conversations >= conversations:
@@ -78,7 +78,7 @@ class Recommendation:
     Attributes:
         flash_attention: ``yes`` or why not.
         vllm: ``avoid``, ``when throughput matters``, ``yes`` or ``strongly recommended``.
-        why: the sum behind it.
+        why: the arithmetic behind it.
     """
 
     flash_attention: str

@@ -1,4 +1,4 @@
-"""How a model's own ``generation_config.json`` says it is to be sampled."""
+"""The sampling parameters in a model's own ``generation_config.json``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vendomini.probe import Capabilities
 def own_sampling(model: schema.Model, capabilities: Capabilities) -> dict[str, float]:
     """Keys of ``agent.model`` that the model's file sets, and their values; empty where it has no such file.
 
-    ``do_sample: false`` is temperature 0. A file that says nothing of it is taken as vLLM does: the model is sampled.
+    ``do_sample: false`` is temperature 0. A file without it is read as vLLM does: the model is sampled.
 
     Raises:
-        EngineUnavailable: the file is damaged, or a value that the config leaves to it is none to sample with.
+        EngineUnavailable: the file is damaged, or a value that the config leaves to it can't be used for sampling.
     """
     folder = locate(model.name, model.revision, capabilities)
     file = Path(folder or "") / "generation_config.json"

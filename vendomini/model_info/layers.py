@@ -1,8 +1,9 @@
 """Which layers keep keys and values, how many bytes a token, and for how many tokens: from a model's configuration.
 
-Families write the same facts under other names, or leave them to the defaults of their class in Transformers. What the
-file says is read here. Where it leaves something open, Transformers' own reading of it is used if that is installed;
-if it is not, a family that is known here is read by its rule, and any other model is unknown. Unknown is never zero.
+Families write the same facts under different names, or leave them to the defaults of their class in Transformers. What
+the file says is read here. Where it leaves something open, Transformers' own reading of it is used if that is
+installed; if it is not, a family that is known here is read by its rule, and any other model is unknown. Unknown is
+never zero.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ UNIFORM = {
 """Families in which all layers are alike where the file does not say otherwise."""
 
 EVERY = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "exaone4": 4, "olmo3": 4}
-"""Families with a window in all layers but every so many-th, where the file does not say it."""
+"""Families with a window in all layers but every n-th, where the file does not say it: family → n."""
 
 DIVIDED = (
     "intermediate_size", "ffn_hidden_size", "moe_intermediate_size", "shared_expert_intermediate_size",
     "mamba_n_heads", "mamba_num_heads", "linear_num_key_heads", "linear_num_value_heads",
 )  # fmt: skip
-"""Beside heads of attention, what a number of GPUs has to divide: widths of feed-forward layers, heads of a state."""
+"""What the number of GPUs must divide besides attention heads: widths of feed-forward layers, heads of a state."""
 
 HYBRID_HINT = re.compile(r"mamba|ssm|linear_attn|linear_attention|recurrent|rwkv|conv_|lightning|kda")
 
@@ -52,13 +53,13 @@ class Layer(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """What of a model decides its keys and values, and among how many GPUs it divides.
+    """The parts of a model that decide the size of its keys and values, and among how many GPUs it can be divided.
 
     Attributes:
         layers: those that keep keys and values.
         heads: query heads.
         kv_heads: of the layer that has the fewest.
-        divided: other numbers that a number of GPUs has to divide (width of the feed-forward layers, heads of a state).
+        divided: other numbers that the number of GPUs must divide (width of the feed-forward layers, heads of a state).
     """
 
     layers: tuple[Layer, ...]
@@ -75,7 +76,7 @@ def attention(folder: Path, config: Config) -> Attention:
     """Of the model in this folder.
 
     Raises:
-        ValueError, KeyError, TypeError: nothing here can tell.
+        ValueError, KeyError, TypeError: it can't be determined.
     """
     text = _text(config)
     try:
@@ -92,7 +93,7 @@ def _missing(exc: BaseException) -> str:
 
 
 def _text(config: Config) -> Config:
-    """The part about the language model; ``dtype`` may stand above it."""
+    """The part about the language model; ``dtype`` may be one level above."""
     for name in ("text_config", "llm_config", "language_config"):
         if isinstance(part := config.get(name), dict):
             return {"dtype": config.get("dtype") or config.get("torch_dtype"), **part}
@@ -101,7 +102,7 @@ def _text(config: Config) -> Config:
 
 def _read(text: Config, sure: bool = False) -> Attention:
     """Args:
-    sure: what the text leaves open is open to no other reading.
+    sure: what the text leaves open has only one reading.
     """
     kinds = _kinds(text, sure)
     heads = _heads(text) if any(window != 0 for window in kinds) else 1
@@ -119,7 +120,7 @@ def _read(text: Config, sure: bool = False) -> Attention:
 
 
 def _heads(text: Config) -> int:
-    """Where they differ from layer to layer: what a number of GPUs has to divide."""
+    """Where they differ from layer to layer: what the number of GPUs must divide."""
     heads = _first(text, "num_attention_heads", "n_head", "n_heads", "num_heads", "num_query_heads")
     return math.gcd(*map(int, heads)) if isinstance(heads, list) else int(heads)
 
@@ -272,7 +273,7 @@ READ = (
 def _as_transformers_reads(folder: Path) -> dict[str, Any] | None:
     """The language model's configuration with the defaults of its class; None where Transformers can't say.
 
-    Importing Transformers takes seconds, so it is asked only where the file leaves something open. No code of the
+    Importing Transformers takes seconds, so it is used only where the file leaves something open. No code of the
     model's own is run.
     """
     if importlib.util.find_spec("transformers") is None:

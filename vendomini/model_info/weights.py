@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-"""Of an element of a safetensors data type; the 8-bit floats have names of their own, all of one byte."""
+"""Bytes of an element of a safetensors data type; the 8-bit floats have names of their own, all of one byte."""
 
 MAX_HEADER = 100_000_000
-"""Bytes that safetensors itself allows. What is something else (a pointer of Git LFS, say) seems to have more."""
+"""Bytes that safetensors itself allows. A file of another kind (a Git LFS pointer, say) appears to have more."""
 
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -21,8 +21,8 @@ DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 def weights(folder: Path, config: Mapping[str, Any]) -> tuple[int, int | None]:
     """Bytes and number of all weights.
 
-    Of weights that are not here themselves, and of those in PyTorch's own format, the number follows from the bytes and
-    the configuration's data type; None where it has none.
+    For weights that are not here, and for those in PyTorch's own format, the number follows from the bytes and the
+    configuration's data type; None where it has none.
 
     Raises:
         ValueError: no weights are here, and no index of them.
@@ -60,7 +60,7 @@ def _header(file: Path) -> list[dict[str, Any]]:
 
 
 def _pytorch_bytes(folder: Path) -> int:
-    """By the index, else by the files themselves, which are weights but for a few kilobytes."""
+    """By the index, else by the files themselves, which are weights apart from a few kilobytes."""
     index = folder / "pytorch_model.bin.index.json"
     if index.is_file():
         return int(json.loads(index.read_text())["metadata"]["total_size"])

@@ -12,7 +12,7 @@ class Gpu:
 
     Attributes:
         memory: bytes in all.
-        free: bytes that nobody uses now.
+        free: bytes not in use now.
         capability: compute capability, e.g. (8, 0).
     """
 
@@ -132,7 +132,7 @@ class Capabilities:
     slurm: Slurm = Slurm()
 
     def package(self, name: str) -> Package:
-        """The package, also where it is not installed."""
+        """The package, whether installed or not."""
         return self.packages.get(name) or Package(name)
 
     def as_json(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def ask(
     timeout: float = 10.0,
     explain: Callable[[str], str] = last_line,
 ) -> tuple[str | None, str]:
-    """What the program printed, and why it is None if it is.
+    """What the program printed; or None, with the reason.
 
     Args:
         timeout: seconds; a controller or a file system that hangs must not hang us.

@@ -1,4 +1,4 @@
-"""GPUs, asked of ``nvidia-smi``: it opens no CUDA context, so that this process can still fork."""
+"""GPUs, as ``nvidia-smi`` lists them: it opens no CUDA context, so this process can still fork."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def find_gpus(environ: Mapping[str, str]) -> Gpus:
 
 def _slices(rows: list[list[str]], environ: Mapping[str, str]) -> list[list[str]]:
     """Instances of GPUs that are divided (MIG), in the form of the rows. Only the list of devices names them; how much
-    memory one has stands in its profile, ``3g.20gb``."""
+    memory one has is in its profile, ``3g.20gb``."""
     answer, _ = ask(["nvidia-smi", "-L"], environ)
     found, parent = [], None
     for line in (answer or "").splitlines():
@@ -52,7 +52,7 @@ def _mebibytes(text: str) -> int:
 
 
 def _visible(rows: list[list[str]], chosen: str | None) -> tuple[list[list[str]], str]:
-    """CUDA's own rule: the list ends at the first name that is no device."""
+    """CUDA's own rule: the list ends at the first name that is not a device."""
     if chosen is None:
         return rows, ""
     found: list[list[str]] = []

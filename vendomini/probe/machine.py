@@ -1,4 +1,4 @@
-"""The probe itself: asks everything at the same time, so that it is as slow as the slowest answer and no slower."""
+"""The probe itself: runs every check at the same time, so that it takes only as long as the slowest."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def probe(*, environ: Mapping[str, str] | None = None, deep: bool = False) -> Ca
     """Looks at this machine.
 
     Args:
-        environ: the environment to look in; the process's own by default.
-        deep: also import vLLM in a child process (seconds) instead of believing its metadata.
+        environ: the environment to inspect; the process's own by default.
+        deep: also import vLLM in a child process (seconds) instead of trusting its metadata.
     """
     environ = dict(os.environ) if environ is None else environ
     with ThreadPoolExecutor() as pool:
@@ -46,7 +46,7 @@ def probe(*, environ: Mapping[str, str] | None = None, deep: bool = False) -> Ca
 
 
 def _package(name: str, gpus: Gpus, environ: Mapping[str, str], deep: bool) -> Package:
-    """Flash Attention is imported where it could run; elsewhere nothing hangs on it."""
+    """Flash Attention is imported where it could run; elsewhere it does not matter."""
     package = find_package(name)
     if (name in FLASH and gpus.devices) or (name == "vllm" and deep):
         return try_import(package, environ)

@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
     "flash_attn_3": ("flash-attn-3",),
     "flash_attn_4": ("flash-attn-4",),
 }
-"""Our name → the distributions that bring it. flash-attn 4 imports as ``flash_attn`` too: only the name tells."""
+"""Our name → the distributions that provide it. flash-attn 4 imports as ``flash_attn`` too: only the name tells."""
 
 OLDEST = {"torch": (2, 6), "transformers": (5, 0), "vllm": (0, 24), "flash_attn": (2, 3, 3), "xgrammar": (0, 1, 20)}
 """Versions that the engines need."""
@@ -34,7 +34,7 @@ TRIALS = {
     "flash_attn_4": "from flash_attn.cute import flash_attn_func",
     "vllm": "from vllm.platforms import current_platform as p; import vllm; print(p.device_type)",
 }
-"""What has to work for the package to be of use: extensions built for another torch fail only here."""
+"""What has to work for the package to be usable: extensions built for another torch fail only here."""
 
 
 def find_package(name: str) -> Package:
@@ -92,7 +92,7 @@ def _too_old(name: str, version: str) -> str:
 
 
 def _torch_mismatch(found: importlib.metadata.Distribution) -> str:
-    """Why this build can't load beside the torch that is here: it was compiled for one exact other version."""
+    """Why this build can't load with the installed torch: it was compiled for one exact other version."""
     pins = [match.group(1) for line in found.requires or () if (match := re.match(r"torch==([^;,\s]+)", line))]
     if not pins:
         return ""

@@ -1,4 +1,4 @@
-"""SLURM, asked of its own client commands."""
+"""SLURM, as its own client commands report it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vendomini.probe.commands import ask, every_line
 COMMANDS = ("sbatch", "srun", "squeue", "sinfo", "scontrol", "sacct", "scancel")
 
 TIMEOUT_S = 60.0
-"""Of one command: login nodes are busy, and SLURM's own commands wait for their controller for 10 s and more."""
+"""For one command: login nodes are busy, and SLURM's own commands wait for their controller for 10 s and more."""
 
 RETRY_S = (1.0, 3.0)
-"""Seconds to wait before another try, where an error passes."""
+"""Seconds to wait before each retry of a transient error."""
 
 PASSING = re.compile(
     r"timed out|did not answer|unable to contact|connection refused|connection reset|not connected|connect failure|"
@@ -29,7 +29,7 @@ PASSING = re.compile(
 
 STEERING = re.compile(r"(SLURM|SLURMD|SBATCH|SRUN|SALLOC|SQUEUE|SINFO|SACCT|SCANCEL|SCONTROL)_")
 HARMLESS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_ROOT", "SLURM_HOME", "SLURM_BIN"}
-"""Where SLURM is, not what it should do."""
+"""Variables that say where SLURM is, not what it should do."""
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -43,7 +43,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 def ask_slurm(
     command: Sequence[str], timeout: float = TIMEOUT_S, environ: Mapping[str, str] | None = None
 ) -> tuple[str | None, str]:
-    """What one of SLURM's commands printed, and why it is None if it is: SLURM's reason, all of it."""
+    """What one of SLURM's commands printed; or None, with SLURM's own reason in full."""
     return ask(command, environment(os.environ if environ is None else environ), timeout, every_line)
 
 
@@ -51,7 +51,7 @@ def find_slurm(environ: Mapping[str, str], cluster: str = "") -> Slurm:
     """Versions and limits. A controller that does not answer is a reason, not an error.
 
     Args:
-        cluster: another one than SLURM's commands talk to by default, or several with commas between.
+        cluster: other than the one that SLURM's commands talk to by default, or several with commas between.
     """
     path = environ.get("PATH", "")
     commands = tuple(name for name in COMMANDS if shutil.which(name, path=path))

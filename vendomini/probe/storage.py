@@ -39,7 +39,7 @@ def find_hf_cache(environ: Mapping[str, str]) -> HFCache:
 
 
 def find_disk(path: Path, environ: Mapping[str, str]) -> Disk:
-    """Free space where ``path`` is or would be, and this user's quota there if the system tells of one."""
+    """Free space where ``path`` is or would be, and this user's quota there if the system reports one."""
     nearest = _nearest(path)
     try:
         free = shutil.disk_usage(nearest).free

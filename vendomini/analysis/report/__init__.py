@@ -1,1 +1,1 @@
-"""The report: what it says and how it looks."""
+"""The report: its content and its appearance."""

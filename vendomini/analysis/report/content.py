@@ -1,4 +1,4 @@
-"""What a report consists of, before anything decides how it looks."""
+"""The content of a report, independent of its appearance."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """Figures side by side, of one scale: the same thing for each of several groups.
+    """Figures side by side on one scale: the same quantity for each of several groups.
 
     Attributes:
         key: id.
@@ -167,7 +167,7 @@ _FINE = (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 
 
 
 def number(value: float, digits: int = 3) -> str:
-    """To so many significant digits, whole numbers whole."""
+    """Rounded to ``digits`` significant digits; whole numbers stay whole."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):

@@ -14,7 +14,7 @@ from vendomini.analysis.report.palette import colours, dash
 Json = dict[str, Any]
 
 BANDS_SHOWN = 4
-"""With more lines than that, their bands are hidden at first."""
+"""With more lines than this, their bands are hidden at first."""
 
 
 def plotly_figure(figure: Figure | Heatmap) -> Json:
@@ -77,7 +77,7 @@ def _band(series: Series, meta: Json, index: int, *, shown: bool) -> list[Json]:
 
 
 def _outline(series: Series) -> tuple[list[float], list[float], list[float]]:
-    """Points of the bounds; for a step line, with its corners. Where a bound is unknown the band ends."""
+    """Points of the bounds; for a step line, with its corners. The band ends where a bound is unknown."""
     kept = [
         (x, low, high)
         for x, low, high in zip(series.x, series.lower, series.upper, strict=True)
@@ -113,7 +113,7 @@ def height_at(series: Series, time: float) -> float:
 
 
 def legend_needed(figure: Figure) -> bool:
-    """One line is named by the title, one area is not."""
+    """A single line is named by the title, a single area is not."""
     return len(figure.series) > 1 or any(series.shape == "stack" for series in figure.series)
 
 
@@ -165,12 +165,12 @@ def _heatmap(figure: Heatmap) -> Json:
 
 
 def _text(value: Any) -> str:
-    """Plotly reads some tags in its labels; what comes from data is text. A comparison takes two lines."""
+    """Plotly reads some tags in its labels; what comes from data is plain text. A comparison takes two lines."""
     return escape(str(value), quote=False).replace(" vs ", "<br>vs ")
 
 
 def _rounded(values: Sequence[Any]) -> list[Any]:
-    """Five digits are more than a screen shows; what is not finite is a gap."""
+    """To five digits, more than a screen shows; values that are not finite become gaps."""
     return [_rounded_number(value) if isinstance(value, int | float) else _text(value) for value in values]
 
 

@@ -36,7 +36,7 @@ def asset(name: str) -> str:
 
 
 def embed(value: Any) -> str:
-    """JSON that can stand inside a script element: nothing in it can end the element or begin a comment."""
+    """JSON that is safe inside a script element: nothing in it can end the element or begin a comment."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
 
 
@@ -51,7 +51,7 @@ def render(
     title: str, subtitle: str, notes: Sequence[Block], tiles: Sequence[tuple[str, str]], sections: Sequence[Section],
     footer: str, version: str,
 ) -> str:  # fmt: skip
-    """The page. It asks no network for anything, and its policy would not let it."""
+    """The page. It needs no network, and its content policy forbids access to one."""
     from plotly.offline import get_plotlyjs
 
     page = _Page()
@@ -75,12 +75,12 @@ def render(
 
 
 def _closed(script: str) -> str:
-    """A script that holds no end tag of its own."""
+    """A script without an end tag inside it."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 class _Page:
-    """Renders blocks, and collects the data of the figures on the way."""
+    """Renders blocks, and collects the figures' data along the way."""
 
     def __init__(self) -> None:
         self.data: list[str] = []

@@ -1,4 +1,4 @@
-"""Colours that stay apart for colour-blind readers, on light and on dark; lines differ by their dashes too."""
+"""Colours that colour-blind readers can tell apart, on light and on dark; lines differ by their dashes too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CATEGORICAL = (
 
 _SEQUENCE_LIGHT = ("#fca636", "#e16462", "#b12a90", "#6a00a8", "#0d0887")
 _SEQUENCE_DARK = ("#7b5cf0", "#c04fc0", "#f0709a", "#fca66a", "#f7ec5a")
-"""Of even steps in lightness (after Matplotlib's plasma), so that order survives without hue."""
+"""Even steps in lightness (after Matplotlib's plasma), so that the order shows without hue."""
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 

@@ -42,7 +42,7 @@ def write_report(
 
     Args:
         results: results folder or folders.
-        out: where to; by default ``report`` in the first folder.
+        out: the folder; by default ``report`` in the first folder.
         figures: also write every figure as PNG, SVG and PDF.
         steps_csv: also write the table of steps as ``steps.csv``.
         progress: called with (parts read, parts to read).

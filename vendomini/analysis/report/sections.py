@@ -31,7 +31,7 @@ TOGETHER = "all together"
 
 
 def attempt(build: Callable[[], list[Block]], what: str) -> list[Block]:
-    """The blocks, or the sentence that says why there are none; whatever fails costs its own place and no more.
+    """The blocks, or the sentence that says why there are none; a failure costs its own section and no more.
 
     Args:
         what: name of what is built, as the reader knows it.
@@ -41,7 +41,7 @@ def attempt(build: Callable[[], list[Block]], what: str) -> list[Block]:
     except CannotFit as exc:
         return [Note(f"{what}: {exc}")]
     except Exception:
-        # numerical libraries raise what they like, and a report lives from its other parts
+        # numerical libraries raise anything, and the other parts of the report are still of use
         _log.exception("%s", what)
         return [Note(f"{what}: the computation failed on these data, so it is left out.", warning=True)]
 

@@ -67,10 +67,11 @@ def _severities(study: Study) -> list[Block]:
 
 
 def _crash_by_pe(study: Study) -> list[Block]:
-    """Against the type of shocks where the experiment varies it, else against the error that shocks had caused most.
+    """Crash type against the type of shocks where the experiment varies it, else against the error type that shocks had
+    caused most.
 
-    An agent's own errors have no part in it: a derailing agent's failed calls are errors, and would always agree with
-    its crash.
+    An agent's own errors are left out: a derailing agent's failed calls are errors, and would always agree with its
+    crash.
     """
     crashed = study.analysed[study.analysed["ending"] == "crashed"].rename(columns={"crash_type": "crash type"})
     if crashed.empty:

@@ -15,7 +15,7 @@ from vendomini.analysis.statistics.survival import correct, kaplan_meier, logran
 from vendomini.analysis.tables.study import Factor, Study, show
 
 PAIRS = 6
-"""Factors of more levels are not compared pair by pair."""
+"""Factors with more levels than this are not compared pair by pair."""
 
 TEST_COLUMNS = ("Comparison", "n", "Events", "χ²", "df", "p", "p, Holm", "Effect", "Size (95 % CI)", "Method")
 

@@ -1,4 +1,5 @@
-"""What the report says about prediction errors: those that shocks caused, and those of the agents' own making."""
+"""What the report says about prediction errors: those that shocks caused, and those that the agents caused
+themselves."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def errors_section(study: Study, tables: Tables) -> Section:
 
 
 def _foretold(study: Study, tables: Tables) -> list[Block]:
-    """A row for each time scale and baseline; what can't be fitted costs its own row."""
+    """A row for each time scale and baseline; a fit that fails costs only its own row."""
     runs = study.analysed[study.analysed["status"] == "finished"]
     width = interval_width(int(runs["durations"].sum()))
     steps = _scan(tables, [f"caused.{scale}" for scale in SCALES], width)

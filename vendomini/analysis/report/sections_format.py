@@ -1,4 +1,4 @@
-"""Format is not behaviour: replies that can't be read, and what the crashes would be at other thresholds."""
+"""Format is not behaviour: replies that can't be read, and the crashes there would be at other thresholds."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _thresholds(study: Study) -> list[Block]:
 
 
 def replayed(runs: pandas.DataFrame, level: str) -> pandas.DataFrame:
-    """The runs with durations and events as the detectors would have had them at other thresholds."""
+    """The runs with the durations and events that the detectors would give at other thresholds."""
     onset = runs[f"replay.{level}.onset"].astype(float)
     ended = runs["ending"].isin(["crashed", "survived"])
     end = runs["durations"].where(~ended, runs["steps"].astype(float).clip(upper=runs["durations"].max()))

@@ -41,7 +41,7 @@ class Contrast:
     Attributes:
         factor: what is compared.
         levels: two of its levels; None for the slope over all of a numeric factor.
-        within: parameter → value of the runs that it is asked of.
+        within: parameter → value of the runs that it is about.
     """
 
     factor: Factor
@@ -51,7 +51,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Paired within seeds, and beside that as if runs were independent."""
+    """The answer paired within seeds, and, for comparison, as if runs were independent."""
 
     contrast: Contrast
     among: str

@@ -1,4 +1,5 @@
-"""What the report says about the runs themselves: how complete, on what, how fast, what failed, what was asked."""
+"""What the report says about the runs themselves: how complete, on which engine, how fast, what failed, what was
+planned."""
 
 from __future__ import annotations
 
@@ -75,7 +76,7 @@ def _mixed_cells(study: Study, runs: pandas.DataFrame) -> list[Block]:
 
 
 def _throughput(runs: pandas.DataFrame) -> Table:
-    """Of runs as they were: many at a time share an engine, so a run's own speed is not the engine's."""
+    """The speed of single runs: many share an engine at a time, so a run's speed is not the engine's."""
     groups = runs.assign(engine=_engine(runs)).groupby([MODEL, "engine"])
     rows = []
     for (model, engine), group in groups:

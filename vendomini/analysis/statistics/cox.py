@@ -68,8 +68,8 @@ def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str |
     """Fits the main effects of all covariates at once.
 
     With clusters, intervals and p-values use Student's t with (clusters − 1) degrees of freedom and errors scaled by
-    √(clusters / (clusters − 1)), since a sandwich of a handful of seeds is too small (Cameron & Miller, Journal of
-    Human Resources 50, 2015). ``se`` stays as R has it.
+    √(clusters / (clusters − 1)), since a sandwich estimate from a handful of seeds is too small (Cameron & Miller,
+    Journal of Human Resources 50, 2015). ``se`` stays as R has it.
 
     Raises:
         CannotFit: too few events, no covariate that varies, or separation.
@@ -154,7 +154,8 @@ def _filled(column: pandas.Series, values: pandas.Series) -> pandas.Series:
 
 
 def step_of(levels: Sequence[float]) -> float:
-    """The distance of the levels where they are even, else the largest power of ten below their mean distance."""
+    """The distance between levels where they are evenly spaced, else the largest power of ten below their mean
+    distance."""
     mean = (max(levels) - min(levels)) / (len(levels) - 1)
     even = all(abs(b - a - mean) < 1e-9 * max(abs(mean), 1) for a, b in itertools.pairwise(sorted(levels)))
     return float(f"{mean:.6g}") if even else 10.0 ** math.floor(math.log10(mean))

@@ -1,4 +1,5 @@
-"""What the statistics share: an estimate with its interval, corrections, and the way to say why there is no model."""
+"""What the statistics share: an estimate with its interval, corrections, and the exception that says why there is no
+model."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 
 
 class CannotFit(Exception):
-    """A statistic does not exist for these data; its text is the sentence that stands in its place."""
+    """A statistic does not exist for these data; its text is the sentence shown in its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ Ties = Literal["efron", "breslow"]
 ITERATIONS = 40
 HALVINGS = 20
 LONGEST = 5.0
-"""Of a step, in log hazard per standard deviation of a covariate."""
+"""Longest step, in log hazard per standard deviation of a covariate."""
 TOLERANCE = 1e-10
 """Relative change of the log-likelihood at which the iteration ends."""
 
@@ -125,7 +125,7 @@ def _require_unique(information: Floats) -> None:
 
 
 def _lost(information: Floats) -> bool:
-    """Whether the information has gone: the likelihood is flat because a coefficient runs away."""
+    """Whether the information has vanished: the likelihood is flat because a coefficient diverges."""
     return not float(numpy.linalg.eigvalsh(information)[0]) > 1e-9
 
 

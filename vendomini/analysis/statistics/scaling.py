@@ -11,7 +11,7 @@ from vendomini.analysis.statistics.estimate import CannotFit, Estimate
 from vendomini.analysis.statistics.survival import Curve
 
 MODELS = 3
-"""A slope with an interval needs a degree of freedom that is left over."""
+"""Fewest models: a slope with an interval needs a residual degree of freedom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ScalingLaw:
         exponent: slope of log10(median) on log10(parameters), with a 95 % interval.
         intercept: of the same line.
         r_squared, p: of the line; ``p`` of the two-sided test that the exponent is 0.
-        left_out: sentences about models without a place on the line.
+        left_out: sentences about models that are not on the line.
         method: as shown.
     """
 

@@ -66,7 +66,7 @@ def kaplan_meier(frame: pandas.DataFrame, label: str = "all", horizon: float | N
     fitter = KaplanMeierFitter().fit(frame["durations"], frame["event_observed"])
     times = [float(t) for t in fitter.timeline]
     survival = [float(s) for s in fitter.survival_function_.iloc[:, 0]]
-    # at 0 the log-log band is not defined, which lifelines shows as 0
+    # at 0 the log-log band is undefined, which lifelines shows as 0
     lower, upper = (
         [float(b) if s > 0 else math.nan for b, s in zip(band, survival, strict=True)]
         for band in (fitter.confidence_interval_.iloc[:, side] for side in (0, 1))
@@ -247,7 +247,7 @@ def pairwise_logrank(
         try:
             tests.append(replace(_pair(part, factor, pair, show), subject=f"{show(pair[0])} vs {show(pair[1])}"))
         except CannotFit:
-            continue  # these two can't differ; the others can
+            continue  # these two can't be compared; the others can
     return correct(tests)
 
 

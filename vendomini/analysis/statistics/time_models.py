@@ -1,4 +1,4 @@
-"""Parametric views of time: does the hazard rise or fall, and what if time has a few values only?"""
+"""Parametric models of time: whether the hazard rises or falls, and discrete time where it has few values."""
 
 from __future__ import annotations
 

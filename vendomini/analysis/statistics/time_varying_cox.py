@@ -1,4 +1,4 @@
-"""Does error that the world caused foretell the event? Cox with a covariate that changes from step to step."""
+"""Does error that the world caused predict the event? Cox with a covariate that changes from step to step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import pandas
 
 ROWS = 40_000
-"""Intervals that the model is fitted on, about; more steps than that are taken in wider intervals."""
+"""Approximate number of intervals that the model is fitted on; with more steps, intervals get wider."""
 EVENTS = 10
 EVENTS_PER_CELL = 5
-"""Cells are compared within themselves, too, where they have so many events on average."""
+"""Runs are also compared within cells, where these have this many events on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class VaryingHazard:
 
 
 def interval_width(steps: int) -> int:
-    """Steps that one interval takes in, so that about ``ROWS`` intervals cover all."""
+    """Steps per interval, so that about ``ROWS`` intervals cover all of them."""
     return max(1, math.ceil(steps / ROWS))
 
 
@@ -63,7 +63,7 @@ def intervals(
     Args:
         steps: columns run, step and the covariate; the rows whose step is a multiple of ``width`` suffice.
         runs: columns run, durations, event_observed, seed, and those to be kept.
-        lag: steps, a multiple of ``width``; so long before the event nothing had set off a detector.
+        lag: steps, a multiple of ``width``; that long before the event, nothing had set off a detector.
 
     A run enters at step 0, with 0: nothing has been caused yet.
     """
@@ -83,7 +83,7 @@ def intervals(
 def baselines(runs: pandas.DataFrame, model: str, cell: Sequence[str]) -> dict[str, pandas.Series]:
     """Which runs share a baseline hazard: those of a model; and, where there are enough events, those of a cell.
 
-    By model, doses are compared, which are randomised. By cell, only what chance made of one dose.
+    By model, the randomised doses are compared; by cell, only chance variation at one dose.
     """
     found = {"model": runs.groupby(model, dropna=False).ngroup() if model in runs else runs["seed"] * 0}
     if cell and list(cell) != [model]:

@@ -1,7 +1,7 @@
 """Runs that can't differ: where the dose is 0, factors that only shape the shocks do nothing.
 
-Grids once ran such a cell for each of their levels, and the same seed gave the same run again, byte for byte. One of
-them counts; it belongs to no level of these factors, and is the reference of all.
+Earlier versions ran such a cell for each of their levels, and the same seed gave the same run again, byte for byte. One
+of them counts; it belongs to no level of these factors, and is the reference for all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def without_copies(
         inert: columns of the factors that do nothing at dose 0.
         parameters: columns of every parameter.
 
-    Of several copies a finished run stays rather than one in progress.
+    Of several copies, a finished run is kept rather than one in progress.
     """
     inert = [path for path in inert if path in runs]
     if dose not in runs or not inert:

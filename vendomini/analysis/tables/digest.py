@@ -1,4 +1,4 @@
-"""What a run's row says beyond its summary: how the run went up to its event, in one pass over its log."""
+"""What a run's row says beyond its summary: how the run went up to its event, from one pass over its log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ LEVELS = ("strict", "moderate", "lenient")
 FORMAT_ERRORS = frozenset({"unparsable", "unknown_tool", "invalid_arguments", "card_missing", "card_invalid"})
 """Calls that fail because of how they are written, whatever the world's state."""
 BURST = "invalid_burst"
-"""The one detector that can't tell a call that is badly written from one that is badly chosen."""
+"""The one detector that can't tell a badly written call from a badly chosen one."""
 
 
 class Digest:
-    """Counts over the steps up to the event; the steps after it are the agent derailed, and say nothing of its cause.
+    """Counts over the steps up to the event; the steps after it show the derailed agent, and say nothing of the cause.
 
     Args:
         summary: of the run.
@@ -32,7 +32,7 @@ class Digest:
         self._detected: list[StepRecord] = []
 
     def watching(self, steps: Iterable[StepRecord]) -> Iterator[StepRecord]:
-        """The same steps, counted on their way."""
+        """Yields the same steps, counting them."""
         for step in steps:
             if step.step <= self._last:
                 self._count(step)
@@ -70,7 +70,7 @@ class Digest:
         return row
 
     def _origin(self) -> str | None:
-        """``format`` where a burst of failed calls was one of badly written calls for the most part."""
+        """``format`` where a burst of failed calls consisted mostly of badly written ones."""
         if self._summary.ending != "crashed":
             return None
         burst = self._summary.crash_type == BURST and sum(self._recent) * 2 > len(self._recent)
@@ -81,7 +81,7 @@ class CausedErrors:
     """Accumulated error that shocks caused, and that the agent caused itself, step by step.
 
     Each type of error has an exponentially weighted mean that begins at 0, as no promise was broken before the first;
-    types are added up. What an agent erred by beyond what the world did to its promises is its own doing.
+    types are summed. Any error beyond what the world did to its promises is the agent's own.
 
     Args:
         event: step of the run's event.

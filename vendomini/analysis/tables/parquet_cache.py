@@ -1,6 +1,6 @@
 """Parts: the steps of some hundred finished runs in one Parquet file, with these runs' rows in its metadata.
 
-One rename commits a part. A part of which a run was redone or removed is dropped, and what is left of it read again.
+One rename commits a part. A part of which a run was redone or removed is dropped, and its other runs are read again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 PART_BYTES = 192 * 2**20
 """Step logs that one part takes in, in bytes; with a part in memory per worker, this bounds the memory."""
 PART_RUNS = 2000
-"""Runs of a part, at most: rows of short runs bound the memory, too. Fewer would be a process start for little work."""
+"""Runs of a part, at most: rows of short runs bound the memory, too. With fewer, starting a process would cost more
+than its work."""
 
 _FORMAT = "3"
 _META = b"vendomini.runs"
@@ -184,7 +185,7 @@ def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables:
 
     runs = [{"stamp": stamp, "row": row} for stamp, row in zip(stamps, rows, strict=True)]
     rows_as_json = json.dumps({"format": _FORMAT, "runs": runs}).encode()
-    meta = {_META: base64.b64encode(zlib.compress(rows_as_json))}  # who scans the parts holds the metadata of all
+    meta = {_META: base64.b64encode(zlib.compress(rows_as_json))}  # a scan holds the metadata of all parts
     table = pyarrow.concat_tables(tables, promote_options="default").replace_schema_metadata(meta)
     name = hashlib.sha256("\n".join(row["run_id"] for row in rows).encode()).hexdigest()[:16]
     with replacing(folder / f"{name}.parquet") as file:

@@ -47,7 +47,7 @@ def summary_row(summary: RunSummary) -> Row:
 
 
 def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
-    """A run in progress, right-censored at its last step; unless it has crashed and only lingers after that.
+    """A run in progress, right-censored at its last step; unless it has crashed and is only running on after that.
 
     Args:
         last: its last steps, as many as an episode goes on for after a crash.

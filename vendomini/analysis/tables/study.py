@@ -1,4 +1,4 @@
-"""What was asked, what has come in, and which factors vary: the tables as a data set to analyse."""
+"""What was planned, what has come in, and which factors vary: the tables as a data set to analyse."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Study:
         analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
             those in progress as censored at their last step (leaving them out would favour early crashes).
         factors: what varies among them.
-        worlds: that they are of; those that are installed here.
-        copies: finished runs at dose 0 that are others again and are left out.
+        worlds: the worlds of the runs, as far as they are installed here.
+        copies: finished runs at dose 0 that duplicate others and are left out.
         notes: sentences about what could not be read.
     """
 
@@ -88,7 +88,7 @@ class Study:
 
     @property
     def mix(self) -> Factor | None:
-        """What is provoked, where it varies."""
+        """The mix of errors that is provoked, where it varies."""
         mixes = {world.mix for world in self.worlds}
         return next((factor for factor in self.factors if factor.path in mixes), None)
 
@@ -109,7 +109,7 @@ class Study:
 
     @property
     def pending(self) -> int:
-        """Runs that were asked for and of which there is nothing."""
+        """Runs that were planned and have no files yet."""
         return len(self.planned - set(self.runs["run"])) if len(self.runs) else len(self.planned)
 
     @property
@@ -120,7 +120,7 @@ class Study:
 
 
 def show(value: Any) -> str:
-    """A value as it is shown; a scripted agent is named as what it is."""
+    """A value as it is shown; a scripted agent is labelled as such."""
     if isinstance(value, float):
         return f"{value:g}"
     text = str(value)
@@ -189,7 +189,7 @@ def _expanded(plan: Plan, order: dict[str, list[Any]], notes: list[str]) -> set[
 
 
 def _cell(value: Any) -> Any:
-    """A value of the grid as it stands in the runs table."""
+    """A value of the grid as written in the runs table."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
@@ -235,7 +235,7 @@ def _factors(
 
 
 def _apart(analysed: pandas.DataFrame) -> list[str]:
-    """What tells runs of one id apart, where several folders hold them: their engine, else the folder."""
+    """What distinguishes runs of one id, where several folders hold them: their engine, else the folder."""
     if "run_id" not in analysed or not analysed["run_id"].duplicated().any():
         return []
     if ENGINE in analysed and analysed[ENGINE].nunique() > 1 and _determines(analysed, "folder", ENGINE):

@@ -1,4 +1,4 @@
-"""The short table at the end of ``vendomini run``: what came out of each cell, without any extra package."""
+"""The short table at the end of ``vendomini run``: the result of each cell, without any extra package."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def summarise_cells(specs: Iterable[RunSpec], axes: Sequence[str], results: Resu
         try:
             summary = results.summary(spec.run_id)
         except CorruptRecordError:
-            continue  # named when the run was looked at
+            continue  # reported when the run was first read
         if summary is not None and summary.finished:
             cell = tuple(lookup(spec.parameters, axis) for axis in axes)
             groups[cell].append(_run(summary, results.run(spec.run_id)))
@@ -51,7 +51,7 @@ def summarise_cells(specs: Iterable[RunSpec], axes: Sequence[str], results: Resu
 
 
 _Run = tuple[str, bool, int, float | None]
-"""Ending, event, steps survived, mean prediction error: what a cell needs of a summary, not its trees."""
+"""Ending, event, steps survived, mean prediction error: the fields of a summary that a cell needs."""
 
 
 def _run(summary: RunSummary, paths: RunPaths) -> _Run:
@@ -70,7 +70,7 @@ def _mean_until(paths: RunPaths, last: int) -> float | None:
                 break
             errors += [float(claim["pe"]) for claim in step.resolved]
     except (CorruptRecordError, OSError):
-        return None  # named when the run is read for a report
+        return None  # reported when the run is read for a report
     return sum(errors) / len(errors) if errors else None
 
 

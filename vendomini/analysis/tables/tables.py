@@ -76,7 +76,7 @@ def aggregate(
 
     Args:
         folders: results folders, or folders of results folders.
-        out: where the tables are; made if need be.
+        out: where the tables are; made if necessary.
         workers: processes; by default one per core that this process may use.
         progress: called with (parts read, parts to read).
 
@@ -91,7 +91,7 @@ def aggregate(
 
 def make_folder(folder: Path) -> None:
     """Raises:
-    OSError: it can't be made, or is a link: what is below it would be written, and removed, somewhere else.
+    OSError: it can't be made, or is a link: its content would be written, and removed, somewhere else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink():
@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Says in a sentence why something could not be written to a folder of the report."""
+    """Turns a failed write to a folder of the report into one sentence."""
     try:
         yield
     except OSError as exc:
@@ -130,7 +130,7 @@ def _aggregate(folders: Sequence[Path], out: Path, workers: int, progress: Progr
 
 
 def find_results(folders: Sequence[Path]) -> list[Results]:
-    """The results folders meant: each folder itself where it has runs, else those right below it.
+    """The results folders that are meant: each folder itself where it has runs, else those directly below it.
 
     Raises:
         ResultsError: there are none.

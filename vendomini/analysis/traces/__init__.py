@@ -1,1 +1,1 @@
-"""Episodes to read, step by step, and to export."""
+"""Viewing episodes step by step, and exporting them."""

@@ -1,4 +1,4 @@
-"""Episodes to read: a list of runs, and each run's steps by page, without holding a log in memory."""
+"""Episodes for the viewer: a list of runs, and each run's steps by page, without holding a log in memory."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Library:
         """The files of a run.
 
         Raises:
-            ResultsError: there is no such run here, whatever the name tries to reach.
+            ResultsError: there is no such run here, whatever path the name contains.
         """
         if not 0 <= place < len(self.results):
             raise ResultsError(f"there is no results folder number {place}")
@@ -110,7 +110,7 @@ class Library:
         return paths
 
     def episode(self, place: int, run_id: str) -> Json:
-        """What the reader needs of a run before its steps.
+        """What the viewer needs to know of a run before its steps.
 
         Raises:
             ResultsError: see :meth:`paths`.
@@ -199,7 +199,7 @@ def _facts(parameters: Json) -> list[str]:
 
 
 def _missing(entry: Json, logged: int) -> str:
-    """What is wrong where the log of a run that has ended is not as long as its summary says."""
+    """What is wrong if the log of a run that has ended is not as long as its summary says."""
     if entry["ending"] in UNFINISHED or entry["steps"] == logged:
         return ""
     return f"The log holds {logged} steps where the summary counts {entry['steps']}."

@@ -1,4 +1,4 @@
-"""All runs of an experiment at a glance, while it runs: a cell a row, with what the page draws its curves from."""
+"""All runs of an experiment at a glance, while it runs: one row per cell, with the data for the page's curves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vendomini.errors import CorruptRecordError
 from vendomini.records import last_steps
 
 REASONS = 20
-"""Different reasons of failed and damaged runs that are listed."""
+"""How many different reasons for failed and damaged runs are listed."""
 
 
 def overview(library: Library) -> Json:
-    """What the dashboard shows of the runs.
+    """The dashboard's data about the runs.
 
     Returns:
         ``factors``: the parameters that vary, the model first. ``cells``: one for each combination of their values,

@@ -1,4 +1,5 @@
-"""The server of the two pages, dashboard and traces: loopback only, for one reader, and it trusts nothing it shows."""
+"""The server of the two pages, dashboard and traces: loopback only, for one user, and it treats all it shows as
+untrusted."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ HEADERS = {
 }
 MAX_PAGE = 200
 PATIENCE_S = 30
-"""For a request to arrive, and for an answer to be taken."""
+"""Seconds for a request to arrive, and for an answer to be read."""
 
 _FILES = {
     "": ("traces.html", "text/html"),
@@ -46,12 +47,12 @@ _FILES = {
 
 
 class TraceServer(ThreadingHTTPServer):
-    """Serves a library at ``http://127.0.0.1:PORT/TOKEN/``; who lacks the token gets nothing.
+    """Serves a library at ``http://127.0.0.1:PORT/TOKEN/``; requests without the token get nothing.
 
     Args:
         library: the runs.
         port: 0 takes a free one.
-        status: what the queue knows of the runs, for the dashboard; asked at each of its looks.
+        status: what the queue knows of the runs, for the dashboard; called at each refresh.
     """
 
     daemon_threads = True
@@ -64,7 +65,7 @@ class TraceServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A reader who is gone is no error; anything else is shown as ever."""
+        """A closed connection is not an error; anything else is shown as usual."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -87,12 +88,12 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._answer(path, query)
         except ConnectionError:
-            self.close_connection = True  # the reader has gone on to another page
+            self.close_connection = True  # the browser has gone on to another page
         except (ResultsError, ValueError, OSError) as exc:
             self._refuse(HTTPStatus.NOT_FOUND, str(exc))
 
     def _wanted(self) -> tuple[list[str] | None, dict[str, list[str]]]:
-        """The path below the token, its parts decoded one by one; None for a stranger."""
+        """The path below the token, its parts decoded one by one; None for a request without it."""
         parts = urlsplit(self.path)
         token, *path = [unquote(part) for part in parts.path.split("/")[1:]] or [""]
         known = hmac.compare_digest(token.encode(), self.server.token.encode())
@@ -119,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND, "There is no such page.")
 
     def send_error(self, code: int, *_: Any, **__: Any) -> None:
-        """For what is no request to answer: the same headers as always, and nothing of the request."""
+        """For requests that can't be answered: the usual headers, and nothing from the request itself."""
         self.close_connection = True
         self._refuse(HTTPStatus(code), "This is only for reading, by a browser.")
 
@@ -139,4 +140,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: the terminal shows the address, and the address holds the token."""
+        """Logs nothing: a logged path would show the token."""

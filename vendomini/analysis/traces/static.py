@@ -13,7 +13,7 @@ from vendomini.records import write_atomically
 
 
 def write_static(library: Library, place: int, run_id: str, file: Path) -> Path:
-    """Writes the reader with all steps of one run inside. It asks no network for anything.
+    """Writes the reader with all steps of one run inside. It needs no network.
 
     Raises:
         ResultsError: there is no such run, or the file can't be written.
@@ -24,7 +24,7 @@ def write_static(library: Library, place: int, run_id: str, file: Path) -> Path:
 
 
 def write_dashboard(library: Library, status: list[Json], file: Path) -> Path:
-    """Writes the dashboard with what it shows now. It asks no network for anything.
+    """Writes the dashboard with what it shows now. It needs no network.
 
     Raises:
         ResultsError: the file can't be written.
