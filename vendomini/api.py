@@ -176,7 +176,7 @@ class Run:
     Attributes:
         folder: of its files.
         info: what it is, and which process last started it.
-        summary: how it ended; None while it goes on.
+        summary: how it ended; None until then.
     """
 
     folder: Path

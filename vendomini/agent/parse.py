@@ -1,6 +1,6 @@
 """A reply's answer → an :class:`Action`. Nothing that a model writes raises an exception, and nothing is guessed.
 
-``ok`` is exactly one JSON object of the asked-for shape. ``repaired`` is a call that had to be extracted, but is
+``ok`` is exactly one JSON object of the requested form. ``repaired`` is a call that had to be extracted, but is
 unmistakable to a reader: one distinct call of a tool of this world, in an object that stands on its own, with prose, a
 fence or tags around it, single quotes, trailing commas, other keys for the same thing, or a model's native form of a
 call. ``cut_off`` is a reply that reached the limit of its length before its answer was complete. Everything else is

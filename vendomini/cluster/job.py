@@ -55,7 +55,7 @@ class Place:
 
 
 def place(environ: Mapping[str, str]) -> Place | None:
-    """Where this process stands in its job; None outside of one."""
+    """This process's place in its job; None outside a job."""
     job = environ.get("SLURM_JOB_ID")
     if not job:
         return None
@@ -73,7 +73,7 @@ def share_of_this_job(specs: Sequence[RunSpec], config: Path | str) -> list[RunS
         config: as the user named it, for the message.
 
     Raises:
-        UsageError: this is no SLURM job.
+        UsageError: this is not a SLURM job.
     """
     here = place(os.environ)
     if here is None:

@@ -52,7 +52,7 @@ class Job:
         return self.task is not None or self.log() is not None or bool(job_ids(self.folder))
 
     def log(self) -> Path | None:
-        """Its log; None while it has not begun."""
+        """Its log; None until it has begun."""
         alone = len(self.manifest.arrays[self.array].shards) == 1
         pattern = "*_0_log.out" if alone else f"*_{self.index}_0_log.out"
         return max((log for log in self.folder.glob(pattern) if log.is_file() and not log.is_symlink()), default=None)

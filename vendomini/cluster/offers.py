@@ -43,7 +43,7 @@ class Offers:
     live: bool = True
 
     def __call__(self, gpus: int, nodes: int = 1) -> Offer:
-        """For so many GPUs on each of so many nodes.
+        """What a job gets with these numbers of GPUs per node and of nodes.
 
         Raises:
             ConfigError: there is no such template, or it is wrong.

@@ -142,7 +142,7 @@ def cut(groups: Sequence[Group], limits: Limits) -> list[tuple[Shape, Shard]]:
 
 
 def arrays(shards: Sequence[tuple[Shape, Shard]], max_array_size: int) -> list[tuple[Shape, list[Shard]]]:
-    """Shards of one shape go into one array, or into several where the cluster's limit wants it.
+    """Shards of one shape go into one array, or into several where the cluster's limit requires it.
 
     Args:
         max_array_size: array indices must stay below it; 0 where there are no arrays.

@@ -21,7 +21,8 @@ REQUEUE = (
     'if [ "$code" -gt 1 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
     'exit "$code"',
 )
-"""On several nodes one process that dies ends all, whatever their state: the job begins anew, three times at most."""
+"""On several nodes, one process that dies ends them all, whatever their state: the job is requeued, three times at
+most."""
 
 
 def scripts(submission: Submission) -> list[str]:

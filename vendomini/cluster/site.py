@@ -60,7 +60,7 @@ class Site:
         return max((gpus.number for gpus in self.nodes), default=0)
 
     def gpu_memory_gb(self, count: int = 1, kind: str = "") -> int:
-        """Of each GPU, on whichever node a job with so many of them may come to: the smallest.
+        """Memory of the smallest GPU that a job with this many of them may be given, on any node.
 
         Args:
             kind: the only one that the job asks for.

@@ -1,7 +1,7 @@
 """The sbatch templates in ``slurm/``: read here, so that one file says how a job runs, by hand and through ``submit``.
 
-Above the marker stand ``#SBATCH`` lines, which become the options of a submission, and shell lines, which become the
-job's setup. Below it stands the command of a job started by hand; ``submit`` brings its own.
+Above the marker are ``#SBATCH`` lines, which become the options of a submission, and shell lines, which become the
+job's setup. Below it is the command of a job started by hand; ``submit`` brings its own.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class _Work:
 def measured_throughput(results: Results) -> dict[tuple[str, str], Throughput]:
     """(Model name, engine) → throughput of one engine, from the runs that have ended; nothing where none has.
 
-    Looks at every run: of a job some of whose runs were left out, the rest would seem slow.
+    Reads every run: a job with some of its runs left out would seem slow.
     """
     measured: dict[tuple[str, str], Measurement] = {}
     for run_id in results.run_ids():

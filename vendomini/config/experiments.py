@@ -71,7 +71,7 @@ def folders_of(names: Iterable[str], results: Path | None) -> list[Results]:
 
 
 def folders_to_read(names: Iterable[str]) -> list[Path]:
-    """Where results to be read are: folders as they are (also folders of results folders), else by name.
+    """The folders of results to read: folders as given (also folders of results folders), else by name.
 
     Raises:
         ConfigError: a name stands for nothing.

@@ -195,7 +195,7 @@ class RunConfig(Section):
     }
     """Names that earlier configs used, and where their content belongs now."""
     lookups: ClassVar[tuple[Lookup, ...]] = ()
-    """Keys of a phase file that a world adds beside its sections."""
+    """Keys of a phase file that a world adds besides its sections."""
     hashed_nulls: ClassVar[frozenset[str]] = frozenset({"agent.model.revision", "agent.model.quantization"})
     """Paths that are part of an id even where they are null, as they were before nulls were left out."""
 

@@ -1,8 +1,8 @@
 """Replies that were cut off at a length limit: they are not behaviour, but hide it.
 
 A reply that reached its limit before its answer was complete says how long the model wanted to write, and nothing of
-what it would have done. It is therefore no failed call for ``invalid_burst`` or any other detector. Where so many
-replies are cut off that failed calls of the same number would be an ``invalid_burst``, the episode ends: ``cut_off``,
+what it would have done. It is therefore not a failed call for ``invalid_burst`` or any other detector. Where as many
+replies are cut off as would make an ``invalid_burst`` if they were failed calls, the episode ends: ``cut_off``,
 censored at that step. It is not an event, since the agent was not seen to derail; nor is it ``failed``, since the same
 parameters would do it again.
 """

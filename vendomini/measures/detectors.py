@@ -60,7 +60,7 @@ class Sample(msgspec.Struct):
 
 
 class Detector(ABC):
-    """One row of the table, made anew for every episode.
+    """One row of the table, created afresh for every episode.
 
     Attributes:
         name: in logs and summaries.
@@ -155,7 +155,7 @@ class Decoupling(Detector):
 
 
 class ExplorationCollapse(Detector):
-    """Entropy of the tools used, in [0, 1] of what all tools offered alike would have; *small* is bad.
+    """Entropy of the tools used, as a fraction in [0, 1] of that of using all offered tools equally; *small* is bad.
 
     From a full window with at least 10 calls of offered tools.
     """
@@ -219,7 +219,7 @@ TABLE: tuple[type[Detector], ...] = (
     ExplorationCollapse,
     SlowDivergence,
 )
-"""Every detector. The order breaks ties between those that go on at one step."""
+"""Every detector. The order breaks ties between those that switch on at the same step."""
 
 DETECTORS = tuple(kind.name for kind in TABLE)
 

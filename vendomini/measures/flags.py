@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 SOFT_STEPS = 20
-"""A crash that lets go within so many steps, and stays off for as many, is soft."""
+"""A crash that lets go within this many steps, and stays off for as many, is soft."""
 
 Value = float | None
 Condition = Callable[[float, float], bool]

@@ -38,7 +38,7 @@ class ModelFacts:
     experts: int = 0
 
     def kv_bytes(self, tokens: int) -> int:
-        """Keys and values of a conversation of so many tokens."""
+        """Bytes of keys and values of a conversation of this many tokens."""
         return sum(
             layer.token_bytes * (tokens if layer.window is None else min(tokens, layer.window)) for layer in self.layers
         )

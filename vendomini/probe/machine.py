@@ -18,7 +18,7 @@ FLASH = ("flash_attn", "flash_attn_3", "flash_attn_4")
 
 
 def probe(*, environ: Mapping[str, str] | None = None, deep: bool = False) -> Capabilities:
-    """Looks at this machine.
+    """Inspects this machine.
 
     Args:
         environ: the environment to inspect; the process's own by default.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SPARE_FILES = 64
-"""Open at once beside the logs of the episodes and what the engine holds open when they begin."""
+"""Files that may be open besides the episodes' logs and those that the engine has open when they begin."""
 
 
 @contextmanager

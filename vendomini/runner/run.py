@@ -44,14 +44,15 @@ FEWEST_FRUITLESS = 3
 
 
 class Runner:
-    """Takes runs to their end: one loaded model at a time, many episodes at once on it.
+    """Runs episodes to completion: one loaded model at a time, many episodes at once on it.
 
     Args:
         results: the folder.
         engine: how models run.
         engines: model name → how this one runs, for those that don't take ``engine``.
-        progress: told how far it is; the counters are its own.
-        start: makes a started engine, asked once for each model that has something to run; by default the chain.
+        progress: shows how far it is; it owns the counters.
+        start: makes a started engine, called once for each model that has something to run; by default the fallback
+            chain.
         stop: checked between steps.
         restart_changed: restart what was begun under another prompt or version, instead of leaving it alone.
 

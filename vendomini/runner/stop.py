@@ -16,7 +16,7 @@ class Stop:
     """Whether to stop, and why. Episodes check it between steps.
 
     Attributes:
-        reason: name of the signal, or None to go on.
+        reason: name of the signal, or None to continue.
     """
 
     def __init__(self) -> None:

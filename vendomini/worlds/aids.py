@@ -1,4 +1,4 @@
-"""Tools that every world can offer, as ``agent.interface`` has it: a scratchpad, and help to get back on track."""
+"""Tools that every world can offer, according to ``agent.interface``: a scratchpad, and help to get back on track."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_VALUE_CHARACTERS = 2_000
 RESET_BELIEFS = "tool_reset_beliefs"
 
 AUDITS = frozenset({"audit", "all"})
-"""Values of ``recovery_tools`` with which past predictions can be looked at."""
+"""Values of ``recovery_tools`` that let the agent review its past predictions."""
 
 
 class NoteCount(Result):

@@ -43,7 +43,7 @@ def split_turn(content: str) -> tuple[str, str]:
     """The JSON of the result, empty where there is none, and that of the observation.
 
     Raises:
-        ValueError: it is no user message of this form.
+        ValueError: it is not a user message of this form.
     """
     start = content.rfind(OBSERVATION)
     if start < 0:

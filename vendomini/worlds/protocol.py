@@ -83,7 +83,7 @@ class Action(msgspec.Struct):
     """What an agent did, as the parser found it; nothing in it is trusted.
 
     Attributes:
-        parse: ``ok``, ``repaired``, ``unparsable`` or ``cut_off``; the last two are no call.
+        parse: ``ok``, ``repaired``, ``unparsable`` or ``cut_off``; the last two are not calls.
         tool, arguments: the call.
         card: the prediction that came with it; None if none did.
         thought: stated reasoning.
@@ -318,7 +318,7 @@ class World(WorldInfo, ABC):
 
 
 def load_world(name: str) -> type[World]:
-    """The world of this name, to be played.
+    """The world class of this name.
 
     Raises:
         ConfigError: there is none.

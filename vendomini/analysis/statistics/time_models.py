@@ -107,7 +107,7 @@ class Reliability:
     """How often all of k replications of a cell reach a step (pass^k), over cells.
 
     Attributes:
-        steps: at which it is looked at.
+        steps: at which it is evaluated.
         shares: k → share at each step.
         cells: with at least the largest k of runs.
     """

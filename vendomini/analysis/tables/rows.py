@@ -50,7 +50,7 @@ def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
     """A run in progress, right-censored at its last step; unless it has crashed and is only running on after that.
 
     Args:
-        last: its last steps, as many as an episode goes on for after a crash.
+        last: its last steps, as many as an episode runs on for after a crash.
     """
     crash = next((step for step in last if step.detectors.get("on")), None)
     steps = last[-1].step if last else 0

@@ -51,7 +51,7 @@ class Study:
     Attributes:
         names: of the experiments.
         plans: their resolved configs.
-        planned: all runs that were asked for, as ``folder/run_id``.
+        planned: all runs in the plans, as ``folder/run_id``.
         runs: the runs table.
         analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
             those in progress as censored at their last step (leaving them out would favour early crashes).

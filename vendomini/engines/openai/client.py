@@ -54,7 +54,7 @@ class Client:
         self._idle = [self._connect()]
 
     def _connect(self) -> httpx.AsyncClient:
-        """One connection. A pool of httpx looks at all of its connections for every request: 64 of them in one pool
+        """One connection. An httpx pool goes through all of its connections for every request: 64 of them in one pool
         take four times the processor time of 64 pools."""
         import httpx
 

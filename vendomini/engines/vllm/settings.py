@@ -67,8 +67,8 @@ class Settings:
 
     @property
     def _alone_on_cpu(self) -> bool:
-        """One process computes on CPUs. vLLM would give it a process beside the scheduler's, which polls it without a
-        pause and for which a core is kept free: half the machine, where it has two cores."""
+        """Whether one process computes on CPUs, in the scheduler's own process. vLLM would start a second one, which
+        the scheduler polls without pause and for which a core is kept free: half of a machine with two cores."""
         one = self.engine.engine_args.get("tensor_parallel_size", 1) == 1 and self.engine.nodes == 1
         return self._on_cpu and one
 

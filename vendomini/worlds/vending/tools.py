@@ -23,7 +23,7 @@ MESSAGES_AT_ONCE = 20
 NO_FUNDS = "insufficient_funds"
 
 DAY, QUANTITY = "expected_delivery_day", "expected_quantity"
-"""What a prediction card can say of a delivery."""
+"""What a prediction card can state about a delivery."""
 
 
 class Shop:

@@ -36,7 +36,7 @@ _REORDER_AT = 0.6
 _RESERVE = 60.0
 """Money kept for fees when a customer waits for the goods."""
 _STOCKING_RESERVE = 500.0
-"""Money kept for such customers when nobody waits."""
+"""Money kept for such customers when none is waiting."""
 _STAKE = 0.25
 """Share of the money above the reserve that one order may take for stock that no customer waits for."""
 _NEWS = 8
@@ -49,7 +49,7 @@ _MANY = 3
 """Customers waiting, at which mail is read in batches of :data:`_BATCH`."""
 _BATCH = 12
 _SOONEST = 3
-"""Days in which what is asked for, ordered and delivered can be shipped; customers who leave sooner are let go."""
+"""Fewest days in which goods can be quoted, ordered, delivered and shipped; customers who leave sooner are let go."""
 _AGES = 10_000
 """Days: longer than any episode."""
 

@@ -105,7 +105,7 @@ _REMARKS: Card = {
 
 
 def expectations(view: View, call: Call, book: TermsBook) -> Card:
-    """What a call will do if everybody keeps to the terms in the book; null where a field makes no sense."""
+    """What a call will do if all suppliers keep to the terms in the book; null where a field makes no sense."""
     now, (tool, arguments) = view.observation, call
     expected: Card = {
         "expected_success": True,

@@ -16,7 +16,7 @@ class Reactive(Control):
 
     name = "reactive"
 
-    def decide(self, view: View, seed: int) -> Call:  # noqa: ARG002 - chance is for those who derail
+    def decide(self, view: View, seed: int) -> Call:  # noqa: ARG002 - only controls that derail use chance
         return _CLERK.next_call(view, self.book(view))
 
     def book(self, view: View) -> TermsBook:

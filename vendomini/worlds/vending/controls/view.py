@@ -165,7 +165,7 @@ class View:
             self._store(order.sku, -order.quantity)
 
     def _take_over(self, pending: list[SupplierLine], customers: list[CustomerLine]) -> None:
-        """The list of what is under way is new; what was on the old one has come by now."""
+        """Takes a new list of what is under way; orders missing from it have arrived by now."""
         under_way = {order.order_id: order for order in pending}
         for order_id in self.pending.keys() - under_way.keys():
             self._came(self.pending[order_id], self.observation.day)
@@ -185,7 +185,7 @@ class View:
 
     def _pass_night(self, yesterday: int, observation: Observation, listed: bool) -> None:
         """Books what was due since yesterday, if all orders under way were known, none was overdue, and their count now
-        says that it came; drops customers who have gone."""
+        shows that it came; drops customers who have gone."""
         today, under_way = observation.day, observation.pending_supplier_orders
         due = [order for order in self.pending.values() if yesterday < order.eta_day <= today]
         late = listed and len(self.pending) == under_way
