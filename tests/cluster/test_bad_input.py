@@ -22,7 +22,10 @@ def small(bench: Bench) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--partition", "gup"], "there is no partition 'gup': choose with --partition one of gpu, short, spare"),
+        (
+            ["--partition", "gup"],
+            "there is no partition 'gup': choose with --partition one of doomed, gpu, grace, hidden, short, spare",
+        ),
         (["--partition", "short"], "use --time 00:02:00"),
         (["--time", "noon"], "--time noon: write it as sbatch reads it"),
         (["--account", "nobody"], "SLURM refuses a job from"),
@@ -76,7 +79,9 @@ def test_no_room_for_the_logs(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_unknown_phase_and_no_results(bench: Bench) -> None:
-    assert "there is no phase 'phase9'; known are phase1_large_models" in bench.vendomini("submit", "phase9", code=1)
+    assert "there is no phase 'phase9'; known are demo, demo_model, ledger, phase1_large_models" in bench.vendomini(
+        "submit", "phase9", code=1
+    )
     assert "nothing was run or submitted here" in bench.vendomini("status", code=1)
     assert "say what to cancel" in bench.vendomini("cancel", code=2)
 

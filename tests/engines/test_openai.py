@@ -738,7 +738,7 @@ def test_a_broken_server_fails_its_runs_and_is_no_bug(server: ChatServer, tmp_pa
 
 WAITING: dict[str, Reply] = {"silent": silent, "trickle": trickle, "busy": (503, {}, {"Retry-After": "30"})}
 AT_ONCE = 2.5
-"""Seconds; on an idle machine it is 0.4."""
+"""Seconds; of these, one is what a busy machine may take more."""
 
 
 @pytest.mark.parametrize("reply", WAITING.values(), ids=WAITING)
