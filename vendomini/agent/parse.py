@@ -307,7 +307,7 @@ def _describes(value: dict[str, Any], given: list[Any]) -> bool:
 
 
 def _calls_without_arguments(value: dict[str, Any]) -> bool:
-    """Whether the call has no arguments; they may be beside the tool's name instead, and must not be lost."""
+    """Whether the call really has no arguments: any that are beside the tool's name must not be lost."""
     if any(key in value for key in _ARGUMENT_KEYS):
         return True
     return "tool" in value and value.keys() <= _KNOWN_KEYS

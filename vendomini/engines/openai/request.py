@@ -25,7 +25,7 @@ CHANGES = {
     "system": "message put before the first user message",
     "empty": f"replies sent back as {NO_ANSWER}",
 }
-"""What is sent instead when a server refuses a field; any other is left out."""
+"""What is done about a refusal; any other field is left out."""
 
 _UNKNOWN = re.compile(
     r"unsupported|not? support|n't support|unrecogni[sz]ed|unknown|unexpected|extra (input|field)|unavailable"
