@@ -115,7 +115,7 @@ def test_tables_sort_by_a_click_and_by_the_keyboard(quiet, page):
 
 def test_the_theme_button_redraws_everything(quiet, page):
     quiet.open(page.as_uri(), theme="light")
-    colour = "document.querySelector('.plot').data[1].line.color"
+    colour = "document.querySelector('#figure-survival .plot').data.find(t => t.line).line.color"
     before = quiet.run(colour)
     quiet.click("#theme")
     assert quiet.run("document.documentElement.dataset.theme") == "dark"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 from string import Template
@@ -48,6 +49,7 @@ def _write(name: str, title: str, data: Json, file: Path) -> Path:
 
 
 def _markup(name: str) -> str:
-    """The page's own elements, shared with the served page."""
+    """The page's own elements, without the links that lead to other pages of the server."""
     page = asset(name)
-    return page[page.index("<body>") + len("<body>") : page.index("</body>")]
+    body = page[page.index("<body>") + len("<body>") : page.index("</body>")]
+    return re.sub(r'<a class="served"[^>]*>[^<]*</a>', "", body)
