@@ -194,6 +194,13 @@ class TestMistakes:
             "there is no config file configs/demo; did you mean configs/demo.yaml?"
         )
 
+    @pytest.mark.parametrize(
+        ("key", "meant"),
+        [("p_shok", "pe_induction.p_shock"), ("max_step", "simulation.max_steps"), ("seeds", "seed")],
+    )
+    def test_a_mistyped_key_of_only_has_a_suggestion(self, tmp_path, key, meant):
+        assert fails(demo(tmp_path, "--only", f"{key}=0.1"), 2).endswith(f"no such parameter; did you mean {meant}?")
+
     def test_only_what_the_grid_has_not(self, tmp_path):
         assert "pe_induction.p_shock: 0.0, 0.05, 0.1" in fails(demo(tmp_path, "--only", "p_shock=0.25"), 2)
 

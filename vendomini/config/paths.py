@@ -47,9 +47,11 @@ def lookup(tree: dict[str, Any], path: str) -> Any:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean …?`` for a mistyped path, or nothing."""
+    """``; did you mean …?`` for a mistyped path, or for the mistyped last part of one, or nothing."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     if not near:
-        near = [path for path in known if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
+        by_last_part = {path.rsplit(".", 1)[-1]: path for path in reversed(known)}
+        parts = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_last_part, n=1)
+        near = [by_last_part[part] for part in parts]
     return f"; did you mean {near[0]}?" if near else ""
