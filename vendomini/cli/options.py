@@ -33,6 +33,10 @@ Override = Annotated[
 Only = Annotated[
     list[str] | None, typer.Option("--only", help="key=value: only these runs; the same key twice means either.")
 ]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs of each phase.")]
+RestartChanged = Annotated[
+    bool, typer.Option("--restart-changed", help="Begin anew what was begun under another prompt or version.")
+]
 ResultsFolder = Annotated[
     Path | None, typer.Option("--results", "-r", help="Results folder.", show_default="results/<experiment.name>")
 ]

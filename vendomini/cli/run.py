@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vendomini.cli.options import AsJson, Only, Override, ResultsFolder, complete
+from vendomini.cli.options import AsJson, Limit, Only, Override, RestartChanged, ResultsFolder, complete
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,11 +28,9 @@ def run(
     ] = None,
     override: Override = None,
     only: Only = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs.")] = None,
+    limit: Limit = None,
     results: ResultsFolder = None,
-    restart_changed: Annotated[
-        bool, typer.Option("--restart-changed", help="Begin anew what was begun under another prompt or version.")
-    ] = False,
+    restart_changed: RestartChanged = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and stop.")] = False,
     as_json: AsJson = False,
     cluster: Annotated[

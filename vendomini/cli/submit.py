@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vendomini.cli.options import AsJson, Only, Override, Partition, Phases, ResultsFolder
+from vendomini.cli.options import AsJson, Limit, Only, Override, Partition, Phases, RestartChanged, ResultsFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,51 +24,65 @@ if TYPE_CHECKING:
 TEMPLATES = "the template's"
 
 
+Account = Annotated[str | None, typer.Option("--account", "-A", help="Who pays.", show_default=TEMPLATES)]
+Time = Annotated[str | None, typer.Option("--time", "-t", help="Time limit of a job, as sbatch reads it: 12:00:00.")]
+QOS = Annotated[str | None, typer.Option("--qos", "-q", help="Quality of service.", show_default=TEMPLATES)]
+Constraint = Annotated[
+    str | None, typer.Option("--constraint", "-C", help="Only nodes with these features.", show_default=TEMPLATES)
+]
+Reservation = Annotated[str | None, typer.Option("--reservation", show_default=TEMPLATES)]
+NodeList = Annotated[str | None, typer.Option("--nodelist", "-w", help="Only these nodes.")]
+Exclude = Annotated[str | None, typer.Option("--exclude", "-x", help="Not these nodes.")]
+WholeNodes = Annotated[bool, typer.Option("--whole-nodes", help="Jobs get whole nodes, and small models share one.")]
+Templates = Annotated[
+    Path | None, typer.Option("--templates", help="Folder of sbatch templates.", show_default="slurm, then the shipped")
+]
+RunsPerJob = Annotated[int | None, typer.Option("--runs-per-job", min=1, show_default="by time limit")]
+MaxJobs = Annotated[int | None, typer.Option("--max-jobs", min=1, help="At most so many jobs for a phase.")]
+Throttle = Annotated[int | None, typer.Option("--throttle", min=1, help="Tasks of an array at once.")]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="How often a job tries a failed run again.")]
+After = Annotated[list[str] | None, typer.Option("--after", help="Begin when this phase's jobs have ended.")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
+]
+OneRound = Annotated[bool, typer.Option("--one-round", hidden=True)]
+Describe = Annotated[
+    Path | None, typer.Option("--describe", help="With --dry-run: plan for a cluster that doctor --json described.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the jobs and their scripts; send nothing.")]
+
+
 def submit(
     context: typer.Context,
     phases: Phases,
     override: Override = None,
     only: Only = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs of each phase.")] = None,
+    limit: Limit = None,
     results: ResultsFolder = None,
     partition: Partition = None,
-    account: Annotated[str | None, typer.Option("--account", "-A", help="Who pays.", show_default=TEMPLATES)] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", "-t", help="Time limit of a job, as sbatch reads it: 12:00:00.")
-    ] = None,
-    qos: Annotated[str | None, typer.Option("--qos", "-q", help="Quality of service.", show_default=TEMPLATES)] = None,
-    constraint: Annotated[
-        str | None, typer.Option("--constraint", "-C", help="Only nodes with these features.", show_default=TEMPLATES)
-    ] = None,
-    reservation: Annotated[str | None, typer.Option("--reservation", show_default=TEMPLATES)] = None,
-    nodelist: Annotated[str | None, typer.Option("--nodelist", "-w", help="Only these nodes.")] = None,
-    exclude: Annotated[str | None, typer.Option("--exclude", "-x", help="Not these nodes.")] = None,
-    whole_nodes: Annotated[
-        bool, typer.Option("--whole-nodes", help="Jobs get whole nodes, and small models share one.")
-    ] = False,
-    templates: Annotated[
-        Path | None,
-        typer.Option("--templates", help="Folder of sbatch templates.", show_default="slurm, then the shipped"),
-    ] = None,
-    runs_per_job: Annotated[int | None, typer.Option("--runs-per-job", min=1, show_default="by time limit")] = None,
-    max_jobs: Annotated[int | None, typer.Option("--max-jobs", min=1, help="At most so many jobs for a phase.")] = None,
-    throttle: Annotated[int | None, typer.Option("--throttle", min=1, help="Tasks of an array at once.")] = None,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="How often a job tries a failed run again.")] = 1,
-    after: Annotated[list[str] | None, typer.Option("--after", help="Begin when this phase's jobs have ended.")] = None,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
-    ] = False,
-    restart_changed: Annotated[
-        bool, typer.Option("--restart-changed", help="Begin anew what was begun under another prompt or version.")
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
-    ] = False,
-    one_round: Annotated[bool, typer.Option("--one-round", hidden=True)] = False,
-    describe: Annotated[
-        Path | None, typer.Option("--describe", help="With --dry-run: plan for a cluster that doctor --json described.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the jobs and their scripts; send nothing.")] = False,
+    account: Account = None,
+    time: Time = None,
+    qos: QOS = None,
+    constraint: Constraint = None,
+    reservation: Reservation = None,
+    nodelist: NodeList = None,
+    exclude: Exclude = None,
+    whole_nodes: WholeNodes = False,
+    templates: Templates = None,
+    runs_per_job: RunsPerJob = None,
+    max_jobs: MaxJobs = None,
+    throttle: Throttle = None,
+    retries: Retries = 1,
+    after: After = None,
+    take_over: TakeOver = False,
+    restart_changed: RestartChanged = False,
+    keep: Keep = False,
+    one_round: OneRound = False,
+    describe: Describe = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Send phases to the cluster: few long jobs, each with one model; what has ended or is live is left alone.
@@ -83,29 +97,53 @@ def submit(
 
       vendomini submit phase2 --after phase1
     """
-    from vendomini.cli.output import console, print_json
-    from vendomini.cluster.launch import jobs_to_wait_for, launch, offers_of
+    from vendomini.cluster.launch import jobs_to_wait_for, offers_of
     from vendomini.cluster.submit import Request
-    from vendomini.config.experiments import load_phases, results_of
     from vendomini.errors import UsageError
 
     if describe and not dry_run:
         raise UsageError("--describe is for --dry-run: jobs can only be sent where SLURM is")
-    loaded = load_phases(phases, override or (), results)
     asked = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
     offers = offers_of(templates, describe, time, asked)
     waiting = jobs_to_wait_for(after or ())
     request = Request(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes, None, restart_changed)
-    out = console(stderr=as_json)
+    folders = _folders(phases, override, results)
     if one_round:
-        _keep([(phase, results_of(phase, results)) for phase in loaded], offers, request, only or (), limit, out)
-        return
-    outcomes = []
-    for phase in loaded:
-        folder = results_of(phase, results)
-        with _kept(phase, folder, offers, _options_given(context), out) if keep and not dry_run else nullcontext():
-            outcome = launch(phase, folder, offers, request, only or (), limit, dry_run)
+        _keep(folders, offers, request, only or (), limit, as_json)
+    else:
+        keeper = _options_given(context) if keep and not dry_run else None
+        _send(folders, offers, request, only or (), limit, keeper, dry_run, as_json)
+
+
+def _folders(phases: list[str], override: list[str] | None, results: Path | None) -> list[tuple[Phase, Results]]:
+    from vendomini.config.experiments import load_phases, results_of
+
+    return [(phase, results_of(phase, results)) for phase in load_phases(phases, override or (), results)]
+
+
+def _send(
+    folders: list[tuple[Phase, Results]],
+    offers: Offers,
+    request: Request,
+    only: Sequence[str],
+    limit: int | None,
+    keeper: list[str] | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Launches each phase and prints what was sent.
+
+    Args:
+        keeper: options of a keeper to send along with each phase.
+    """
+    from vendomini.cli.output import console, print_json
+    from vendomini.cluster.launch import launch
+
+    out, outcomes = console(stderr=as_json), []
+    for phase, folder in folders:
+        with nullcontext() if keeper is None else _kept(phase, folder, offers, keeper, out):
+            outcome = launch(phase, folder, offers, request, only, limit, dry_run)
             outcomes.append(outcome)
             _print(outcome, out, dry_run)
     if as_json:
@@ -118,13 +156,15 @@ def _keep(
     folders: list[tuple[Phase, Results]],
     offers: Offers,
     request: Request,
-    only: list[str] | tuple[()],
+    only: Sequence[str],
     limit: int | None,
-    out: Console,
+    as_json: bool,
 ) -> None:
     """A round of ``vendomini keep``."""
+    from vendomini.cli.output import console
     from vendomini.cluster.keep import keep_round, requeue_this_keeper
 
+    out = console(stderr=as_json)
     rounds = [keep_round(phase, results, offers, request, only, limit) for phase, results in folders]
     for one in rounds:
         out.print(one.sentence, markup=False)
