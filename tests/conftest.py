@@ -18,6 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VENDOMINI_USE_VLLM", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For ``pytest -n 2 --dist loadgroup``: a file stays in one process, and so does all that uses the cluster."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(str(file.parent if file.parts[0] == "cluster" else file)))
+
+
 @pytest.fixture(scope="session")
 def core_only(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a ``python -S`` that finds VendoMini and what its core requires, and no other package."""

@@ -184,6 +184,19 @@ class Slurm:
 
         self._until("the queue is empty", empty, seconds)
 
+    def wait_for_accounting(self, seconds: float = 120) -> None:
+        """Until accounting, which is some seconds behind the queue, has heard how each job ended."""
+        self.wait_for_jobs(seconds)
+        self._until("accounting knows every end", self._accounted, seconds)
+
+    def _accounted(self) -> bool:
+        """Accounting has each job that the controller remembers, and none of them as a live one."""
+        known = [line.split("|") for line in self.call("squeue", "-a", "-r", "-h", "-t", "all", "-o", "%i|%T").split()]
+        rows = self.call("sacct", "-a", "-n", "-P", "-X", "-S", "now-1hour", "-o", "JobID,State").splitlines()
+        states = dict(row.split("|") for row in rows)
+        began = {job for job, state in known if state != "CANCELLED"}  # tasks that never ran may share a row
+        return began <= set(states) and not {"PENDING", "RUNNING", "REQUEUED"}.intersection(states.values())
+
     def hurry(self) -> None:
         """Lets requeued jobs go after five seconds; at once would be too soon, their nodes still refuse them then."""
         for job, reason in (line.split("|") for line in self.call("squeue", "-h", "-o", "%A|%r").splitlines()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,18 +80,13 @@ def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_serv
         simulation__max_steps=20,
     )
     sent = bench.submit(config, "--retries", "2")
-    bench.slurm.wait_for_jobs()
+    bench.slurm.wait_for_accounting()
     log = bench.job_logs("failing")
     assert "trying them again (2 of 2)" in log
     status = bench.json("status", str(config))[0]
     assert (len(status["failed"]), status["done"]) == (4, 0)
     assert all("no GPU left" in reason for reason in status["failed"].values())
-    for _ in range(30):  # accounting is behind the queue on a busy machine
-        (lost,) = status["lost"]
-        if lost["ended"] != "no accounting":
-            break
-        time.sleep(1)
-        status = bench.json("status", str(config))[0]
+    (lost,) = status["lost"]
     assert lost["ended"] == "FAILED (exit code 1)"
     assert "0 ended, 4 failed" in lost["last_lines"]
     said = bench.vendomini("status", str(config))

@@ -231,7 +231,7 @@ def test_a_submit_limit_in_the_middle(bench: Bench) -> None:
         status = bench.json("status", str(config))[0]
         assert (status["waiting"], status["runs"]) == (10, 16)
         assert {lost["ended"] for lost in status["lost"]} == {"never sent"}
-        assert "no accounting" not in bench.vendomini("status", str(config))
+        assert "accounting" not in bench.vendomini("status", str(config))
     assert bench.submit(config, "--runs-per-job", "1")["runs"] == 6
     assert len(bench.slurm.jobs()) == 16
     with bench.slurm.limited(MaxSubmitJobs=1):

@@ -88,7 +88,7 @@ def test_preemption_that_gives_notice(bench: Bench, config: Path) -> None:
 def test_kill_9(bench: Bench, config: Path) -> None:
     bench.submit(config)
     os.kill(bench.freeze(config.stem), signal.SIGKILL)
-    bench.slurm.wait_for_jobs()
+    bench.slurm.wait_for_accounting()
     status = bench.json("status", str(config))[0]
     assert (status["interrupted"], status["open"], status["running"]) == (1, 3, 0)
     (lost,) = status["lost"]

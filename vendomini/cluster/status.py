@@ -217,7 +217,7 @@ def _why(job: Job, reasons: Mapping[str, list[End]]) -> str:
     if not job.was_sent:
         return "never sent"
     ends = ends_of(job, reasons)
-    return str(ends[-1]) if ends else "no accounting"
+    return str(ends[-1]) if ends else "not in SLURM's accounting"
 
 
 def ends_of(job: Job, reasons: Mapping[str, list[End]]) -> list[End]:
