@@ -96,6 +96,11 @@ class TestRefused:
         ("text", "line", "sentence"),
         [
             ("pe_induction:\n  p_shok: 0.1\n", 2, "unknown key pe_induction.p_shok; did you mean p_shock?"),
+            (
+                "analysis:\n  primary: [{factor: a, withn: {}}]\n",
+                2,
+                "unknown key analysis.primary.0.withn; did you mean within?",
+            ),
             ("env:\n  max_steps: 3\n", 1, "unknown key env; this is simulation: now"),
             ("pe_induction: {p_shock: 1.5}\n", 1, "less than or equal to 1"),
             ("pe_induction: {p_shock: '0.5'}\n", 1, "must be a valid number"),

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vendomini.errors import ResultsError, UsageError
 from vendomini.records import Results, RunInfo, RunSummary, StepRecord, read_steps
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vendomini.measures.flags import Flags
     from vendomini.runner import Progress, Tally
 
-Config = str | Path | Mapping[str, Any]
+Config = str | Path | Mapping[str, object]
 
 
 def run(

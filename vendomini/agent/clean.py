@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
-def small(value: Any) -> Any:
+def small(value: object) -> object:
     """:func:`clean`, for values from strict JSON: only nesting and long numbers need work."""
     if type(value) is dict:
         for item in value.values():
@@ -19,28 +18,32 @@ def small(value: Any) -> Any:
     return clean(value)
 
 
-def clean(value: Any, depth: int = 0) -> Any:
+def clean(value: object, depth: int = 0) -> object:
     """The value as JSON of 64-bit numbers.
 
     Numbers without a JSON form (NaN, infinities) become null, integers beyond 64 bits floats, unpaired surrogates
     are replaced, keys are text, and what nests deeper than 32 becomes its text.
     """
-    kind = type(value)
-    if kind is str:
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if value is None or kind is bool:
+    if type(value) is str:
+        return clean_text(value)
+    if value is None or type(value) is bool:
         return value
-    if kind is int:
+    if type(value) is int:
         return value if _INT64_MIN <= value <= _INT64_MAX else _finite(value)
-    if kind is float:
+    if type(value) is float:
         return value if math.isfinite(value) else None
     if depth > 32:
         return repr(type(value))
-    if kind is dict:
-        return {clean(key if type(key) is str else str(key)): clean(item, depth + 1) for key, item in value.items()}
+    if type(value) is dict:
+        return {clean_text(str(key)): clean(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [clean(item, depth + 1) for item in value]
-    return clean(str(value))
+    return clean_text(str(value))
+
+
+def clean_text(text: str) -> str:
+    """The text with unpaired surrogates, which UTF-8 can't carry, replaced."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _finite(value: int) -> float | None:

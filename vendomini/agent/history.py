@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from vendomini.agent.formats import PLAIN, ReplyFormat
-from vendomini.agent.template import ChatTemplate
+from vendomini.agent.template import ChatTemplate, Tokenizer
 from vendomini.errors import ConfigError
+from vendomini.worlds.conversation import Message
 
 KEEP = 0.5
 """Share of the budget that remains after old turns are dropped.
@@ -58,8 +59,8 @@ class History:
         *,
         context_length: int,
         max_tokens: int,
-        tokenizer: Any = None,
-        template_kwargs: dict[str, Any] | None = None,
+        tokenizer: Tokenizer | None = None,
+        template_kwargs: Mapping[str, object] | None = None,
         today: str | None = None,
         reply_format: ReplyFormat | None = None,
     ) -> None:
@@ -77,8 +78,8 @@ class History:
                 f"the system prompt takes {self._head_size} of {context_length} tokens, which leaves no room for a "
                 "conversation: raise agent.model.context_length or choose a model with a longer context"
             )
-        self._system = {"role": "system", "content": system}
-        self.messages: list[Any] = [self._system]
+        self._system: Message = {"role": "system", "content": system}
+        self.messages: list[Message] = [self._system]
         self.token_ids: list[int] = list(self._head_ids)
         self.epoch = 0
         self._turns: list[_Turn] = []

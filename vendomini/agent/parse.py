@@ -12,13 +12,13 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
-from vendomini.agent.clean import clean, small
+from vendomini.agent.clean import clean, clean_text, small
 from vendomini.agent.formats import PLAIN, ReplyFormat
 from vendomini.agent.reply import Reply, read_reply
 from vendomini.worlds.protocol import Action
@@ -80,14 +80,21 @@ _NATIVE = re.compile(
 class _Found:
     """An object in an answer, and its position."""
 
-    value: dict[str, Any]
+    value: dict[str, object]
     start: int
     end: int
 
 
-def parse_completion(text: str, tools: Collection[str], form: ReplyFormat = PLAIN, **how: Any) -> Action:
-    """:func:`parse_reply` of a text as it was generated; ``how`` is passed to :func:`read_reply`."""
-    return parse_reply(read_reply(text, form, **how), tools)
+def parse_completion(
+    text: str,
+    tools: Collection[str],
+    form: ReplyFormat = PLAIN,
+    *,
+    finish_reason: str = "stop",
+    reasoning: str | None = None,
+) -> Action:
+    """:func:`parse_reply` of a text as it was generated."""
+    return parse_reply(read_reply(text, form, finish_reason=finish_reason, reasoning=reasoning), tools)
 
 
 def parse_reply(reply: Reply, tools: Collection[str]) -> Action:
@@ -114,7 +121,7 @@ def complain(reason: str) -> str:
 def _unparsable(reason: str, reply: Reply) -> Action:
     if reply.finish_reason == "length":
         return Action("cut_off", error=complain("cut_off"), reason="cut_off")
-    return Action("unparsable", thought=clean(reply.reasoning), error=complain(reason), reason=reason)
+    return Action("unparsable", thought=clean_text(reply.reasoning), error=complain(reason), reason=reason)
 
 
 def _asked(reply: Reply) -> Action | None:
@@ -145,11 +152,14 @@ def _says_twice(answer: str) -> bool:
     return False
 
 
+Kind = TypeVar("Kind")
+
+
 class _KeyTwiceError(Exception):
     """An object has a key twice."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise _KeyTwiceError
@@ -223,7 +233,7 @@ def _objects(text: str) -> Iterator[_Found | None]:
     yield None
 
 
-def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int | None]:
+def _object_at(text: str, start: int) -> tuple[dict[str, object] | None, int | None]:
     """The object that begins at ``start``, None where it can't be read, and where it ends, None where it doesn't."""
     try:
         value, end = _lenient.raw_decode(text, start)
@@ -246,7 +256,7 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int | None
     return None, close
 
 
-def _without_trailing_commas(piece: str) -> Any:
+def _without_trailing_commas(piece: str) -> object:
     return _lenient.decode(_TRAILING_COMMA.sub(r"\1", piece))
 
 
@@ -270,22 +280,22 @@ def _calls(answer: str, found: _Found, tools: Collection[str], reasoning: str) -
     """The calls that an object makes: mostly one, or none."""
     before = answer[max(0, found.start - 200) : found.start]
     if (native := _NATIVE.search(before)) and (tool := native[native.lastgroup or 0]) in tools:
-        yield Action("repaired", tool, clean(found.value), None, clean(reasoning))
+        yield Action("repaired", tool, clean(found.value), None, clean_text(reasoning))
         return
     yield from _read_object(found.value, tools, reasoning)
 
 
-def _read_object(value: dict[str, Any], tools: Collection[str], reasoning: str) -> Iterator[Action]:
+def _read_object(value: dict[str, object], tools: Collection[str], reasoning: str) -> Iterator[Action]:
     inner = [nested for key in _NESTED_KEYS for nested in _nested(value.get(key))]
     for nested in inner:
         yield from _read_object({**{k: v for k, v in value.items() if k in _OUTER_KEYS}, **nested}, tools, reasoning)
-    names = [value[key] for key in _TOOL_KEYS if isinstance(value.get(key), str)]
+    names = [name for key in _TOOL_KEYS if isinstance(name := value.get(key), str)]
     if not names or names[0] not in tools or (inner and "tool" not in value):
         return
     given = [value[key] for key in _ARGUMENT_KEYS if value.get(key) not in (None, {}, "")]
     if _describes(value, given) or not (given or _calls_without_arguments(value)):
         return
-    thought = clean(_first(value, _THOUGHT_KEYS, str) or reasoning)
+    thought = clean_text(_first(value, _THOUGHT_KEYS, str) or reasoning)
     card = clean(_first(value, _CARD_KEYS, object))
     for name in (name for name in names if name in tools):  # more than one only where it contradicts itself
         for arguments in given or [{}]:
@@ -295,29 +305,29 @@ def _read_object(value: dict[str, Any], tools: Collection[str], reasoning: str) 
 _OUTER_KEYS = frozenset((*_CARD_KEYS, *_THOUGHT_KEYS))
 
 
-def _nested(value: Any) -> list[dict[str, Any]]:
+def _nested(value: object) -> list[dict[str, object]]:
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, dict)]
 
 
-def _describes(value: dict[str, Any], given: list[Any]) -> bool:
+def _describes(value: Mapping[str, object], given: list[object]) -> bool:
     """Whether this describes a tool instead of calling it."""
     schemas = (item for item in given if isinstance(item, dict) and {"type", "properties"} <= item.keys())
     return "description" in value or "inputSchema" in value or any(schemas)
 
 
-def _calls_without_arguments(value: dict[str, Any]) -> bool:
+def _calls_without_arguments(value: Mapping[str, object]) -> bool:
     """Whether the call really has no arguments: any that are beside the tool's name must not be lost."""
     if any(key in value for key in _ARGUMENT_KEYS):
         return True
     return "tool" in value and value.keys() <= _KNOWN_KEYS
 
 
-def _first(value: dict[str, Any], keys: tuple[str, ...], kind: Any) -> Any:
-    return next((value[key] for key in keys if key in value and isinstance(value[key], kind)), None)
+def _first(value: Mapping[str, object], keys: tuple[str, ...], kind: type[Kind]) -> Kind | None:
+    return next((found for key in keys if key in value and isinstance(found := value[key], kind)), None)
 
 
-def _json_object(given: Any) -> Any:
+def _json_object(given: object) -> object:
     """Arguments as JSON in a string, as some chat APIs write them; anything else stays what it is."""
     if not isinstance(given, str):
         return given

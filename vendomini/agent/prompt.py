@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from vendomini.config.schema import Interface
@@ -34,17 +32,17 @@ def system_prompt(world: World, interface: Interface) -> str:
     return f"{world.rules()}{card_rule}\n{_REPLY_RULE}{note}\n\nTOOLS\n{tools}\n\nREPLY\n{reply}"
 
 
-def _shown(spec: ToolSpec) -> dict[str, Any]:
+def _shown(spec: ToolSpec) -> dict[str, object]:
     return {"name": spec.name, "description": spec.description, "parameters": spec.parameters}
 
 
-def reply_schema(world: World, interface: Interface) -> dict[str, Any]:
+def reply_schema(world: World, interface: Interface) -> dict[str, object]:
     """JSON Schema of a reply, as the system message shows it: short, since the TOOLS lines have each tool's
     arguments."""
     return _reply(world, interface, {"enum": [spec.name for spec in world.tools]}, {"type": "object"})
 
 
-def output_schema(world: World, interface: Interface) -> dict[str, Any]:
+def output_schema(world: World, interface: Interface) -> dict[str, object]:
     """The same in full, with each tool's own arguments: what structured output constrains completions to.
 
     Strings have no greatest length here: counting characters makes a grammar some thousand times slower
@@ -54,7 +52,7 @@ def output_schema(world: World, interface: Interface) -> dict[str, Any]:
     return {"anyOf": [_without_greatest_lengths(reply) for reply in replies]}
 
 
-def _without_greatest_lengths(schema: Any) -> Any:
+def _without_greatest_lengths(schema: object) -> object:
     if isinstance(schema, list):
         return [_without_greatest_lengths(entry) for entry in schema]
     if not isinstance(schema, dict):
@@ -62,7 +60,9 @@ def _without_greatest_lengths(schema: Any) -> Any:
     return {key: _without_greatest_lengths(value) for key, value in schema.items() if key != "maxLength"}
 
 
-def _reply(world: World, interface: Interface, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def _reply(
+    world: World, interface: Interface, tool: dict[str, object], arguments: dict[str, object]
+) -> dict[str, object]:
     required = ["thought", "tool", "arguments"]
     if interface.prediction_mode != "optional":
         required.append("prediction")

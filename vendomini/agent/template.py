@@ -15,10 +15,10 @@ token of ``next``. Where there is no such place, the whole is tokenised at every
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from itertools import product
-from typing import Any
+from typing import Protocol
 
 from vendomini.agent.formats import ReplyFormat, find_format, opened_by
 from vendomini.errors import ConfigError
@@ -31,7 +31,17 @@ _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _READS_REASONING = re.compile(rf"""(?:\.|\[['"]|get\(['"])(?:{"|".join(_REASONING_KEYS)})\b""")
 _TRIAL = ('{"thought":"a","tool":"b","arguments":{}}', "An answer.")
 
-Messages = list[dict[str, Any]]
+Messages = list[Mapping[str, object]]
+
+
+class Tokenizer(Protocol):
+    """What a template needs of a Transformers tokenizer."""
+
+    def get_added_vocab(self) -> dict[str, int]: ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+    def apply_chat_template(
+        self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool, **kwargs: object
+    ) -> object: ...
 
 
 class ChatTemplate:
@@ -56,9 +66,9 @@ class ChatTemplate:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         system: str,
-        kwargs: dict[str, Any] | None = None,
+        kwargs: Mapping[str, object] | None = None,
         today: str | None = None,
         reply_format: ReplyFormat | None = None,
     ) -> None:
@@ -68,14 +78,13 @@ class ChatTemplate:
         self.head, rest = text.split(_USER)
         self.past, rest = rest.split(_ASSISTANT)
         self.next, self.open = rest.split(_LAST)
-        added: dict[str, int] = tokenizer.get_added_vocab()
+        added = tokenizer.get_added_vocab()
         self.format = opened_by(reply_format or find_format(source, added, self.open), self.open)
         self._thought = self._around_thoughts(source, options, messages)
         self.seams, self.close, self.begin = self._cut(added)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return self._tokenizer.encode(text, add_special_tokens=False)
 
     @property
     def keeps_thoughts(self) -> bool:
@@ -88,7 +97,7 @@ class ChatTemplate:
         before, after = self._thought
         return f"{before}{reasoning}{after}{answer}"
 
-    def _around_thoughts(self, source: str, options: dict[str, Any], messages: Messages) -> tuple[str, str] | None:
+    def _around_thoughts(self, source: str, options: dict[str, object], messages: Messages) -> tuple[str, str] | None:
         """What comes before and after the thought of an earlier turn; None where it is dropped there."""
         if not self.format.start:
             return None
@@ -127,7 +136,7 @@ class ChatTemplate:
         return True
 
 
-def _source(tokenizer: Any) -> str:
+def _source(tokenizer: object) -> str:
     """The template itself: of several, the default, else one without a special purpose."""
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, dict):
@@ -138,20 +147,20 @@ def _source(tokenizer: Any) -> str:
     return str(template)
 
 
-def _options(kwargs: dict[str, Any] | None, today: str | None) -> dict[str, Any]:
+def _options(kwargs: Mapping[str, object] | None, today: str | None) -> dict[str, object]:
     """What is passed to a template, with a fixed clock."""
     day = date.fromisoformat(today or PROMPT_DATE)
     return {"strftime_now": day.strftime, **(kwargs or {})}
 
 
-def _render(tokenizer: Any, messages: Messages, options: dict[str, Any]) -> str:
+def _render(tokenizer: Tokenizer, messages: Messages, options: dict[str, object]) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
 
 
-def _sample(tokenizer: Any, system: str, options: dict[str, Any]) -> tuple[Messages, str]:
+def _sample(tokenizer: Tokenizer, system: str, options: dict[str, object]) -> tuple[Messages, str]:
     """A conversation of two turns as the template takes it, and its rendering."""
     reason: Exception = ValueError("it fits no conversation")
-    without_tools: dict[str, Any] = {"tools": []}  # some count the tools without checking that there are any
+    without_tools: dict[str, object] = {"tools": []}  # some count the tools without checking that there are any
     for messages, more in product(_variants(system), ({}, without_tools)):
         try:
             text = _render(tokenizer, messages, options | more)
@@ -178,11 +187,11 @@ def _variants(system: str) -> Iterator[Messages]:
     merged = [{"role": "user", "content": f"{system}\n\n{_USER}"}]
     rest = [{"role": "assistant", "content": _ASSISTANT}, {"role": "user", "content": _LAST}]
     for messages in ([*told, *rest], [*merged, *rest]):
-        yield messages
+        yield list(messages)
         yield [{**message, "content": _content(message["content"], True)} for message in messages]
 
 
-def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> dict[str, Any]:
+def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> dict[str, object]:
     """An answer with its thought: in a field of its own where the template reads one, else before the answer."""
     if _READS_REASONING.search(source):
         content, fields = _ASSISTANT, dict.fromkeys(_REASONING_KEYS, _THOUGHT)
@@ -191,9 +200,9 @@ def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> dict[str, An
     return {"role": "assistant", "content": _content(content, listed), **fields}
 
 
-def _content(text: str, listed: bool) -> Any:
+def _content(text: str, listed: bool) -> object:
     return [{"type": "text", "text": text}] if listed else text
 
 
-def _name(tokenizer: Any) -> str:
+def _name(tokenizer: object) -> str:
     return getattr(tokenizer, "name_or_path", None) or "this tokenizer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -82,21 +82,22 @@ def _on_a_node(partition: str | None, as_json: bool) -> None:
         _print([Verdict(**verdict) for verdict in report["verdicts"]], [], report["next"])
 
 
-def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, Any], EngineConfig]]:
+def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, object], EngineConfig]]:
     """Of each model of the phase: its section, the longest episode it runs, its own settings and its engine's."""
     from vendomini.config import expand, load_config
+    from vendomini.config.models import model_section
 
     phase = load_config(config)
     longest = max(spec.horizon for spec in expand(phase) if spec.replication == 0)
     own = phase.own_settings()
     return [
-        (base["agent"]["model"], longest, own.get(name, {}), phase.engines.get(name, phase.config.engine))
+        (model_section(base), longest, own.get(name, {}), phase.engines.get(name, phase.config.engine))
         for name, base in phase.bases.items()
     ]
 
 
 def _advice(
-    models: list[tuple[dict[str, object], int, dict[str, Any], EngineConfig]], found: Capabilities
+    models: list[tuple[dict[str, object], int, dict[str, object], EngineConfig]], found: Capabilities
 ) -> list[Advice]:
     from vendomini.config.schema import Model
     from vendomini.engines.doctor import advise
@@ -115,7 +116,7 @@ def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
     from vendomini.cli.output import console, table
 
     out = console()
-    plain: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
+    plain: dict[str, object] = {"box": None, "pad_edge": False, "header_style": "bold"}
     features = table("", "feature", "what was found", words=3, **plain)
     for verdict in judged:
         mend = f"\n→ {verdict.mend}" if verdict.mend else ""

@@ -46,7 +46,7 @@ def table(*columns: str, words: int = 1, **style: Any) -> Table:
     return made
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """One JSON document on standard output, for scripts."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 

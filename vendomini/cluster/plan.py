@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vendomini.config.grid import RunSpec
+from vendomini.config.models import model_section
 from vendomini.config.schema import Model
 from vendomini.errors import UsageError
 from vendomini.records import Shard
@@ -120,7 +121,7 @@ def group_runs(
     for spec in specs:
         key = load_key(spec)
         if key not in items:
-            items[key], models[key] = [], Model.model_validate(spec.parameters["agent"]["model"])
+            items[key], models[key] = [], Model.model_validate(model_section(spec.parameters))
         items[key].append(Item(spec.run_id, spec.horizon))
     groups = []
     for key, model in models.items():

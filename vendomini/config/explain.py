@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from vendomini.config.paths import leaf_paths
 from vendomini.config.schema import RunConfig
 from vendomini.config.source import KeyPath, Place, shown
 from vendomini.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Source:
         return Source(self.places | more, self.path)
 
 
-def validate(model: type[Any], tree: dict[str, Any], source: Source, prefix: KeyPath = ()) -> Any:
+def validate(model: type[Model], tree: Mapping[str, object], source: Source, prefix: KeyPath = ()) -> Model:
     """The tree as an instance of the model.
 
     Args:
@@ -58,7 +62,7 @@ def _prefixed_place(at: KeyPath, prefix: KeyPath, source: Source) -> Place:
     return source.place(prefix if prefix[:1] == ("grid",) else at)
 
 
-def _sentence(model: type[BaseModel], at: KeyPath, error: Any) -> str:
+def _sentence(model: type[BaseModel], at: KeyPath, error: ErrorDetails) -> str:
     dotted = ".".join(at)
     if error["type"] == "extra_forbidden":
         return f"unknown key {dotted}{_hint(model, at)}"
@@ -84,10 +88,12 @@ def _hint(model: type[BaseModel], at: KeyPath) -> str:
     former = model.former_names if issubclass(model, RunConfig) else {}
     if len(at) == 1 and key in former:
         return f"; this is {former[key]}: now"
-    section: Any = model
+    section: type[BaseModel] = model
     for part in at[:-1]:
         field = section.model_fields.get(part)
-        section = field.annotation if field else section
+        below = field.annotation if field else None
+        kinds = [kind for kind in (below, *get_args(below)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        section = kinds[0] if kinds else section
     siblings = [*section.model_fields, "inherit"] if len(at) == 1 else list(section.model_fields)
     near = difflib.get_close_matches(key, siblings, n=1)
     if near:

@@ -6,14 +6,13 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from vendomini.config.load import Phase
-from vendomini.config.models import NAME
+from vendomini.config.models import NAME, model_name
 from vendomini.config.paths import assign, leaf_paths, lookup, nearest
 from vendomini.config.schema import RunConfig
 from vendomini.config.worlds import WorldInfo, horizon, named, run_config, world_name, world_of
@@ -37,13 +36,13 @@ class RunSpec:
     """
 
     run_id: str
-    parameters: dict[str, Any]
+    parameters: dict[str, object]
     seed: int
     replication: int
 
     @property
     def model(self) -> str:
-        return str(self.parameters["agent"]["model"]["name"])
+        return model_name(self.parameters)
 
     @property
     def world(self) -> str:
@@ -87,7 +86,7 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
         cell = dict(zip(phase.axes, values, strict=True))
         if _repeats(cell, phase):
             continue
-        parameters = phase.bases[cell[NAME]] if NAME in cell else phase.base
+        parameters = phase.bases[str(cell[NAME])] if NAME in cell else phase.base
         for path, value in cell.items():
             parameters = assign(parameters, path, value)
         parameters = named(_looked_up(parameters, phase), experiment.world)
@@ -101,7 +100,7 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
             yield RunSpec(run_id, parameters, seed, replication)
 
 
-def _repeats(cell: dict[str, Any], phase: Phase) -> bool:
+def _repeats(cell: Mapping[str, object], phase: Phase) -> bool:
     """Whether a cell of the grid duplicates another one under a different name."""
     world = phase.world
     if cell.get(world.dose, lookup(phase.base, world.dose)) != 0:
@@ -109,20 +108,20 @@ def _repeats(cell: dict[str, Any], phase: Phase) -> bool:
     return any(path in cell and cell[path] != phase.axes[path][0] for path in world.inert_without_dose)
 
 
-def identity(parameters: dict[str, Any]) -> dict[str, Any]:
+def identity(parameters: Mapping[str, object]) -> dict[str, object]:
     """The part of a run's parameters that its id is made of: all that is set. A key that is null is left out, so that a
     version that adds one, null for "as before", leaves the ids of all other runs as they were."""
     config = world_of(parameters).config
     leaves = {"world", *leaf_paths(config)}
 
-    def kept(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def kept(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+        found: dict[str, object] = {}
         for key, value in tree.items():
             path = prefix + key
             if path in leaves:
                 if value is not None or path in config.hashed_nulls:
                     found[key] = value
-            elif below := kept(value, f"{path}."):
+            elif isinstance(value, Mapping) and (below := kept(value, f"{path}.")):
                 found[key] = below
         return found
 
@@ -150,7 +149,7 @@ def select(specs: Iterator[RunSpec], only: Sequence[str] = (), limit: int | None
     return itertools.islice(matching, limit)
 
 
-def _looked_up(parameters: dict[str, Any], phase: Phase) -> dict[str, Any]:
+def _looked_up(parameters: dict[str, object], phase: Phase) -> dict[str, object]:
     for table in phase.world.config.lookups:
         value = getattr(phase.config, table.key).get(lookup(parameters, table.by))
         if value is not None:
@@ -158,10 +157,10 @@ def _looked_up(parameters: dict[str, Any], phase: Phase) -> dict[str, Any]:
     return parameters
 
 
-def _prefix(parameters: dict[str, Any], world: type[WorldInfo]) -> str:
+def _prefix(parameters: Mapping[str, object], world: type[WorldInfo]) -> str:
     """Made of parameters that every run has, so that another axis in the grid leaves the ids unchanged: the model, and
     the dose with the first letter of its name."""
-    model = parameters["agent"]["model"]["name"].rstrip("/").rsplit("/", 1)[-1]
+    model = model_name(parameters).rstrip("/").rsplit("/", 1)[-1]
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", model).strip("-.")[:40] or "model"
     return f"{slug}-{world.dose.rpartition('.')[2][0]}{lookup(parameters, world.dose):g}"
 
@@ -180,11 +179,11 @@ def _full_path(key: str, known: Iterable[str]) -> str:
     raise UsageError(f"--only {key}: no such parameter{nearest(key, [*known, *_SPEC_FIELDS])}")
 
 
-def _value(spec: RunSpec, key: str) -> Any:
+def _value(spec: RunSpec, key: str) -> object:
     return getattr(spec, key) if key in _SPEC_FIELDS else lookup(spec.parameters, key)
 
 
-def _number(text: str) -> Any:
+def _number(text: str) -> object:
     """``0.20`` and ``2e-1`` mean what 0.2 means."""
     try:
         return float(text)
@@ -192,7 +191,7 @@ def _number(text: str) -> Any:
         return text
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)

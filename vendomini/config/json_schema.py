@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vendomini.config.models import settable
 from vendomini.config.paths import leaf_paths
 from vendomini.config.schema import BACKEND_SCHEMA, DEFAULT_WORLD
 from vendomini.config.worlds import find_world, phase_config
 
 
-def json_schema(world: str = DEFAULT_WORLD) -> dict[str, Any]:
+def json_schema(world: str = DEFAULT_WORLD) -> dict[str, object]:
     """Of a file as written: with ``inherit``, and with the names that ``grid`` and ``fixed`` may use.
 
     Args:

@@ -5,13 +5,12 @@ Raw mappings are merged along ``inherit`` first, overridden, validated once; def
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vendomini.config.explain import Source, validate
-from vendomini.config.models import NAME, Setting, matches, settable, settings
+from vendomini.config.models import NAME, Setting, matches, model_name, settable, settings
 from vendomini.config.override import normalise, override
 from vendomini.config.paths import assign, leaf_paths, lookup, nearest
 from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, EngineConfig, PhaseConfig, RunConfig
@@ -20,7 +19,7 @@ from vendomini.config.source import MAX_DEPTH, KeyPath, Place, read
 from vendomini.config.worlds import WorldInfo, control_name, find_world, phase_config, split_control
 from vendomini.errors import ConfigError
 
-ROOMY: dict[str, Any] = {"agent": {"model": {"context_length": 10**9, "max_tokens": 1}}}
+ROOMY: dict[str, object] = {"agent": {"model": {"context_length": 10**9, "max_tokens": 1}}}
 """A file in which a setting of a model without runs is checked by itself, whatever else that model would need."""
 
 
@@ -38,9 +37,9 @@ class Phase:
     """
 
     config: PhaseConfig
-    bases: dict[str, dict[str, Any]]
+    bases: dict[str, dict[str, object]]
     engines: dict[str, EngineConfig]
-    axes: dict[str, list[Any]]
+    axes: dict[str, list[object]]
     path: Path
 
     @property
@@ -48,7 +47,7 @@ class Phase:
         return self.config.experiment.name
 
     @property
-    def base(self) -> dict[str, Any]:
+    def base(self) -> dict[str, object]:
         """Of the first model."""
         return next(iter(self.bases.values()))
 
@@ -56,7 +55,7 @@ class Phase:
     def world(self) -> type[WorldInfo]:
         return find_world(self.config.experiment.world)
 
-    def own_settings(self) -> dict[str, dict[str, Any]]:
+    def own_settings(self) -> dict[str, dict[str, object]]:
         """Model name → path → value, of the models that have settings of their own under ``models``."""
         own = {name: settings(self.config.models, name) for name in self.bases}
         return {name: {path: said.value for path, said in found.items()} for name, found in own.items() if found}
@@ -79,7 +78,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Phase:
 
 
 def load_tree(
-    raw: dict[str, Any], path: Path, overrides: Sequence[str] = (), places: dict[KeyPath, Place] | None = None
+    raw: dict[str, object], path: Path, overrides: Sequence[str] = (), places: dict[KeyPath, Place] | None = None
 ) -> Phase:
     """A phase from a tree that was read already, with overrides applied.
 
@@ -94,7 +93,7 @@ def load_tree(
 
 
 def build_phase(
-    raw: dict[str, Any],
+    raw: dict[str, object],
     places: dict[KeyPath, Place] | None = None,
     path: Path = Path("config"),
     *,
@@ -110,7 +109,7 @@ def build_phase(
     """
     source = Source(places or {}, path)
     run = _world(raw, source, trusted).config
-    config: PhaseConfig = validate(phase_config(run), raw, source)
+    config = validate(phase_config(run), raw, source)
     for key in config.fixed:
         _check_path(run, key, ("fixed", key), source)
         if key in config.grid:
@@ -120,9 +119,9 @@ def build_phase(
         if not values:
             raise ConfigError(f"{source.place(('grid', key))}: grid.{key} is empty: list at least one value")
     common = _run_tree(run, _settled(run, raw, config, {}), source, prefix=("fixed",) if config.fixed else ())
-    names = [common["agent"]["model"]["name"]]
+    names = [model_name(common)]
     if NAME in config.grid:
-        names = _axis(run, NAME, config.grid[NAME], [common], source)
+        names = [str(name) for name in _axis(run, NAME, config.grid[NAME], [common], source)]
     _check_controls(config, names, source)
     _check_models(run, config, names, source)
     phases = {name: _one_model(run, raw, config, name, source) for name in names}
@@ -133,7 +132,7 @@ def build_phase(
     return Phase(config, bases, {name: phase.engine for name, phase in phases.items()}, axes, path)
 
 
-def _world(raw: dict[str, Any], source: Source, trusted: bool) -> type[WorldInfo]:
+def _world(raw: Mapping[str, object], source: Source, trusted: bool) -> type[WorldInfo]:
     experiment = raw.get("experiment")
     name = experiment.get("world", DEFAULT_WORLD) if isinstance(experiment, dict) else DEFAULT_WORLD
     if not isinstance(name, str) or not name:
@@ -144,9 +143,11 @@ def _world(raw: dict[str, Any], source: Source, trusted: bool) -> type[WorldInfo
         raise ConfigError(f"{source.place(('experiment', 'world'))}: {exc}") from exc
 
 
-def _settled(run: type[RunConfig], raw: dict[str, Any], config: PhaseConfig, own: dict[str, Setting]) -> dict[str, Any]:
+def _settled(
+    run: type[RunConfig], raw: Mapping[str, object], config: PhaseConfig, own: dict[str, Setting]
+) -> dict[str, object]:
     """The file's sections, a model's own settings over them, and what is fixed for all over both."""
-    tree = {key: raw.get(key) or {} for key in (*run.model_fields, "engine")}
+    tree: dict[str, object] = {key: raw.get(key) or {} for key in (*run.model_fields, "engine")}
     for key, setting in own.items():
         tree = assign(tree, key, setting.value)
     for key, value in config.fixed.items():
@@ -155,14 +156,13 @@ def _settled(run: type[RunConfig], raw: dict[str, Any], config: PhaseConfig, own
 
 
 def _one_model(
-    run: type[RunConfig], raw: dict[str, Any], config: PhaseConfig, name: str, source: Source
+    run: type[RunConfig], raw: Mapping[str, object], config: PhaseConfig, name: str, source: Source
 ) -> PhaseConfig:
     """The phase as one of its models runs it."""
     own = settings(config.models, name)
     tree = assign(_settled(run, raw, config, own), NAME, name)
     stand = {tuple(key.split(".")): source.place(("models", said.entry, key)) for key, said in own.items()}
-    phase: PhaseConfig = validate(type(config), tree, source.with_places(stand), ("fixed",) if config.fixed else ())
-    return phase
+    return validate(type(config), tree, source.with_places(stand), ("fixed",) if config.fixed else ())
 
 
 def _check_models(
@@ -187,10 +187,10 @@ def _check_models(
 def _axis(
     run: type[RunConfig],
     key: str,
-    values: list[Any],
-    bases: list[dict[str, Any]],
+    values: list[object],
+    bases: list[dict[str, object]],
     source: Source,
-) -> list[Any]:
+) -> list[object]:
     """The axis' values, each validated in its place in a whole run of each model and converted to its canonical
     type."""
     valid = []
@@ -214,7 +214,7 @@ def _check_path(run: type[RunConfig], key: str, at: KeyPath, source: Source) -> 
         raise ConfigError(f"{source.place(at)}: {at[0]} names {key!r}, {what}{nearest(key, known)}")
 
 
-def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], source: Source) -> None:
+def _check_contrasts(config: PhaseConfig, axes: dict[str, list[object]], source: Source) -> None:
     """Catches typing errors. A smaller grid may leave a contrast without runs; the report then says so."""
     known = leaf_paths(type(config))
     for index, contrast in enumerate(config.analysis.primary):
@@ -229,7 +229,7 @@ def _check_contrasts(config: PhaseConfig, axes: dict[str, list[Any]], source: So
             raise ConfigError(f"{begin} compares {contrast.compare[0]!r} with itself")
 
 
-def _check_lookups(config: PhaseConfig, axes: dict[str, Any], source: Source) -> None:
+def _check_lookups(config: PhaseConfig, axes: Iterable[str], source: Source) -> None:
     for table in config.lookups:
         if getattr(config, table.key) and table.sets in axes:
             raise ConfigError(
@@ -251,6 +251,7 @@ def _check_controls(config: PhaseConfig, names: list[str], source: Source) -> No
             )
 
 
-def _run_tree(run: type[RunConfig], sections: dict[str, Any], source: Source, prefix: KeyPath) -> dict[str, Any]:
-    valid: RunConfig = validate(run, {key: sections[key] for key in run.model_fields}, source, prefix)
-    return valid.model_dump(mode="json")
+def _run_tree(
+    run: type[RunConfig], sections: Mapping[str, object], source: Source, prefix: KeyPath
+) -> dict[str, object]:
+    return validate(run, {key: sections[key] for key in run.model_fields}, source, prefix).model_dump(mode="json")

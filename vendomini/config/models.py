@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from vendomini.config.paths import assign, leaf_paths
+from vendomini.config.paths import assign, leaf_paths, lookup
 from vendomini.config.schema import EngineConfig, Model
 
 NAME = "agent.model.name"
 
-Models = dict[str, dict[str, Any]]
+Models = dict[str, dict[str, object]]
+
+
+def model_name(parameters: Mapping[str, object]) -> str:
+    """The model of a run."""
+    return str(model_section(parameters)["name"])
+
+
+def model_section(parameters: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a run's model: the section ``agent.model``."""
+    section = lookup(parameters, "agent.model")
+    assert isinstance(section, dict), "validated"
+    return section
 
 
 class Setting(NamedTuple):
     """A value, and the entry of ``models:`` that says it."""
 
     entry: str
-    value: Any
+    value: object
 
 
 @cache
@@ -45,13 +58,13 @@ def split(path: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def overridden(models: Models, key: str, value: Any) -> Models:
+def overridden(models: Models, key: str, value: object) -> Models:
     """The entries without what an override of ``key`` replaces."""
     return {entry: _without(said, key, value) if isinstance(said, dict) else said for entry, said in models.items()}
 
 
-def _without(said: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    kept = {}
+def _without(said: Mapping[str, object], key: str, value: object) -> dict[str, object]:
+    kept: dict[str, object] = {}
     for path, old in said.items():
         if path == key or path.startswith(f"{key}."):
             continue

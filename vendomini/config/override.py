@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import yaml
 
@@ -14,7 +14,7 @@ from vendomini.config.worlds import find_world
 from vendomini.errors import ConfigError
 
 
-def override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> None:
+def override(raw: dict[str, object], places: dict[KeyPath, Place], text: str) -> None:
     """Applies one, in place.
 
     Raises:
@@ -43,17 +43,17 @@ def override(raw: dict[str, Any], places: dict[KeyPath, Place], text: str) -> No
     raw.update(assign(raw, key, value))
     normalise(raw)
     for varied in ("grid", "fixed"):
-        if isinstance(raw.get(varied), dict):
-            raw[varied] = {path: values for path, values in raw[varied].items() if path != key}
-    if isinstance(raw.get("models"), dict):
-        raw["models"] = overridden(raw["models"], key, value)
+        if isinstance(paths := raw.get(varied), dict):
+            raw[varied] = {path: values for path, values in paths.items() if path != key}
+    if isinstance(models := raw.get("models"), dict):
+        raw["models"] = overridden(models, key, value)
     for table in _lookups(raw):
         if key == table.sets:
             raw.pop(table.key, None)
     _mark(places, tuple(key.split(".")), here)
 
 
-def _lookups(raw: dict[str, Any]) -> tuple[Lookup, ...]:
+def _lookups(raw: Mapping[str, object]) -> tuple[Lookup, ...]:
     """Of the world that the file names, as far as it does."""
     experiment = raw.get("experiment")
     name = experiment.get("world", DEFAULT_WORLD) if isinstance(experiment, dict) else DEFAULT_WORLD
@@ -63,14 +63,17 @@ def _lookups(raw: dict[str, Any]) -> tuple[Lookup, ...]:
         return ()
 
 
-def _override_model(raw: dict[str, Any], places: dict[KeyPath, Place], path: str, value: Any, here: Place) -> None:
+def _override_model(
+    raw: dict[str, object], places: dict[KeyPath, Place], path: str, value: object, here: Place
+) -> None:
     found = split(path)
     if found is None:
         raise ConfigError(f"{here}: write models.NAME.agent.model.KEY=value or models.NAME.engine.KEY=value")
     entry, key = found
     models = raw.get("models")
-    said = models.get(entry) if isinstance(models, dict) else None
-    raw["models"] = {**(models or {}), entry: {**(said or {}), key: value}}
+    models = models if isinstance(models, dict) else {}
+    said = models.get(entry)
+    raw["models"] = {**models, entry: {**(said if isinstance(said, dict) else {}), key: value}}
     _mark(places, ("models", entry, key), here)
 
 
@@ -82,7 +85,7 @@ def _mark(places: dict[KeyPath, Place], at: KeyPath, here: Place) -> None:
         places.setdefault(at[:depth], here)
 
 
-def normalise(raw: dict[str, Any]) -> None:
+def normalise(raw: dict[str, object]) -> None:
     """``engine: hf`` is short for ``engine: {backend: hf}``."""
     if isinstance(raw.get("engine"), str):
         raw["engine"] = {"backend": raw["engine"]}

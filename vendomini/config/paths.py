@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -23,7 +22,7 @@ def leaf_paths(model: type[BaseModel], prefix: str = "") -> dict[str, bool]:
     return paths
 
 
-def assign(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+def assign(tree: Mapping[str, object], path: str, value: object) -> dict[str, object]:
     """The tree with one value replaced; shares everything off the path with the old one."""
     head, _, rest = path.partition(".")
     if not rest:
@@ -32,13 +31,13 @@ def assign(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return {**tree, head: assign(below if isinstance(below, dict) else {}, rest, value)}
 
 
-def lookup(tree: dict[str, Any], path: str) -> Any:
+def lookup(tree: Mapping[str, object], path: str) -> object:
     """The value at a path.
 
     Raises:
         KeyError: there is none.
     """
-    value: Any = tree
+    value: object = tree
     for part in path.split("."):
         if not isinstance(value, dict):
             raise KeyError(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoints, entry_points
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -177,7 +177,7 @@ class Lookup:
     key: str
     by: str
     sets: str
-    annotation: Any
+    annotation: object
     description: str
 
 
@@ -303,13 +303,13 @@ class PhaseConfig(RunConfig):
     experiment: Experiment = Experiment()
     engine: EngineConfig = EngineConfig()
     analysis: Analysis = Analysis()
-    fixed: dict[str, Any] = Field(
+    fixed: dict[str, object] = Field(
         default_factory=dict, description="Dot path → value, over the sections: {pe_induction.pe_mag: high}."
     )
-    grid: dict[str, list[Any]] = Field(
+    grid: dict[str, list[object]] = Field(
         default_factory=dict, description="Dot path → list of values. The runs are all their combinations."
     )
-    models: dict[str, dict[str, Any]] = Field(
+    models: dict[str, dict[str, object]] = Field(
         default_factory=dict,
         description="Model name or pattern (* and ?) → dot path → value: agent.model.* and engine.* settings of these "
         "models alone, over the sections and below fixed and grid. Of several that match the later wins, and the "

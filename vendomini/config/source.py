@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -33,7 +32,7 @@ class Place:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
+def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, object], dict[KeyPath, Place]]:
     """The file merged over what it inherits, and the place of every key."""
     file = file.resolve()
     if file in stack:
@@ -57,7 +56,7 @@ def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict
     return _merge(base, raw), base_places | places
 
 
-def _parse(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
+def _parse(file: Path) -> tuple[dict[str, object], dict[KeyPath, Place]]:
     name = shown(file)
     try:
         node = yaml.compose(_text(file, name), Loader=_Loader)
@@ -66,7 +65,9 @@ def _parse(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Place]]:
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{name}:{node.start_mark.line + 1}: a config is a mapping of keys to values")
         places = _places(node, name)
-        return _Loader.construct(node), places
+        tree = _Loader.construct(node)
+        assert isinstance(tree, dict), "made of a mapping"
+        return tree, places
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 0
         raise ConfigError(f"{name}:{line}: not valid YAML: {exc.problem}") from exc
@@ -126,7 +127,7 @@ def _check_text(node: yaml.ScalarNode, name: str) -> None:
         raise ConfigError(f"{name}:{node.start_mark.line + 1}: half of a surrogate pair is no text") from exc
 
 
-def parse_value(text: str, name: str) -> Any:
+def parse_value(text: str, name: str) -> object:
     """A YAML value on a command line.
 
     Args:
@@ -147,16 +148,16 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's scalars: 1e-3 is a number, 12:30:00 and 2024-01-01 are text, and so are yes, no, on and off. No tags:
     a file can't choose the type that a value is made into."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - PyYAML's own class attribute
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own class attribute
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if (tag := getattr(event, "tag", None)) is not None:
             raise yaml.MarkedYAMLError(None, None, f"a config has no tags, and this is {tag!r}", event.start_mark)
         return super().compose_node(parent, index)
 
     @classmethod
-    def construct(cls, node: yaml.Node) -> Any:
+    def construct(cls, node: yaml.Node) -> object:
         loader = cls("")
         try:
             return loader.construct_document(node)
@@ -176,22 +177,22 @@ def _add_resolvers() -> None:
         _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
 
 
-_add_resolvers()
-# A zero in front is decimal in YAML 1.2; PyYAML would read octal.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: _integer(node))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value.lower()))
-)
-
-
-def _integer(node: Any) -> int:
+def _integer(_: yaml.Loader, node: yaml.ScalarNode) -> int:
     """Of 64 bits, which is what a plan and a run's id can hold."""
     if len(node.value) > 20 or not -(2**63) <= (value := int(node.value)) < 2**63:
         raise yaml.MarkedYAMLError(None, None, "an integer of more than 64 bits", node.start_mark)
     return value
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+_add_resolvers()
+# A zero in front is decimal in YAML 1.2; PyYAML would read octal.
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=inf|nan)", "", node.value.lower()))
+)
+
+
+def _merge(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
     """``over`` on ``base``: mappings merge, everything else (lists, too) is replaced."""
     merged = dict(base)
     for key, value in over.items():

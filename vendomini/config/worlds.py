@@ -136,38 +136,40 @@ def phase_config(config: type[RunConfig]) -> type[PhaseConfig]:
         table.key: (table.annotation, Field(default_factory=dict, description=table.description))
         for table in config.lookups
     }
-    bases: Any = (PhaseConfig, config)
+    bases: tuple[type[RunConfig], ...] = (PhaseConfig, config)
     return cast("type[PhaseConfig]", create_model("PhaseConfig", __base__=bases, **keys))
 
 
 # ------------------------------------------------------------------------------------------- of a run
 
 
-def world_name(parameters: dict[str, Any]) -> str:
+def world_name(parameters: Mapping[str, object]) -> str:
     """The world of a run. Runs in the default world don't name it, so that their ids are those of versions that had
     no other."""
     return str(parameters.get("world", DEFAULT_WORLD))
 
 
-def world_of(parameters: dict[str, Any], *, trusted: bool = True) -> type[WorldInfo]:
+def world_of(parameters: Mapping[str, object], *, trusted: bool = True) -> type[WorldInfo]:
     """The same, loaded; see :func:`find_world`."""
     return find_world(world_name(parameters), trusted=trusted)
 
 
-def named(parameters: dict[str, Any], world: str) -> dict[str, Any]:
+def named(parameters: dict[str, object], world: str) -> dict[str, object]:
     """A run's parameters with the name of its world."""
     return parameters if world == DEFAULT_WORLD else {**parameters, "world": world}
 
 
-def run_config(parameters: dict[str, Any]) -> RunConfig:
+def run_config(parameters: Mapping[str, object]) -> RunConfig:
     """A run's parameters, validated."""
     sections = {key: value for key, value in parameters.items() if key != "world"}
     return world_of(parameters).config.model_validate(sections)
 
 
-def horizon(parameters: dict[str, Any]) -> int:
+def horizon(parameters: Mapping[str, object]) -> int:
     """Steps after which the run is right-censored."""
-    return int(lookup(parameters, world_of(parameters).horizon))
+    steps = lookup(parameters, world_of(parameters).horizon)
+    assert isinstance(steps, int), "validated"
+    return steps
 
 
 def split_control(model: str) -> tuple[str, str]:

@@ -6,10 +6,9 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vendomini.errors import EngineUnavailable
-from vendomini.model_info.layers import Attention, Layer, attention
+from vendomini.model_info.layers import Attention, Config, Layer, attention
 from vendomini.model_info.weights import weights
 from vendomini.probe import Capabilities
 
@@ -104,9 +103,7 @@ def model_facts(name: str, revision: str | None, capabilities: Capabilities) -> 
         ) from exc
 
 
-def _facts(
-    name: str, config: dict[str, Any], found: Attention, weight_bytes: int, parameters: int | None
-) -> ModelFacts:
+def _facts(name: str, config: Config, found: Attention, weight_bytes: int, parameters: int | None) -> ModelFacts:
     text = config.get("text_config") or config
     quantised = "quantization_config" in config or "quantization_config" in text
     return ModelFacts(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -36,7 +35,7 @@ def own_sampling(model: schema.Model, capabilities: Capabilities) -> dict[str, f
     return {key: value for key, value in values.items() if _usable(key, value, model, file)}
 
 
-def _usable(key: str, value: Any, model: schema.Model, file: Path) -> bool:
+def _usable(key: str, value: object, model: schema.Model, file: Path) -> bool:
     try:
         schema.Model.model_validate({key: value})
     except ValidationError as exc:
@@ -47,7 +46,7 @@ def _usable(key: str, value: Any, model: schema.Model, file: Path) -> bool:
     return True
 
 
-def _plain(key: str, value: Any) -> Any:
+def _plain(key: str, value: float) -> float:
     """Some files write 20.0 for 20, and -1 for a top_k of all tokens."""
     if key != "top_k" or isinstance(value, bool) or not isinstance(value, int | float):
         return value

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 MAX_LAYERS = 10_000
 
 Config = Mapping[str, Any]
+"""A model's ``config.json``: anybody's, and what is read of it may be of any type."""
 
 FULL = {"full_attention", "attention", "indexed_attention", "hybrid", "global", "full", "*", "attn", "nope", "L_full"}
 WINDOWED = {"sliding_attention", "window_attention", "hybrid_sliding", "sliding", "local", "swa"}
@@ -159,7 +160,7 @@ def _kinds(text: Config, sure: bool) -> list[int | None]:
     return [None if layer < first else window for layer in range(layers)]
 
 
-def _named(text: Config) -> list[Any] | None:
+def _named(text: Config) -> list[object] | None:
     """A kind for every layer, where the file has one, in one of the ways in which families write it."""
     for name in ("layer_types", "layers_block_type"):
         if isinstance(text.get(name), list):
@@ -220,7 +221,7 @@ def _kv_heads(text: Config, heads: int, layers: int) -> list[int]:
     if isinstance(blocks := text.get("block_configs"), list):
         groups = [(block.get("attention") or {}).get("n_heads_in_group") for block in blocks]
         return [heads // int(group) if group else 0 for group in groups]
-    given: Any = None
+    given = None
     for name in ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"):
         given = text.get(name) if given is None else given
     if isinstance(nested := text.get("attn_config"), dict):
@@ -255,7 +256,7 @@ def _element_bytes(text: Config) -> int:
 
 
 def _divided(text: Config) -> tuple[int, ...]:
-    values: Iterable[Any] = (text.get(name) for name in DIVIDED)
+    values: Iterable[object] = (text.get(name) for name in DIVIDED)
     return tuple(sorted({value for value in values if isinstance(value, int) and value > 0}))
 
 
@@ -270,7 +271,7 @@ READ = (
 )  # fmt: skip
 
 
-def _as_transformers_reads(folder: Path) -> dict[str, Any] | None:
+def _as_transformers_reads(folder: Path) -> dict[str, object] | None:
     """The language model's configuration with the defaults of its class; None where Transformers can't say.
 
     Importing Transformers takes seconds, so it is used only where the file leaves something open. No code of the
@@ -287,7 +288,7 @@ def _as_transformers_reads(folder: Path) -> dict[str, Any] | None:
     return {name: value for name in READ if (value := _value(config, name)) is not None}
 
 
-def _value(config: Any, name: str) -> Any:
+def _value(config: object, name: str) -> object:
     try:
         return getattr(config, name, None)
     except (AttributeError, ValueError, RuntimeError):  # one that differs from layer to layer has no single value

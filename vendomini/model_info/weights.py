@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from vendomini.model_info.layers import Config
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Bytes of an element of a safetensors data type; the 8-bit floats have names of their own, all of one byte."""
@@ -18,7 +19,14 @@ MAX_HEADER = 100_000_000
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def weights(folder: Path, config: Mapping[str, Any]) -> tuple[int, int | None]:
+class _Tensor(TypedDict):
+    """An entry of a safetensors header, as far as it is read."""
+
+    dtype: str
+    shape: list[int]
+
+
+def weights(folder: Path, config: Config) -> tuple[int, int | None]:
     """Bytes and number of all weights.
 
     For weights that are not here, and for those in PyTorch's own format, the number follows from the bytes and the
@@ -49,7 +57,7 @@ def _measured(files: list[Path]) -> tuple[int, int]:
     return sum(sizes), sum(counts)
 
 
-def _header(file: Path) -> list[dict[str, Any]]:
+def _header(file: Path) -> list[_Tensor]:
     """The tensors a safetensors file holds: 8 bytes of length, then JSON."""
     with open(file, "rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
@@ -70,7 +78,7 @@ def _pytorch_bytes(folder: Path) -> int:
     return size
 
 
-def _count(size: int, config: Mapping[str, Any]) -> int | None:
+def _count(size: int, config: Config) -> int | None:
     text = config.get("text_config")
     nested = text if isinstance(text, dict) else {}
     dtype = next((c[key] for c in (config, nested) for key in ("dtype", "torch_dtype") if c.get(key)), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +134,6 @@ class Capabilities:
         """The package, whether installed or not."""
         return self.packages.get(name) or Package(name)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The same as plain dicts, lists and numbers."""
         return asdict(self)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from vendomini.config import Phase, RunSpec, count
+from vendomini.config.models import model_section
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Engine
 from vendomini.engines.resolve import start_engine
@@ -251,7 +252,7 @@ def _by_model(todo: Iterable[RunSpec]) -> list[list[RunSpec]]:
 
 def load_key(spec: RunSpec) -> tuple[object, ...]:
     """What a model has to be reloaded for: everything about it but how it is sampled."""
-    model = spec.parameters["agent"]["model"]
+    model = model_section(spec.parameters)
     return tuple(
         model[key] for key in ("name", "revision", "dtype", "quantization", "trust_remote_code", "context_length")
     )
