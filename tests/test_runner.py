@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -14,10 +15,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vendomini.config import expand, load_config
-from vendomini.config.schema import EngineConfig
+from vendomini.config.schema import Breaker, EngineConfig
 from vendomini.engines.base import Completion, Engine, EngineInfo
 from vendomini.engines.resolve import start_engine
 from vendomini.errors import EngineError, EngineUnavailable
@@ -242,6 +244,130 @@ class TestEngineThatAnswersNobody:
         tally, _ = run_here(specs, tmp_path, EngineConfig(max_num_seqs=2), start=moody)
         assert len(tally.failed) > 10
         assert tally.unfinished == []
+
+
+class Chatty(Engine):
+    """Answers in prose: every reply, or those that it is asked to by its index."""
+
+    def __init__(self, inner: Engine, prose=lambda index: True) -> None:
+        self.inner, self.prose, self.asked = inner, prose, 0
+        self.info, self.max_num_seqs = inner.info, inner.max_num_seqs
+
+    async def generate(self, prompt, params):
+        await asyncio.sleep(0)  # as a model's engine does: the episodes take turns
+        self.asked += 1
+        if self.prose(self.asked):
+            return Completion("I would rather wait and see.", "stop", 100, 7)
+        return await self.inner.generate(prompt, params)
+
+
+def chatty(*how):
+    async def start(model, config):
+        return Chatty(await start_engine(model, config, say=lambda line: None), *how)
+
+    return start
+
+
+UNREADABLE = ("simulation.max_steps=500", "experiment.replications=200", "agent.model.name=scripted/oracle",
+              "pe_induction.p_shock=0.4")  # fmt: skip
+
+
+class TestBreaker:
+    def test_two_hundred_runs_of_unreadable_replies_stop_early(self, tmp_path):
+        said, specs = [], grid(*UNREADABLE)
+        tally, counters = run_here(specs, tmp_path, start=chatty(), say=said.append)
+        assert len(specs) == len(tally.unfinished) == 200
+        assert counters.steps <= 0.05 * 200 * 58  # each would crash at its 8th step, and end 50 steps later
+        assert list(tally.halted.values()) == ["replies"]
+        (halt,) = Results(tmp_path).halts().values()
+        assert (halt.model, halt.cause) == ("scripted/oracle", "replies")
+        assert halt.reason.startswith("100% of its first ")
+        assert halt.reason.endswith("replies can't be used (no_object 100%)")
+        assert sum("scripted/oracle is stopped: 100%" in line for line in said) == 1
+
+        async def no_engine(model, config):
+            raise AssertionError("a model was loaded for runs that are stopped")
+
+        before = logs(tmp_path)
+        tally, counters = run_here(specs, tmp_path, start=no_engine)
+        assert (len(tally.unfinished), counters.steps, logs(tmp_path)) == (200, 0, before)
+
+    @pytest.mark.parametrize("how", [{"anyway": True}, {"limits": Breaker(unusable=None)}])
+    def test_they_go_on_when_told_to(self, tmp_path, how):
+        specs = grid(*UNREADABLE)[:8]
+        tally, _ = run_here(specs, tmp_path, start=chatty())
+        assert len(tally.unfinished) == 8
+        tally, _ = run_here(specs, tmp_path, start=chatty(), **how)
+        assert (tally.finished, tally.halted) == (8, {})
+        run_here(specs, tmp_path / "undisturbed", start=chatty(), limits=Breaker(unusable=None))
+        assert logs(tmp_path) == logs(tmp_path / "undisturbed")
+
+    def test_a_kill_on_the_way_changes_nothing(self, tmp_path):
+        specs, one = grid(*UNREADABLE), EngineConfig(max_num_seqs=1)
+        run_here(specs, tmp_path / "undisturbed", one, start=chatty())
+        for answers in (3, 8, 20):  # the log is cut, as by a kill, and the call begins again
+
+            async def killed(model, config, answers=answers):
+                return Killed(await chatty()(model, config), answers)
+
+            with pytest.raises(KeyboardInterrupt):
+                run_here(specs, tmp_path / "killed", one, start=killed)
+        run_here(specs, tmp_path / "killed", one, start=chatty())
+        assert logs(tmp_path / "killed") == logs(tmp_path / "undisturbed")
+        reasons = [[h.reason for h in Results(tmp_path / name).halts().values()] for name in ("killed", "undisturbed")]
+        assert reasons[0] == reasons[1]
+
+    @pytest.mark.parametrize(("prose", "stops"), [(lambda n: n % 5 < 3, True), (lambda n: n % 5 < 2, False)])
+    def test_the_limit_is_a_share(self, tmp_path, prose, stops):
+        specs = grid("simulation.max_steps=12", "experiment.replications=20", "agent.model.name=scripted/oracle",
+                     "pe_induction.p_shock=0.4")  # fmt: skip
+        tally, _ = run_here(specs, tmp_path, start=chatty(prose))
+        assert bool(tally.halted) is stops
+
+    def test_only_runs_whose_agents_are_set_alike_stop(self, tmp_path):
+        """The replies have no card, which one half of the runs requires."""
+        modes = 'grid.agent.interface.prediction_mode=["required", "optional"]'
+        specs = grid(*UNREADABLE[2:], "simulation.max_steps=30", "experiment.replications=10", modes)
+
+        class Cardless(Breaking):
+            async def generate(self, prompt, params):
+                await asyncio.sleep(0)
+                found = await self.inner.generate(prompt, params)
+                reply = json.loads(found.text) | {"prediction": None}
+                return msgspec.structs.replace(found, text=json.dumps(reply))
+
+        async def start(model, config):
+            return Cardless(await start_engine(model, config, say=lambda line: None), 0)
+
+        tally, _ = run_here(specs, tmp_path, start=start)
+        required = {s.run_id for s in specs if s.parameters["agent"]["interface"]["prediction_mode"] == "required"}
+        assert set(tally.unfinished) == required
+        assert tally.finished == 10
+        (halt,) = Results(tmp_path).halts().values()
+        assert "(card_missing 100%)" in halt.reason
+
+    def test_a_server_that_answers_nobody_is_kept_in_mind_until_the_next_call(self, tmp_path):
+        class Server(Breaking):
+            elsewhere = True
+
+        async def down(model, config):
+            return Server(await start_engine(model, config, say=lambda line: None), 50)
+
+        specs = grid("simulation.max_steps=40", "experiment.replications=20", "agent.model.name=scripted/oracle")
+        tally, _ = run_here(specs, tmp_path, EngineConfig(max_num_seqs=2), start=down)
+        (halt,) = Results(tmp_path).halts().values()
+        assert (halt.cause, halt.reason) == ("engine", "4 runs failed in a row, without a step between them")
+        tally, _ = run_here(specs, tmp_path, EngineConfig(max_num_seqs=2))
+        assert tally.complete
+        assert Results(tmp_path).halts() == {}
+
+
+class Killed(Breaking):
+    async def generate(self, prompt, params):
+        self.answers -= 1
+        if self.answers < 0:
+            raise KeyboardInterrupt
+        return await self.inner.generate(prompt, params)
 
 
 class TestDamage:

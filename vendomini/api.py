@@ -109,7 +109,14 @@ def execute(
     """
     from vendomini.runner import Runner, save_plan
 
-    runner = Runner(results, phase.config.engine, progress, engines=phase.engines, restart_changed=restart_changed)
+    runner = Runner(
+        results,
+        phase.config.engine,
+        progress,
+        engines=phase.engines,
+        restart_changed=restart_changed,
+        limits=phase.config.breaker,
+    )
     todo, tally, say = runner.pending(specs), runner.tally, progress.say
     ended = f"{tally.already:,} already ended, " if tally.already else ""
     say(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}")

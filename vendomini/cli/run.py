@@ -87,7 +87,9 @@ def _conclude(tally: Tally, results: Results, out: Console) -> None:
         out.print(f"{len(tally.refused)} runs were left alone, see the warnings above.", markup=False)
     if tally.failed:
         out.print(f"{len(tally.failed)} runs failed; the same command tries them again.", markup=False)
-    if tally.unfinished:
+    if tally.halted:
+        out.print(f"{len(tally.unfinished)} runs are left, for the reason above; {_remedy(tally)}.", markup=False)
+    elif tally.unfinished:
         out.print(
             f"Stopped with {len(tally.unfinished)} runs to go; the same command goes on from there.", markup=False
         )
@@ -96,6 +98,12 @@ def _conclude(tally: Tally, results: Results, out: Console) -> None:
     if not tally.complete:
         raise typer.Exit(1)
     out.print(f"Results are in {results.root}.", markup=False)
+
+
+def _remedy(tally: Tally) -> str:
+    if "replies" in tally.halted.values():
+        return "change a setting, or try all the same with -o breaker=off"
+    return "the same command tries them again"
 
 
 def _show_plan(specs: list[RunSpec], results: Results, as_json: bool) -> None:

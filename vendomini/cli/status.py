@@ -76,6 +76,9 @@ def _print(one: Status, out: Console) -> None:
         out.print(f"  {one.tokens_s:,.0f} tokens/s, about {one.eta_s / 3600:,.1f} h to go", markup=False)
     for line in _job_lines(one):
         out.print(f"  {line}", markup=False)
+    for halt in one.halts:
+        out.print(f"  [WARNING] {halt['model']} is stopped: {halt['reason']}", markup=False)
+        out.print("      change a setting, or send its runs all the same: vendomini submit --anyway", markup=False)
     for run_id, why in [*one.failed.items(), *one.damaged.items()][:SHOWN]:
         out.print(f"  [WARNING] {run_id}: {why}", markup=False)
     for job in one.lost[:SHOWN]:
@@ -87,7 +90,7 @@ def _print(one: Status, out: Console) -> None:
         out.print(f"  [WARNING] {problem}", markup=False)
     if one.queue_problem:
         out.print(f"  (the queue was not asked: {one.queue_problem})", markup=False)
-    elif one.done < one.runs and not one.running + one.waiting:
+    elif one.done < one.runs and not one.halts and not one.running + one.waiting:
         out.print("  Nothing is live: the same command again does what is missing.", markup=False)
 
 

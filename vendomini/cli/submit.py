@@ -45,6 +45,7 @@ After = Annotated[list[str] | None, typer.Option("--after", help="Begin when thi
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
 ]
+Anyway = Annotated[bool, typer.Option("--anyway", help="Also the runs that the breaker has stopped.")]
 Keep = Annotated[
     bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
 ]
@@ -79,6 +80,7 @@ def submit(
     after: After = None,
     take_over: TakeOver = False,
     restart_changed: RestartChanged = False,
+    anyway: Anyway = False,
     keep: Keep = False,
     one_round: OneRound = False,
     describe: Describe = None,
@@ -107,7 +109,9 @@ def submit(
     asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
     offers = offers_of(templates, describe, time, asked)
     waiting = jobs_to_wait_for(after or ())
-    request = Request(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes, None, restart_changed)
+    request = Request(
+        runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes, None, restart_changed, anyway
+    )
     folders = _folders(phases, override, results)
     if one_round:
         _keep(folders, offers, request, only or (), limit, as_json)
@@ -221,11 +225,16 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
         "live in the queue": submission.live,
         "in jobs of others, which this cluster hides (--take-over sends them all the same)": submission.hidden,
         "damaged": len(submission.refused),
+        "stopped": submission.halted[0],
     }
     aside = "".join(f", {number:,} {word}" for word, number in left.items() if number)
     out.print(f"{submission.manifest.name}: {submission.runs:,} runs to do{aside}", markup=False)
     for problem in submission.refused.values():
         out.print(f"[WARNING] {problem}", markup=False)
+    for halt in submission.halted[1]:
+        out.print(f"[WARNING] {halt.model} is stopped: {halt.reason}", markup=False)
+    if submission.halted[0]:
+        out.print("Change a setting, or send its runs all the same with --anyway.", markup=False)
     if not submission.jobs:
         out.print("Nothing to submit.", markup=False)
         return

@@ -103,7 +103,7 @@ def run_shard(manifest_file: str, digest: str, array: str, replica: str | None =
     except VendoMiniError as exc:
         out.print(f"error: {exc}", markup=False)
         sys.exit(exc.exit_code)
-    sys.exit(0 if tally.complete else 1)
+    sys.exit(0 if tally.complete or "replies" in tally.halted.values() else 1)  # no fault of the job or its node
 
 
 def _run_shard(manifest_file: Path, digest: str, array: int, replica: int | None, out: Console) -> Tally:
@@ -113,15 +113,16 @@ def _run_shard(manifest_file: Path, digest: str, array: int, replica: int | None
     ids = job.shards[here.index if here else 0].run_ids
     results = Results(manifest_file.parents[2])
     phase, specs = _runs(manifest, ids)
+    how = manifest.retries, manifest.restart_changed, manifest.anyway
     if replica is not None:
         as_a_child()
         _say(out, f"engine {replica + 1} of {job.replicas}, on GPUs {gpus_of_this_process(os.environ)}")
-        return work(phase, specs[replica :: job.replicas], results, out, manifest.retries, manifest.restart_changed)
+        return work(phase, specs[replica :: job.replicas], results, out, *how)
     if job.replicas > 1:
         arguments = [str(manifest_file), digest, str(array)]
         return _share_among(job, arguments, specs, results, out)
     with _on_all_nodes(job, phase, specs, out):
-        return work(phase, specs, results, out, manifest.retries, manifest.restart_changed)
+        return work(phase, specs, results, out, *how)
 
 
 @contextmanager
@@ -196,13 +197,14 @@ def work(
     out: Console,
     retries: int = 0,
     restart_changed: bool = False,
+    anyway: bool = False,
 ) -> Tally:
     """Does these runs; requeues the job and exits if SLURM says that time is up.
 
     Args:
         out: the job's log.
         retries: how often a run that fails is tried again.
-        restart_changed: as for :class:`vendomini.runner.Runner`.
+        restart_changed, anyway: as for :class:`vendomini.runner.Runner`.
 
     Raises:
         EngineUnavailable: no engine can run the model here.
@@ -212,7 +214,13 @@ def work(
 
     save_plan(phase, results)
     runner = Runner(
-        results, phase.config.engine, progress_on(out), engines=phase.engines, restart_changed=restart_changed
+        results,
+        phase.config.engine,
+        progress_on(out),
+        engines=phase.engines,
+        restart_changed=restart_changed,
+        limits=phase.config.breaker,
+        anyway=anyway,
     )
     todo, tally = runner.pending(specs), runner.tally
     _say(out, f"{phase.name}: {len(specs):,} runs in this job, {tally.already:,} ended before, {len(todo):,} to do")

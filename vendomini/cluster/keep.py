@@ -167,6 +167,8 @@ def _send(
         return Round(f"{phase.name}: {live or submission.live:,} jobs are live", goes_on=True)
     if submission.refused:
         return Round(f"{phase.name}: {len(submission.refused)} runs are damaged, the others done", stuck=True)
+    if (held := submission.halted)[0]:
+        return Round(f"{phase.name}: {held[0]:,} runs are stopped: {held[1][-1].reason}", stuck=True)
     return Round(f"{phase.name}: done, {submission.finished:,} runs")
 
 

@@ -72,6 +72,7 @@ class Outcome:
             "live": submission.live,
             "hidden": submission.hidden,
             "damaged": submission.refused,
+            "halted": submission.halted[0],
             "arrays": arrays,
             "job_ids": self.job_ids,
             "problems": self.problems,

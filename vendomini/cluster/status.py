@@ -37,6 +37,7 @@ class Status:
         tokens_s: completion tokens per second, of the runs now in progress.
         eta_s: seconds until the live runs have ended.
         jobs: live jobs.
+        halts: why runs were stopped that submit does not send again by itself, while some are left.
         lost: jobs that ended and left runs unfinished, with the reason where accounting tells.
         queue_problem: why the queue could not be asked.
         plan_problems: plans that can't be read, whose open runs are not counted.
@@ -56,6 +57,7 @@ class Status:
     tokens_s: float | None = None
     eta_s: float | None = None
     jobs: list[dict[str, Any]] = field(default_factory=list)
+    halts: list[dict[str, str]] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
     queue_problem: str = ""
     plan_problems: list[str] = field(default_factory=list)
@@ -93,6 +95,11 @@ def status(results: Results) -> Status:
     begun = set(results.run_ids())
     unfinished = _count(found, results, owner, begun)
     found.open += _not_begun(found, results, begun.union(owner))
+    if found.done < found.runs:
+        found.halts = [
+            {"model": halt.model, "cause": halt.cause, "reason": halt.reason, "halted_at": halt.halted_at}
+            for halt in results.halts().values()
+        ]
     _list_jobs(found, jobs, [owner[run_id] for run_id in unfinished if run_id in owner])
     return found
 

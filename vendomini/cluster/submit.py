@@ -16,7 +16,7 @@ from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.templates import Template
 from vendomini.config import Phase, RunSpec
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.records import Manifest, Results, ShardArray
+from vendomini.records import Halt, Manifest, Results, ShardArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Request:
         whole_nodes: every job gets a whole node, and small models share it.
         max_array_size: of one array, below the cluster's own limit.
         restart_changed: restart what was begun under another prompt or version.
+        anyway: also the runs that were halted.
+        gpu_hours: plan what fits into so many.
     """
 
     runs_per_job: int | None = None
@@ -41,6 +43,8 @@ class Request:
     whole_nodes: bool = False
     max_array_size: int | None = None
     restart_changed: bool = False
+    anyway: bool = False
+    gpu_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Submission:
         finished, live, hidden: how many runs are left alone; hidden ones are in other users' jobs, which this cluster
             does not show.
         refused: run id → what is wrong with its files.
+        halted: how many runs are left because runs like them were stopped, and the halts.
     """
 
     manifest: Manifest
@@ -68,6 +73,7 @@ class Submission:
     live: int
     hidden: int
     refused: dict[str, str]
+    halted: tuple[int, list[Halt]] = (0, [])
 
     @property
     def runs(self) -> int:
@@ -104,6 +110,8 @@ def prepare(
     if request.take_over:
         taken = {run_id: task for run_id, task in taken.items() if not task.hidden}
     free = [spec for spec in todo if spec.run_id not in taken]
+    halts = {} if request.anyway else halts_of(phase, free, results)
+    free = [spec for spec in free if spec.run_id not in halts]
     groups = group_runs(free, sizing.shape, sizing.pace)
     offered = {group.shape: offers(group.shape.gpus, group.shape.nodes) for group in groups}
     usable = {shape: offer.template.minutes * 60.0 - offer.template.signal_s for shape, offer in offered.items()}
@@ -118,6 +126,7 @@ def prepare(
         created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         retries=request.retries,
         restart_changed=request.restart_changed,
+        anyway=request.anyway,
         arrays=[
             ShardArray(
                 job_name=f"{phase.name}.{submission_id}.{k}",
@@ -142,4 +151,21 @@ def prepare(
         live=sum(1 for spec in todo if spec.run_id in taken and not taken[spec.run_id].hidden),
         hidden=sum(1 for spec in todo if spec.run_id in taken and taken[spec.run_id].hidden),
         refused=tally.refused,
+        halted=(len(halts), list({halt.key: halt for halt in halts.values()}.values())),
     )
+
+
+def halts_of(phase: Phase, specs: Sequence[RunSpec], results: Results) -> dict[str, Halt]:
+    """Run id → why runs set like this one were stopped.
+
+    Raises:
+        CorruptRecordError: what the results folder says about it is damaged.
+    """
+    from vendomini.runner.breaker import halt_key
+
+    halts = results.halts()
+    if not halts:
+        return {}
+    config = phase.config
+    keys = {spec.run_id: halt_key(spec, phase.engines.get(spec.model, config.engine), config.breaker) for spec in specs}
+    return {run_id: halts[key] for run_id, key in keys.items() if key in halts}

@@ -22,6 +22,7 @@ def json_schema(world: str = DEFAULT_WORLD) -> dict[str, object]:
     properties = schema["properties"]
     properties["inherit"] = {"type": "string", "description": "A file whose keys this one extends, from its folder."}
     properties["engine"] = {"anyOf": [properties["engine"], *BACKEND_SCHEMA["anyOf"]]}
+    properties["breaker"] = {"anyOf": [properties["breaker"], {"const": "off"}]}
     paths = leaf_paths(found.config)
     for section, value in (("grid", {"type": "array", "minItems": 1}), ("fixed", {})):
         properties[section] |= {"properties": dict.fromkeys(paths, value), "additionalProperties": False}

@@ -86,6 +86,8 @@ def _mark(places: dict[KeyPath, Place], at: KeyPath, here: Place) -> None:
 
 
 def normalise(raw: dict[str, object]) -> None:
-    """``engine: hf`` is short for ``engine: {backend: hf}``."""
+    """``engine: hf`` is short for ``engine: {backend: hf}``, and ``breaker: off`` for ``breaker: {unusable: null}``."""
+    if raw.get("breaker") == "off":
+        raw["breaker"] = {"unusable": None}
     if isinstance(raw.get("engine"), str):
         raw["engine"] = {"backend": raw["engine"]}

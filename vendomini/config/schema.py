@@ -275,6 +275,17 @@ class EngineConfig(Section):
         return self
 
 
+class Breaker(Section):
+    """When runs are stopped because the model's replies can't be used: unparsable, cut off, or with a missing or
+    invalid card where one is required. Nothing here is part of a run's identity."""
+
+    unusable: Probability | None = Field(
+        0.5, description="Share of such replies beyond which runs set alike stop. Null, or `breaker: off`: never."
+    )
+    steps: Positive = Field(8, description="Of each episode, only its first so many count.")
+    episodes: Positive = Field(5, description="Episodes that must have done them before anything is stopped.")
+
+
 class Contrast(Section):
     """A question to be answered by one number: does survival differ between two levels of a factor?"""
 
@@ -302,6 +313,7 @@ class PhaseConfig(RunConfig):
 
     experiment: Experiment = Experiment()
     engine: EngineConfig = EngineConfig()
+    breaker: Breaker = Breaker()
     analysis: Analysis = Analysis()
     fixed: dict[str, object] = Field(
         default_factory=dict, description="Dot path → value, over the sections: {pe_induction.pe_mag: high}."

@@ -7,6 +7,8 @@
       runs/<run_id>/run.json       what this run is and who last started it
       runs/<run_id>/steps.jsonl    one object a step; this log is the checkpoint
       runs/<run_id>/summary.json   written once, when the run ended
+      halts/<key>.json             why runs were stopped that are not sent again by themselves
+      pilot/                       the results folder of the pilot
       submissions/<id>/            what was sent to SLURM: manifest.json (immutable), and its jobs' scripts and logs
 
 Every line and every file is *sealed*: its last key is the CRC-32 of everything before it, so that a flipped byte is
@@ -30,6 +32,7 @@ from vendomini.records.files import (
 from vendomini.records.folder import Results, RunPaths
 from vendomini.records.kinds import (
     Ending,
+    Halt,
     Manifest,
     ParseStatus,
     Plan,
@@ -45,6 +48,7 @@ from vendomini.records.step_log import StepLog, decode_step, last_steps, read_st
 
 __all__ = [
     "Ending",
+    "Halt",
     "Manifest",
     "ParseStatus",
     "Plan",

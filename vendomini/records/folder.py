@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from vendomini.errors import CorruptRecordError, ResultsError
 from vendomini.records.files import read_record, write_error
-from vendomini.records.kinds import Manifest, RunInfo, RunOutcome, RunSummary
+from vendomini.records.kinds import Halt, Manifest, RunInfo, RunOutcome, RunSummary
 
 INFO, SUMMARY = "run.json", "summary.json"
+PILOT = "pilot"
+"""The results folder of the pilot, in that of its experiment."""
 
 OfRun = TypeVar("OfRun", RunInfo, RunSummary, RunOutcome)
 
@@ -52,6 +54,24 @@ class Results:
     @property
     def submissions(self) -> Path:
         return self.root / "submissions"
+
+    @property
+    def pilot(self) -> Results:
+        """Of the pilot; no command counts it as part of the experiment."""
+        return Results(self.root / PILOT)
+
+    def halt(self, key: str) -> Path:
+        """The file of a :class:`Halt`."""
+        return self.root / "halts" / f"{key}.json"
+
+    def halts(self) -> dict[str, Halt]:
+        """By key, the oldest first.
+
+        Raises:
+            CorruptRecordError: one is damaged.
+        """
+        found = [read_record(file, Halt) for file in self.root.glob("halts/*.json")]
+        return {halt.key: halt for halt in sorted(found, key=lambda halt: halt.halted_at)}
 
     def manifests(self) -> list[Manifest]:
         """Every submission's manifest, oldest first.

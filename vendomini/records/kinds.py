@@ -153,6 +153,21 @@ class Plan(msgspec.Struct, kw_only=True):
     config: JsonObject
 
 
+class Halt(msgspec.Struct, kw_only=True):
+    """``halts/<key>.json``: why runs that are set alike were stopped, and are not sent again by themselves.
+
+    ``key`` is a digest of those settings, of the engine's and of the breaker's; ``cause`` is ``replies`` where the
+    model's replies can't be used, ``engine`` where run after run failed.
+    """
+
+    schema: int = SCHEMA_VERSION
+    key: str
+    model: str
+    cause: Literal["replies", "engine"]
+    reason: str
+    halted_at: str
+
+
 class Shard(msgspec.Struct, kw_only=True, frozen=True):
     """The work of one SLURM job: runs of one model on one engine, in the order in which they start.
 
@@ -183,7 +198,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent. Never rewritten.
 
     ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries a
-    run again that failed in it, ``restart_changed`` whether it restarts what was begun under another prompt or version.
+    run again that failed in it, ``restart_changed`` whether it restarts what was begun under another prompt or version,
+    ``anyway`` whether it does runs that were halted.
     """
 
     schema: int = SCHEMA_VERSION
@@ -194,10 +210,11 @@ class Manifest(msgspec.Struct, kw_only=True):
     retries: int
     arrays: list[ShardArray]
     restart_changed: bool = False
+    anyway: bool = False
 
     def runs(self) -> Iterator[str]:
         """The id of every run in it."""
         return (run_id for array in self.arrays for shard in array.shards for run_id in shard.run_ids)
 
 
-Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest)
+Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest, Halt)

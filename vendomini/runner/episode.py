@@ -20,7 +20,7 @@ from vendomini.agent import (
     system_prompt,
 )
 from vendomini.config import RunSpec
-from vendomini.config.schema import SAMPLING
+from vendomini.config.schema import SAMPLING, Breaker
 from vendomini.engines.base import Completion, Engine, SamplingParams, Thinking
 from vendomini.errors import (
     CorruptRecordError,
@@ -31,6 +31,7 @@ from vendomini.errors import (
     RunEndedError,
 )
 from vendomini.measures.measured import MeasuredWorld, StepResult
+from vendomini.measures.replies import error_code, unusable
 from vendomini.records import (
     RunInfo,
     RunPaths,
@@ -41,6 +42,7 @@ from vendomini.records import (
     write_error,
     write_record,
 )
+from vendomini.runner.breaker import Watch
 from vendomini.runner.progress import Counters
 from vendomini.runner.provenance import changes, made_with, owner, versions
 from vendomini.runner.stop import Stop
@@ -58,6 +60,7 @@ class Episode:
         engine: started; shared with other episodes.
         counters: updated at every step.
         restart_changed: a run begun under another prompt or version is set aside and started again.
+        watch: is told of every reply, and may end the run early.
 
     Raises:
         RunLockedError: another process is writing this run.
@@ -68,7 +71,13 @@ class Episode:
     """
 
     def __init__(
-        self, spec: RunSpec, paths: RunPaths, engine: Engine, counters: Counters, restart_changed: bool = False
+        self,
+        spec: RunSpec,
+        paths: RunPaths,
+        engine: Engine,
+        counters: Counters,
+        restart_changed: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self.spec, self.paths, self.engine, self.counters = spec, paths, engine, counters
         self.config = spec.config()
@@ -85,6 +94,7 @@ class Episode:
         self.ended = False
         self._seconds = 0.0
         self._tokens = _Tokens()
+        self._watch = watch or Watch(Breaker(unusable=None))
         _make_folder(paths)
         self._log = StepLog(paths.steps)
         try:
@@ -95,7 +105,7 @@ class Episode:
             raise
 
     async def run(self, stop: Stop) -> RunSummary | None:
-        """Runs to the end and writes the summary; None if asked to stop first, or if the engine stopped for every run.
+        """Runs to the end and writes the summary; None if stopped first, or if the engine stopped for every run.
 
         An engine that fails ends the run as ``failed``: what is logged stays, and the run can be resumed.
         """
@@ -104,7 +114,7 @@ class Episode:
         try:
             try:
                 while not self.ended:
-                    if stop.reason is not None:
+                    if stop.reason is not None or self._watch.reason is not None:
                         return None
                     await self._step()
             except EngineStopped:
@@ -130,6 +140,8 @@ class Episode:
         record = _record(observation, completion, reply.answer, action, outcome)
         record.shortened = shortened or msgspec.UNSET
         self._log.append(record)
+        error = outcome.result.error
+        self._watch.add(record.step, unusable(action.parse, action.reason, error.code if error else None))
         self._advance(reply, outcome)
         self._count(completion)
 
@@ -173,6 +185,7 @@ class Episode:
             outcome = self.world.step(_logged_action(record))
             if (record.observation, record.result) != (_as_logged(self.observation), _as_logged(outcome.result)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
+            self._watch.add(record.step, unusable(record.parse, record.parse_reason, error_code(record)))
             self._advance(self._read(record), outcome)
         self.counters.steps_resumed += len(self._log.records)
         self._log.records.clear()

@@ -14,6 +14,7 @@ import msgspec
 
 from vendomini.config import Phase, RunSpec, count
 from vendomini.config.models import model_section
+from vendomini.config.schema import Breaker as BreakerConfig
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Engine
 from vendomini.engines.resolve import start_engine
@@ -28,7 +29,8 @@ from vendomini.errors import (
     RunLockedError,
     VendoMiniError,
 )
-from vendomini.records import Plan, Results, RunSummary, is_full, write_record
+from vendomini.records import Halt, Plan, Results, RunSummary, is_full, write_record
+from vendomini.runner.breaker import Breaker
 from vendomini.runner.episode import Episode
 from vendomini.runner.limits import rare_collections, room_for
 from vendomini.runner.progress import Progress
@@ -39,9 +41,6 @@ StartEngine = Callable[[Model, EngineConfig], Awaitable[Engine]]
 
 LOOK_EVERY = 0.2
 """Seconds between checks of whether to stop."""
-
-FEWEST_FRUITLESS = 3
-"""Failed runs in a row, without a step between them, that may still be chance, however few are in flight."""
 
 
 class Runner:
@@ -56,6 +55,8 @@ class Runner:
             chain.
         stop: checked between steps.
         restart_changed: restart what was begun under another prompt or version, instead of leaving it alone.
+        limits: when runs are stopped because the replies can't be used.
+        anyway: they are not, and what was stopped before is run.
 
     Attributes:
         tally: of all runs that :meth:`pending` was asked about.
@@ -71,6 +72,8 @@ class Runner:
         start: StartEngine | None = None,
         stop: Stop | None = None,
         restart_changed: bool = False,
+        limits: BreakerConfig = BreakerConfig(),  # noqa: B008 - frozen
+        anyway: bool = False,
     ) -> None:
         self.results, self.engine, self.engines, self.progress = results, engine, engines, progress
         self.counters = progress.counters
@@ -78,8 +81,8 @@ class Runner:
         self.tally = Tally()
         self._start = start or self._start_by_chain
         self._restart_changed = restart_changed
+        self._limits, self._anyway = limits, anyway
         self._said: set[str] = set()
-        self._fruitless = self._steps_before = 0
 
     async def _start_by_chain(self, model: Model, engine: EngineConfig) -> Engine:
         return await start_engine(model, engine, say=self.progress.say)
@@ -119,6 +122,10 @@ class Runner:
                     self.tally.unfinished += [spec.run_id for spec in specs]
                     continue
                 engine = self.engines.get(specs[0].model, self.engine)
+                breaker = Breaker(self.results, engine, self._limits, anyway=self._anyway)
+                specs = self._not_halted(specs, breaker)
+                if not specs:
+                    continue
                 try:
                     started = await self._start(specs[0].config().agent.model, engine)
                 except (EngineUnavailable, ConfigError, MissingExtraError) as exc:
@@ -127,7 +134,7 @@ class Runner:
                     self._refuse_model(specs, exc)
                     continue
                 try:
-                    await self._run_on(started, engine, specs)
+                    await self._run_on(started, engine, specs, breaker)
                 finally:
                     await started.close()
         self.tally.stopped = self.stop.reason
@@ -137,20 +144,33 @@ class Runner:
         self.tally.failed.update((spec.run_id, str(exc)) for spec in specs)
         self.counters.runs_failed += len(specs)
 
-    async def _run_on(self, started: Engine, engine: EngineConfig, specs: Sequence[RunSpec]) -> None:
+    def _not_halted(self, specs: list[RunSpec], breaker: Breaker) -> list[RunSpec]:
+        """Those that may begin; the others are left, with the reason why they were stopped before."""
+        halts = breaker.before(specs)
+        self._report(halts.values())
+        left = [spec.run_id for spec in specs if breaker.key(spec) in halts] if halts else []
+        self.tally.unfinished += left
+        return [spec for spec in specs if breaker.key(spec) not in halts] if left else specs
+
+    def _report(self, halts: Iterable[Halt]) -> None:
+        for halt in halts:
+            self.tally.halted[halt.key] = halt.cause
+            self.progress.say(f"[WARNING] {halt.model} is stopped: {halt.reason}")
+
+    async def _run_on(self, started: Engine, engine: EngineConfig, specs: Sequence[RunSpec], breaker: Breaker) -> None:
         queue = deque(specs)
         wished = min(engine.max_num_seqs or started.max_num_seqs, len(specs))
         width = room_for(wished)
-        self._fruitless = 0
 
         async def work() -> None:
             while queue:
                 spec = queue.popleft()
-                if self.stop.reason is not None or started.gone is not None or self._is_hopeless(width):
+                lost = started.gone or breaker.hopeless(width)
+                if self.stop.reason is not None or lost or breaker.watch(spec).reason is not None:
                     self.tally.unfinished.append(spec.run_id)
                     continue
                 try:
-                    await self._run_one(spec, started)
+                    await self._run_one(spec, started, breaker)
                 except asyncio.CancelledError:
                     self.tally.unfinished.append(spec.run_id)
                     if self.stop.reason is None:
@@ -168,21 +188,20 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if started.gone is not None:
-                self.progress.say(f"[WARNING] {started.info.model} answers no more: {started.gone}")
-            elif self._is_hopeless(width):
-                self.progress.say(
-                    f"[WARNING] {self._fruitless} runs of {specs[0].model} failed in a row, without a step between "
-                    "them: the others are left to the next call"
-                )
+            self._conclude(started, specs, breaker, _given_up(started, breaker.hopeless(width)))
 
-    def _is_hopeless(self, width: int) -> bool:
-        """Whether runs fail that began after the last answer: more than were in flight then."""
-        return self._fruitless > max(width, FEWEST_FRUITLESS)
+    def _conclude(self, started: Engine, specs: Sequence[RunSpec], breaker: Breaker, lost: str | None) -> None:
+        """Says and keeps why runs were left. An engine in this process may do better on another machine."""
+        if lost is not None and not started.elsewhere:
+            self.progress.say(f"[WARNING] {specs[0].model}: {lost}; what is left is done by the next call")
+            lost = None
+        left = {*self.tally.unfinished, *(self.tally.failed if lost else ())}
+        self._report(breaker.halted([spec for spec in specs if spec.run_id in left], lost))
 
-    async def _run_one(self, spec: RunSpec, started: Engine) -> None:
+    async def _run_one(self, spec: RunSpec, started: Engine, breaker: Breaker) -> None:
         try:
-            episode = Episode(spec, self.results.run(spec.run_id), started, self.counters, self._restart_changed)
+            paths, watch = self.results.run(spec.run_id), breaker.watch(spec)
+            episode = Episode(spec, paths, started, self.counters, self._restart_changed, watch)
             summary = await episode.run(self.stop)
         except RunLockedError:
             self.tally.locked.append(spec.run_id)
@@ -198,7 +217,7 @@ class Runner:
             if summary is None:
                 self.tally.unfinished.append(spec.run_id)
             else:
-                self._count(spec, summary)
+                self._count(spec, summary, breaker)
 
     def _fail(self, spec: RunSpec, exc: VendoMiniError) -> None:
         """The others go on: they may be on another disk, or start when there is space again. What happens to many is
@@ -210,17 +229,21 @@ class Runner:
             self._said.add(problem)
             self.progress.say(f"[WARNING] {spec.run_id} failed: {exc}")
 
-    def _count(self, spec: RunSpec, summary: RunSummary) -> None:
+    def _count(self, spec: RunSpec, summary: RunSummary, breaker: Breaker) -> None:
         self.counters.runs_done += 1
         self.counters.steps_total -= spec.horizon - summary.steps
         if summary.finished:
             self.tally.finished += 1
         else:
             self.counters.runs_failed += 1
-            self._fruitless = self._fruitless + 1 if self.counters.steps == self._steps_before else 1
-            self._steps_before = self.counters.steps
+            breaker.failed(self.counters.steps)
             self.tally.failed[spec.run_id] = summary.reason or "unknown"
             self.progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
+
+
+def _given_up(started: Engine, hopeless: str | None) -> str | None:
+    """Why no other run need be tried on this engine."""
+    return f"it answers no more: {started.gone}" if started.gone else hopeless
 
 
 async def _leave(workers: Sequence[asyncio.Task[None]], stop: Stop) -> None:

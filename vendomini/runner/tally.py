@@ -21,6 +21,7 @@ class Tally:
         locked: ids that another process is writing.
         refused: run id → what is wrong with its files; left alone.
         unfinished: ids begun or waiting when the call was stopped, or when its engine had failed for good.
+        halted: key of a halt → its cause: why runs are unfinished although nothing told the call to stop.
         stopped: the signal that stopped the call, if one did.
     """
 
@@ -30,6 +31,7 @@ class Tally:
     locked: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
+    halted: dict[str, str] = field(default_factory=dict)
     stopped: str | None = None
 
     @property

@@ -26,6 +26,7 @@ from vendomini.analysis.tables.parquet_cache import Source, batches, read_part
 from vendomini.analysis.tables.rows import Row
 from vendomini.errors import MissingExtraError, ResultsError
 from vendomini.records import Results, replacing, write_atomically
+from vendomini.records.folder import PILOT
 
 if TYPE_CHECKING:
     import pandas
@@ -137,11 +138,16 @@ def find_results(folders: Sequence[Path]) -> list[Results]:
     """
     found = []
     for folder in folders:
-        candidates = [folder] if (folder / "runs").is_dir() else sorted(p.parent for p in folder.glob("*/runs"))
+        candidates = [folder] if (folder / "runs").is_dir() else _below(folder)
         if not candidates:
             raise ResultsError(f"{folder} holds no runs: give a folder that `vendomini run` wrote to (it has runs/)")
         found += [Results(candidate) for candidate in candidates]
     return list({results.root.resolve(): results for results in found}.values())
+
+
+def _below(folder: Path) -> list[Path]:
+    """Its results folders; a pilot is read only where it is named itself."""
+    return sorted(runs.parent for runs in folder.glob("*/runs") if runs.parent.name != PILOT)
 
 
 def write_steps_csv(tables: Tables, path: Path) -> None:
