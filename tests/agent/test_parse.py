@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vendomini.agent.formats import FAMILIES, PLAIN, named_format
 from vendomini.agent.parse import COMPLAINTS, parse_completion
+from vendomini.model_info.formats import FAMILIES, PLAIN, named_format
 from vendomini.worlds.vending.config import VendingConfig
 from vendomini.worlds.vending.tools import tool_specs
 

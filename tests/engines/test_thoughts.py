@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.thinking_model import ANSWER, DRAFT, make_thinking_model
-from vendomini.agent.formats import FAMILIES, ReplyFormat
+from vendomini.model_info.formats import FAMILIES, ReplyFormat
 from vendomini.records import RunPaths, read_record, read_steps
 from vendomini.records.kinds import RunInfo, RunSummary, StepRecord
 
@@ -70,6 +70,18 @@ def test_a_thought_without_end_is_ended_by_its_budget(name: str, tmp_path: Path)
     _, summary, steps = run(tmp_path, model, **{"agent.model.max_thinking_tokens": 6})
     assert steps[0].completion.startswith(family.start + DRAFT * 6 + family.end + family.header)
     assert summary.parse["cut_off"] == 0
+
+
+def test_one_conversation_at_a_time_has_the_same_budget(tmp_path: Path) -> None:
+    """Rotary factors that change with the length can't be batched."""
+    model = make_thinking_model(tmp_path / "model", links(BY_NAME["think"]), loop=DRAFT)
+    config = json.loads((model / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    config["rope_parameters"]["original_max_position_embeddings"] = 1024
+    (model / "config.json").write_text(json.dumps(config))
+    _, summary, steps = run(tmp_path, model, **{"agent.model.max_thinking_tokens": 6, "simulation.max_steps": 2})
+    assert str(summary.engine["batching"]).startswith("one conversation at a time")
+    assert steps[0].completion == "<think>" + DRAFT * 6 + "</think>" + ANSWER
 
 
 def test_without_a_budget_it_is_cut_off_and_censored(tmp_path: Path) -> None:

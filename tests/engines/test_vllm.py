@@ -11,21 +11,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines.conftest import Conversation
+from tests.engines.conftest import Conversation, machine
 from tests.engines.test_hf import ids
+from tests.thinking_model import ANSWER, DRAFT, make_thinking_model
 from tests.tiny_model import make_tiny_model
+from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig, Model
+from vendomini.config.shipped import phases
 from vendomini.engines import Completion, Engine, SamplingParams
+from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.vllm.engine import VllmEngine
 from vendomini.engines.vllm.settings import CPU_BLOCK
 from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.model_info.formats import FAMILIES, HARMONY
 from vendomini.probe import Capabilities
+from vendomini.records import Results, read_steps
+from vendomini.runner import Counters, Stop
+from vendomini.runner.episode import Episode
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 
@@ -33,7 +42,8 @@ needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason
 class Session:
     """An event loop that lives as long as the engine on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, reply_format: str | None = None) -> None:
+        self.reply_format = reply_format
         self.loop = asyncio.new_event_loop()
         self.lines: list[str] = []
         self.engine: Engine | None = None
@@ -41,8 +51,8 @@ class Session:
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
-    def start(self, folder: Path, found: Capabilities, **engine: Any) -> Engine:
-        model = Model(name=str(folder), dtype="float32", context_length=2048)
+    def start(self, folder: Path, found: Capabilities, context_length: int = 2048, **engine: Any) -> Engine:
+        model = Model(name=str(folder), dtype="float32", context_length=context_length, reply_format=self.reply_format)
         config = EngineConfig(enforce_eager=True, max_num_seqs=8, **engine)
         self.engine = self.run(start_engine(model, config, found, self.lines.append))
         return self.engine
@@ -65,6 +75,15 @@ def session(tiny: Path, here: Capabilities) -> Iterator[Session]:
     opened.start(tiny, here)
     yield opened
     opened.close()
+
+
+def hugging_face_says(folder: Path, prompt: list[int], way: dict[str, Any]) -> str:
+    async def ask() -> str:
+        model = Model(name=str(folder), dtype="float32", context_length=2048)
+        async with HuggingFaceEngine(model, EngineConfig(max_num_seqs=1), machine(), [].append) as engine:
+            return (await engine.generate(Conversation(prompt), SamplingParams(24, **way))).text
+
+    return asyncio.run(ask())
 
 
 def members(group: int) -> list[str]:
@@ -132,6 +151,22 @@ class TestOneEngine:
         schema["additionalProperties"] = False
         assert set(json.loads(session.ask(ids(20), max_tokens=40, json_schema=schema).text)) == {"ok"}
 
+    def test_ways_of_sampling_are_those_of_the_hugging_face_engine(self, session: Session, tiny: Path) -> None:
+        """Greedy, or with one token left, so that the same tokens must come out."""
+        ways: list[dict[str, Any]] = [
+            {"temperature": 0, "presence_penalty": 1.5},
+            {"temperature": 0, "frequency_penalty": 1.5},
+            {"temperature": 0, "repetition_penalty": 1.5},
+            {"temperature": 0.9, "top_k": 1},
+            {"temperature": 0.9, "min_p": 1.0},
+            {"temperature": 0},
+        ]
+        said = [session.ask(ids(50), **way).text for way in ways]
+        assert said == [hugging_face_says(tiny, ids(50), way) for way in ways]
+        *penalised, one_of_top, one_of_likely, plain = said
+        assert one_of_top == one_of_likely == plain
+        assert len({*penalised, plain}) == 4
+
     def test_a_stop_string_ends_the_text_before_it(self, session: Session) -> None:
         whole = session.ask(ids(50), temperature=0).text
         stop = whole[5:8]
@@ -179,6 +214,73 @@ class TestOneEngine:
         assert session.engine.gone.startswith("vLLM died again and is given up: ")
         session.run(session.engine.close())
         assert gone(group)
+
+
+@pytest.fixture(scope="module")
+def thinking(tmp_path_factory: pytest.TempPathFactory, here: Capabilities) -> Iterator[Session]:
+    """A model whose thought never ends by itself, and which speaks as gpt-oss to a prompt that ends as gpt-oss's."""
+    folder = make_thinking_model(
+        tmp_path_factory.mktemp("thinking"),
+        ["<think>", DRAFT, "</think>", ANSWER],
+        loop=DRAFT,
+        also=[["<|start|>assistant", HARMONY.start, "I wait.", HARMONY.end, HARMONY.header, ANSWER]],
+    )
+    opened = Session("think")
+    opened.start(folder, here, context_length=8192)
+    yield opened
+    opened.close()
+
+
+THINK = next(family for family in FAMILIES if family.name == "think")
+SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+
+
+@needs_vllm
+class TestThoughts:
+    def to(self, session: Session, *last: str) -> list[int]:
+        assert session.engine is not None
+        return [*ids(20), *session.engine.tokenizer.convert_tokens_to_ids([*last])]
+
+    def test_an_episode_acts_on_the_answer_behind_a_thought_that_its_budget_ends(
+        self, thinking: Session, tmp_path: Path
+    ) -> None:
+        assert thinking.engine is not None
+        settings = {
+            "grid": {}, "agent.model.name": thinking.engine.info.model, "agent.model.temperature": 0,
+            "agent.model.max_tokens": 16, "agent.model.max_thinking_tokens": 6, "agent.model.context_length": 8192,
+            "agent.interface.prediction_mode": "optional", "simulation.max_steps": 3, "demand.orders_per_day": 0,
+        }  # fmt: skip
+        given = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        spec = next(iter(expand(load_config(phases()["phase1_small_models"], given))))
+        paths = Results(tmp_path).run(spec.run_id)
+        thinking.run(Episode(spec, paths, thinking.engine, Counters()).run(Stop()))
+        steps = list(read_steps(paths.steps))
+        assert [(step.parse, step.tool) for step in steps] == [("ok", "tool_end_day")] * 3
+        assert steps[0].completion == f"<think>{DRAFT * 6}</think>{ANSWER}"
+
+    def test_without_a_budget_the_thought_is_cut_off(self, thinking: Session) -> None:
+        prompt = self.to(thinking, "<|assistant|>") + thinking.engine.tokenizer.encode("\n")
+        answer = thinking.ask(prompt, temperature=0, thinking=THINK)
+        assert (answer.text, answer.finish_reason) == ("<think>" + DRAFT * 23, "length")
+
+    def test_a_thought_that_the_prompt_opened_has_its_budget_and_leaves_the_schema_to_the_answer(
+        self, thinking: Session
+    ) -> None:
+        opened = replace(THINK, opened=True)
+        prompt = self.to(thinking, "<think>")
+        given: dict[str, Any] = {"temperature": 0, "thinking": opened, "max_thinking_tokens": 5}
+        assert thinking.ask(prompt, **given).text == f"{DRAFT * 5}</think>{ANSWER}"
+        answer = thinking.ask(prompt, **given, json_schema=SCHEMA).text
+        thought, _, rest = answer.partition("</think>")
+        assert thought == DRAFT * 5
+        assert set(json.loads(rest)) == {"ok"}
+
+    def test_a_schema_waits_for_the_final_channel_of_gpt_oss(self, thinking: Session) -> None:
+        prompt = self.to(thinking, "<|start|>assistant")
+        answer = thinking.ask(prompt, temperature=0, thinking=HARMONY, json_schema=SCHEMA).text
+        begin = f"{HARMONY.start}I wait.{HARMONY.end}{HARMONY.header}"
+        assert answer.startswith(begin)
+        assert set(json.loads(answer.removeprefix(begin))) == {"ok"}
 
 
 def _kill_core(host: int) -> None:

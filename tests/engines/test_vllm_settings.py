@@ -11,14 +11,17 @@ import pytest
 
 from tests.engines.conftest import VLLM, machine, wait
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.base import Thinking
 from vendomini.engines.vllm.caches import cache_variables, copy_back, copy_in, job_cache, warm_cache
 from vendomini.engines.vllm.engine import VllmEngine
 from vendomini.engines.vllm.process import root_cause
 from vendomini.engines.vllm.protocol import Ready
 from vendomini.engines.vllm.settings import Settings
+from vendomini.engines.vllm.thought import constraint
 from vendomini.errors import EngineUnavailable
+from vendomini.model_info.formats import FAMILIES, PLAIN, ReplyFormat
 from vendomini.probe import Capabilities
+
+BY_NAME = {family.name: family for family in FAMILIES}
 
 
 def arguments(folder: Path, found: Capabilities, context_length: int = 2048, **engine: Any) -> dict[str, Any]:
@@ -158,18 +161,37 @@ def test_gpus_that_stay_idle_are_announced(tiny: Path) -> None:
     assert line("A100", "A100") is None
 
 
-def test_a_reply_is_not_forced_into_its_form_inside_a_thought(tiny: Path) -> None:
-    def refusal(thinking: Thinking | None, **engine_args: Any) -> str | None:
+def test_vllm_is_told_how_the_family_marks_a_thought(tiny: Path) -> None:
+    def told(form: ReplyFormat, **engine_args: Any) -> Any:
         settings = Settings(Model(name=str(tiny)), EngineConfig(engine_args=engine_args), machine("A100"))
-        return settings.schema_refusal(thinking)
+        return settings.engine_args(form).get("reasoning_config")
 
-    opened = Thinking("<think>", "</think>", opened=True)
-    harmony = Thinking("<|channel|>analysis<|message|>", "<|end|>", header="<|channel|>final<|message|>")
-    for thinking in (opened, harmony):
-        assert "engine.engine_args (reasoning_parser)" in str(refusal(thinking))
-        assert refusal(thinking, reasoning_parser="deepseek_r1") is None
-    assert refusal(None) is None
-    assert refusal(Thinking("<think>", "</think>")) is None, "which the prompt has closed, or the model need not begin"
+    think, harmony = BY_NAME["think"], BY_NAME["harmony"]
+    assert told(think) == {"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}
+    assert told(harmony)["reasoning_end_str"] == "<|end|><|start|>assistant<|channel|>final<|message|>"
+    assert told(think, reasoning_config={"reasoning_end_str": "x"}) == {"reasoning_end_str": "x"}
+    assert told(think, reasoning_parser="qwen3") is None
+    assert told(PLAIN) is None
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_grammar_begins_with_the_answer_in_every_family(family: ReplyFormat, opened: bool) -> None:
+    """vLLM's own grammar library takes thought, header and answer, and nothing but JSON as the answer."""
+    xgrammar = pytest.importorskip("xgrammar")
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    asked = constraint(schema, replace(family, opened=opened))
+    grammar = xgrammar.Grammar.from_structural_tag(asked["structural_tag"])
+    begin = "" if opened else family.start
+
+    def takes(text: str) -> bool:
+        compiled = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo([])).compile_grammar(grammar)
+        return bool(xgrammar.GrammarMatcher(compiled).accept_string(text))
+
+    assert takes(begin + 'I may {"b": 2}.' + family.end + family.header + '{"a": 1}')
+    assert not takes(begin + "I may." + family.end + family.header + "So")
+    assert takes(family.header + '{"a": 1}') or opened
+    assert constraint(schema, None) == {"json": schema}
 
 
 def test_phi_4_takes_two_of_four_gpus(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.vending.driver import Environment
 from vendomini.agent import parse_completion
-from vendomini.agent.formats import FAMILIES, PLAIN
 from vendomini.agent.parse import COMPLAINTS
 from vendomini.measures.cards import LARGEST, CardForm
 from vendomini.measures.measured import StepResult
+from vendomini.model_info.formats import FAMILIES, PLAIN
 from vendomini.worlds.conversation import user_turn
 from vendomini.worlds.protocol import Action
 from vendomini.worlds.vending import WORLD

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vendomini.agent.formats import PLAIN, ReplyFormat
 from vendomini.agent.template import ChatTemplate, Tokenizer
 from vendomini.errors import ConfigError
+from vendomini.model_info.formats import PLAIN, ReplyFormat
 from vendomini.worlds.conversation import Message
 
 KEEP = 0.5

@@ -19,8 +19,8 @@ from typing import TypeVar
 import msgspec
 
 from vendomini.agent.clean import clean, clean_text, small
-from vendomini.agent.formats import PLAIN, ReplyFormat
 from vendomini.agent.reply import Reply, read_reply
+from vendomini.model_info.formats import PLAIN, ReplyFormat
 from vendomini.worlds.protocol import Action
 
 MAX_SCAN = 65_536

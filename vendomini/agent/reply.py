@@ -13,7 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from vendomini.agent.formats import FAMILIES, HARMONY, PLAIN, ReplyFormat
+from vendomini.model_info.formats import FAMILIES, HARMONY, PLAIN, ReplyFormat
 
 MAX_OBJECTS = 32
 """Opening braces at which an object is looked for."""

@@ -20,8 +20,8 @@ from datetime import date
 from itertools import product
 from typing import Protocol
 
-from vendomini.agent.formats import ReplyFormat, find_format, opened_by
 from vendomini.errors import ConfigError
+from vendomini.model_info.formats import ReplyFormat, find_format, opened_by, template_source
 
 PROMPT_DATE = "2026-01-01"
 """Today, for templates that write a date, where the config names none: a run resumes with the prompt it began with."""
@@ -73,7 +73,9 @@ class ChatTemplate:
         reply_format: ReplyFormat | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        source, options = _source(tokenizer), _options(kwargs, today)
+        source, options = template_source(tokenizer), _options(kwargs, today)
+        if source is None:
+            raise ConfigError(f"{_name(tokenizer)} has no chat template: choose an instruction-tuned model")
         messages, text = _sample(tokenizer, system, options | {"chat_template": source})
         self.head, rest = text.split(_USER)
         self.past, rest = rest.split(_ASSISTANT)
@@ -134,17 +136,6 @@ class ChatTemplate:
             if self.encode(before) + self.encode(begin + user) != self.encode(before + begin + user):
                 return False
         return True
-
-
-def _source(tokenizer: object) -> str:
-    """The template itself: of several, the default, else one without a special purpose."""
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        named = {"tool_use", "rag"}
-        template = template.get("default") or next((t for name, t in template.items() if name not in named), None)
-    if not template:
-        raise ConfigError(f"{_name(tokenizer)} has no chat template: choose an instruction-tuned model")
-    return str(template)
 
 
 def _options(kwargs: Mapping[str, object] | None, today: str | None) -> dict[str, object]:

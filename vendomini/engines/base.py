@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from vendomini.model_info.formats import ReplyFormat
 from vendomini.worlds.conversation import Message
 
 FinishReason = Literal["stop", "length", "refused"]
@@ -35,28 +36,13 @@ class Prompt(Protocol):
     def epoch(self) -> int: ...
 
 
-class Thinking(msgspec.Struct, frozen=True):
-    """How the model marks a thought, for engines that end one or constrain what follows.
-
-    Attributes:
-        start, end: texts around a thought.
-        header: what must come between a thought's end and the answer; empty in most families.
-        opened: the prompt ends inside a thought.
-    """
-
-    start: str
-    end: str
-    header: str = ""
-    opened: bool = False
-
-
 class SamplingParams(msgspec.Struct, frozen=True):
     """How to sample one completion.
 
     Attributes:
         max_tokens: of the whole completion, thought and answer together.
         max_thinking_tokens: of the thought alone; None for no separate limit.
-        thinking: how a thought is marked; None for a model that has none.
+        thinking: how the model marks a thought; None for a model that has none.
         temperature: 0 is greedy.
         top_p: nucleus.
         top_k: only this many of the most likely tokens; 0 for all of them.
@@ -81,7 +67,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     json_schema: dict[str, Any] | None = None
     max_thinking_tokens: int | None = None
-    thinking: Thinking | None = None
+    thinking: ReplyFormat | None = None
     top_k: int | None = None
     min_p: float | None = None
     presence_penalty: float | None = None

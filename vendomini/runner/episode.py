@@ -21,7 +21,7 @@ from vendomini.agent import (
 )
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING, Breaker
-from vendomini.engines.base import Completion, Engine, SamplingParams, Thinking
+from vendomini.engines.base import Completion, Engine, SamplingParams
 from vendomini.errors import (
     CorruptRecordError,
     EngineError,
@@ -87,8 +87,6 @@ class Episode:
         interface = self.config.agent.interface
         self._schema = output_schema(self.world.world, interface) if interface.structured_output else None
         self._sampling = self._resolved_sampling()
-        form = self.history.format
-        self._thinking = Thinking(form.start, form.end, form.header, form.opened) if form.start else None
         self.observation = self.world.reset(seed=spec.seed)
         self.result: Result | None = None
         self.ended = False
@@ -216,7 +214,7 @@ class Episode:
             seed=seed,
             json_schema=self._schema,
             max_thinking_tokens=model.max_thinking_tokens,
-            thinking=self._thinking,
+            thinking=self.history.format if self.history.format.start else None,
             **self._sampling,
         )
 

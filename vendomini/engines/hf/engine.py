@@ -24,7 +24,7 @@ from vendomini.engines.hf.model import LoadedModel, first_line, load
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars
 from vendomini.engines.hf.single import KEPT, SAYS, NativeCaches, OneAtATime, best_keeping, tokens_per_second
-from vendomini.engines.hf.thought import follower
+from vendomini.engines.hf.thought import Thought, follower
 from vendomini.errors import EngineError, EngineUnavailable, MissingExtraError
 from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
@@ -115,7 +115,7 @@ class HuggingFaceEngine(Engine):
             partial(_decode, loaded.tokenizer),
             Grammars(loaded.tokenizer, loaded.vocabulary),
             one_row_prefill=loaded.flash,
-            thoughts=follower(partial(_encode, loaded.tokenizer), partial(_decode, loaded.tokenizer)),
+            thoughts=_follower(loaded.tokenizer),
             first_look=partial(first_prompt, loaded),
         )
 
@@ -137,6 +137,7 @@ class HuggingFaceEngine(Engine):
             NativeCaches(self.max_num_seqs, limit),
             partial(_decode, loaded.tokenizer),
             Grammars(loaded.tokenizer, loaded.vocabulary),
+            _follower(loaded.tokenizer),
         )
 
     def _announce_offload(self, loaded: LoadedModel) -> None:
@@ -180,6 +181,10 @@ class HuggingFaceEngine(Engine):
             self.loaded = None
             del batcher
             _free_memory()
+
+
+def _follower(tokenizer: Any) -> Callable[[SamplingParams], Thought | None]:
+    return follower(partial(_encode, tokenizer), partial(_decode, tokenizer))
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

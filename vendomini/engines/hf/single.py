@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from vendomini.engines.base import SamplingParams
 from vendomini.engines.hf.batch import Batcher
 from vendomini.engines.hf.cache import Slot
 from vendomini.engines.hf.check import SHORT, close_enough, plain_logits, probe_tokens
 from vendomini.engines.hf.model import LoadedModel
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars
+from vendomini.engines.hf.thought import Thought
 from vendomini.errors import EngineUnavailable
 
 Tensor = Any
@@ -63,9 +65,10 @@ class OneAtATime(Batcher):
         caches: NativeCaches,
         decode: Callable[[list[int]], str],
         grammars: Grammars,
+        thoughts: Callable[[SamplingParams], Thought | None],
     ) -> None:
         self._loaded, self._keeping, self._native = loaded, keeping, caches
-        super().__init__(self._no_forward, caches, loaded.eos, decode, grammars)
+        super().__init__(self._no_forward, caches, loaded.eos, decode, grammars, thoughts=thoughts)
 
     @staticmethod
     def _no_forward(_rows: object) -> Tensor:

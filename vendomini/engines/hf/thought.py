@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vendomini.engines.base import SamplingParams, Thinking
+from vendomini.engines.base import SamplingParams
+from vendomini.model_info.formats import ReplyFormat
 
 TAIL = 24
 """Newest tokens in which a marker is looked for."""
@@ -26,7 +27,7 @@ class Thought:
 
     def __init__(
         self,
-        thinking: Thinking,
+        thinking: ReplyFormat,
         limit: int | None,
         encode: Callable[[str], list[int]],
         decode: Callable[[list[int]], str],

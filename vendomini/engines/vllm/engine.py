@@ -23,8 +23,10 @@ from vendomini.engines.vllm.caches import copy_back, copy_in, empty, job_cache
 from vendomini.engines.vllm.process import HostProcess, may_pass, root_cause
 from vendomini.engines.vllm.protocol import Abort, Done, Generate, Ready, Refused, pack_ids
 from vendomini.engines.vllm.settings import CPU_SEQS, Settings
+from vendomini.engines.vllm.thought import constraint
 from vendomini.errors import EngineError, EngineUnavailable
 from vendomini.model_info import own_sampling
+from vendomini.model_info.formats import PLAIN, family_of
 from vendomini.probe import Capabilities
 
 START_AGAIN_S = (5.0, 20.0)
@@ -49,6 +51,7 @@ class VllmEngine(Engine):
     ) -> None:
         self._model, self._engine, self._say = model, engine, say
         self._settings = Settings(model, engine, capabilities)
+        self._thinking = PLAIN
         self._host: HostProcess | None = None
         self._cache: Path | None = None
         self._warm: Path | None = None
@@ -69,8 +72,9 @@ class VllmEngine(Engine):
         if (reduced := self._settings.reduced_gpus()) is not None:
             self._say(reduced)
         self._look_at_shared_memory()
-        ready = await self._launch_patiently()
         self.tokenizer = await asyncio.to_thread(load_tokenizer, self._model)
+        self._thinking = family_of(self.tokenizer, self._model.reply_format)
+        ready = await self._launch_patiently()
         self.context_length = ready.max_model_len
         self.sampling_defaults = own_sampling(self._model, self._settings.capabilities)
         # More conversations than the cache holds would evict each other's prefixes at every step.
@@ -114,7 +118,7 @@ class VllmEngine(Engine):
             await asyncio.to_thread(copy_in, self._warm, cache)
         self._host = await HostProcess.begin(self._settings.environ(os.environ, self._cache))
         try:
-            ready = await self._host.load(self._settings.engine_args(), self._engine.startup_timeout)
+            ready = await self._host.load(self._settings.engine_args(self._thinking), self._engine.startup_timeout)
         except BaseException:
             await self._host.kill()
             raise
@@ -125,17 +129,12 @@ class VllmEngine(Engine):
         return ready
 
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
-        if params.json_schema is not None and (refusal := self._settings.schema_refusal(params.thinking)):
-            raise EngineError(refusal)
         host = await self._living_host()
         ids = prompt.token_ids
         request = next(self._ids)
         future = self._waiting[request] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
-        sampling = _sampling(params)
-        if params.max_thinking_tokens is not None and "reasoning_config" in self._engine.engine_args:
-            sampling["thinking_token_budget"] = params.max_thinking_tokens
-        host.send(Generate(request, pack_ids(ids), sampling, params.json_schema))
+        host.send(Generate(request, pack_ids(ids), _sampling(params), self._constraint(params)))
         try:
             async with asyncio.timeout(self._engine.request_timeout):
                 done = await future
@@ -155,6 +154,13 @@ class VllmEngine(Engine):
             cached_tokens=done.cached_tokens,
             latency_s=time.perf_counter() - began,
         )
+
+    def _constraint(self, params: SamplingParams) -> dict[str, Any] | None:
+        """A parser that the config names tells vLLM itself when the answer begins."""
+        if params.json_schema is None:
+            return None
+        told = "reasoning_parser" in self._engine.engine_args
+        return constraint(params.json_schema, None if told else params.thinking)
 
     async def _living_host(self) -> HostProcess:
         """The host, restarted if it died, as often as ``RESTARTS`` allows."""
@@ -222,6 +228,8 @@ class VllmEngine(Engine):
 def _sampling(params: SamplingParams) -> dict[str, Any]:
     """As keyword arguments of vLLM's class of the same name, whose defaults apply to whatever is not set."""
     asked = {key: getattr(params, key) for key in (*schema.SAMPLING, "max_tokens", "seed")}
+    if params.thinking is not None:
+        asked["thinking_token_budget"] = params.max_thinking_tokens
     return {
         **{key: value for key, value in asked.items() if value is not None},
         "stop": list(params.stop),

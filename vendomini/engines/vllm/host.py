@@ -88,11 +88,10 @@ class Host:
     async def _complete(self, request: Generate) -> Done:
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-        schema = request.json_schema
         params = SamplingParams(
             **request.sampling,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            structured_outputs=StructuredOutputsParams(json=schema) if schema is not None else None,
+            structured_outputs=StructuredOutputsParams(**request.constraint) if request.constraint else None,
         )
         prompt = {"prompt_token_ids": unpack_ids(request.prompt)}
         answers = [answer async for answer in self._llm.generate(prompt, params, str(request.id))]

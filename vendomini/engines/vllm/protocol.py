@@ -21,12 +21,17 @@ class Start(msgspec.Struct, tag=True):
 
 
 class Generate(msgspec.Struct, tag=True):
-    """Complete one prompt. ``prompt`` holds the token ids as packed 32-bit integers."""
+    """Complete one prompt.
+
+    Attributes:
+        prompt: token ids as packed 32-bit integers.
+        sampling, constraint: keyword arguments of vLLM's ``SamplingParams`` and ``StructuredOutputsParams``.
+    """
 
     id: int
     prompt: bytes
     sampling: dict[str, Any]
-    json_schema: dict[str, Any] | None
+    constraint: dict[str, Any] | None
 
 
 class Abort(msgspec.Struct, tag=True):

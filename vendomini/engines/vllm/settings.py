@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vendomini.config import schema
-from vendomini.engines.base import Thinking
 from vendomini.engines.vllm.caches import cache_variables, warm_cache
 from vendomini.engines.vllm.nodes import NodeGroup
+from vendomini.engines.vllm.thought import reasoning_config
 from vendomini.errors import EngineUnavailable
 from vendomini.model_info import GIB, ModelFacts, model_facts
+from vendomini.model_info.formats import PLAIN, ReplyFormat
 from vendomini.probe import Capabilities
 
 CPU_SEQS = 16
@@ -34,8 +35,12 @@ class Settings:
     engine: schema.EngineConfig
     capabilities: Capabilities
 
-    def engine_args(self) -> dict[str, Any]:
-        """Of ``AsyncEngineArgs``; the config's own ``engine_args`` override everything."""
+    def engine_args(self, thinking: ReplyFormat = PLAIN) -> dict[str, Any]:
+        """Of ``AsyncEngineArgs``; the config's own ``engine_args`` override everything.
+
+        Args:
+            thinking: how the model marks a thought.
+        """
         model, engine = self.model, self.engine
         max_model_len = self._max_model_len()
         arguments: dict[str, Any] = {
@@ -62,6 +67,8 @@ class Settings:
             arguments["block_size"] = CPU_BLOCK
             if self._alone_on_cpu:
                 arguments["distributed_executor_backend"] = "uni"
+        if thinking.start and "reasoning_parser" not in engine.engine_args:
+            arguments["reasoning_config"] = reasoning_config(thinking)
         group = NodeGroup.of(engine.nodes, os.environ)
         return arguments | (group.engine_args() if group else {}) | engine.engine_args
 
@@ -110,20 +117,6 @@ class Settings:
         else:
             reason = f"{facts.kv_heads} KV heads and layers of {', '.join(map(str, facts.divided))}"
         return f"[*] {reason}: using {used} of {gpus} GPUs"
-
-    def schema_refusal(self, thinking: Thinking | None) -> str | None:
-        """Why vLLM can't constrain this model's replies; None if it can.
-
-        vLLM would force the schema from the first token: inside a thought that the prompt has opened, or in place of a
-        header. It waits for the answer where it is told how the family marks its thoughts.
-        """
-        told = self.engine.engine_args.get("reasoning_parser")
-        if told or thinking is None or not (thinking.opened or thinking.header):
-            return None
-        return (
-            f"structured output would be forced on the thought of {self.model.name}: name vLLM's parser of its family "
-            "in engine.engine_args (reasoning_parser), or set agent.interface.structured_output: false"
-        )
 
     def environ(self, ours: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
         """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.

@@ -1,7 +1,7 @@
 """How families of models mark their thoughts and answers: one entry per family.
 
-The markers are the literal text of special or ordinary tokens, as :class:`vendomini.engines.base.Completion` keeps
-them. ``docs/replies.md`` has the same table with the models.
+The markers are the literal text of special or ordinary tokens, as completions keep them. ``docs/replies.md`` has the
+same table.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vendomini.config.schema import ReplyMarkers
 from vendomini.errors import ConfigError
@@ -25,6 +26,7 @@ class ReplyFormat:
         answer: headers that may precede the answer; text before one is not part of it.
         signs: strings by which a template or vocabulary is recognised as this family's; else ``end``.
         opened: the prompt itself ends with an open thought, so that a completion begins inside it.
+        found_in: where the family was found: ``chat template``, ``vocabulary`` or ``config``.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ReplyFormat:
     signs: tuple[str, ...] = ()
     header: str = ""
     opened: bool = False
+    found_in: str = ""
 
 
 _TAG = re.compile(r"<(think[\w:.-]*)>")
@@ -88,13 +91,31 @@ def named_format(asked: str | ReplyMarkers | None) -> ReplyFormat | None:
     """
     if isinstance(asked, ReplyMarkers):
         headers = (asked.answer,) if asked.answer else ()
-        return ReplyFormat("custom", asked.start, asked.end, headers, opened=asked.opened)
+        return ReplyFormat("custom", asked.start, asked.end, headers, opened=asked.opened, found_in="config")
     if asked is None:
         return None
     known = {family.name: family for family in (PLAIN, *FAMILIES)}
     if asked not in known:
         raise ConfigError(f"agent.model.reply_format: {asked!r} is no known family: {', '.join(known)}")
-    return known[asked]
+    return replace(known[asked], found_in="config")
+
+
+def template_source(tokenizer: Any) -> str | None:
+    """A tokenizer's chat template: of several, the default, else one without a special purpose."""
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        named = {"tool_use", "rag"}
+        template = template.get("default") or next((t for name, t in template.items() if name not in named), None)
+    return str(template) if template else None
+
+
+def family_of(tokenizer: Any, asked: str | ReplyMarkers | None) -> ReplyFormat:
+    """The family that the config names, else that of a tokenizer, before any prompt is known.
+
+    Raises:
+        ConfigError: as :func:`named_format`.
+    """
+    return named_format(asked) or find_format(template_source(tokenizer) or "", tokenizer.get_added_vocab(), "")
 
 
 def find_format(template: str, added_tokens: Collection[str], opening: str) -> ReplyFormat:
@@ -106,11 +127,13 @@ def find_format(template: str, added_tokens: Collection[str], opening: str) -> R
         opening: what a prompt ends with, after the user's text.
     """
     for family in FAMILIES:
-        if all(sign in template or sign in added_tokens for sign in family.signs or (family.end,)):
-            return opened_by(family, opening)
+        signs = family.signs or (family.end,)
+        if all(sign in template or sign in added_tokens for sign in signs):
+            found_in = "chat template" if all(sign in template for sign in signs) else "vocabulary"
+            return opened_by(replace(family, found_in=found_in), opening)
     for token in added_tokens:  # a tag with a suffix of one model
         if (tag := _TAG.fullmatch(token)) and f"</{tag[1]}>" in added_tokens:
-            return opened_by(ReplyFormat("think", token, f"</{tag[1]}>"), opening)
+            return opened_by(ReplyFormat("think", token, f"</{tag[1]}>", found_in="vocabulary"), opening)
     return PLAIN
 
 
