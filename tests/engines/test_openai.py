@@ -281,7 +281,19 @@ def test_a_prompt_that_is_too_long_is_known_as_that(server: ChatServer, status: 
 
 
 EXTRA = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}
-ALL = SamplingParams(16, 0.5, 0.9, 7, ("x",), None, top_k=20, min_p=0.1, repetition_penalty=1.1, presence_penalty=0.2)
+ALL = SamplingParams(
+    16,
+    0.5,
+    0.9,
+    7,
+    ("x",),
+    None,
+    max_thinking_tokens=8,
+    top_k=20,
+    min_p=0.1,
+    repetition_penalty=1.1,
+    presence_penalty=0.2,
+)
 ADAPTED: dict[str, tuple[Reply, str, dict[str, Any]]] = {
     "max_tokens": (
         error(
@@ -316,6 +328,18 @@ ADAPTED: dict[str, tuple[Reply, str, dict[str, Any]]] = {
         error(400, 'Unknown name "presence_penalty": Cannot find field.'),
         "presence_penalty",
         {"presence_penalty": None},
+    ),
+    "a thinking budget, OpenAI": (
+        error(400, "Unrecognized request argument supplied: thinking_token_budget"),
+        "thinking_token_budget",
+        {"thinking_token_budget": None, "max_tokens": 16},
+    ),
+    "a thinking budget, vLLM without a reasoning parser": (
+        error(
+            400, "thinking_token_budget is set but reasoning_config is not configured. Please set --reasoning-parser"
+        ),
+        "thinking_token_budget",
+        {"thinking_token_budget": None},
     ),
     "two that exclude each other": (
         error(400, "`temperature` and `top_p` cannot both be specified for this model."),
@@ -486,6 +510,17 @@ def test_a_proxy_that_can_not_be_used_is_one_sentence(monkeypatch: pytest.Monkey
 
 
 # ------------------------------------------------------------------------------------------------------ what is sent
+
+
+def test_a_budget_for_thoughts_is_asked_for_and_a_server_that_ignores_it_is_known(server: ChatServer) -> None:
+    thoughtful = answer(reasoning_content="hm") | {"usage": {"completion_tokens_details": {"reasoning_tokens": 900}}}
+    server.script = [(200, answer()), (200, thoughtful), (200, thoughtful)]
+    asked = Asked(server.url)
+    asked.times(3, SamplingParams(300, max_thinking_tokens=200))
+    assert server.requests[0]["thinking_token_budget"] == 200
+    (warning,) = asked.lines
+    assert "ignores thinking_token_budget: a thought took 900 tokens, agent.model.max_thinking_tokens is 200" in warning
+    assert asked.engine.info.details["changes"] == {"thinking_token_budget": "ignored"}
 
 
 def test_the_request_says_how_to_sample(server: ChatServer) -> None:

@@ -11,7 +11,7 @@ import typer
 from vendomini.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from vendomini.config.schema import EngineConfig
+    from vendomini.config.schema import EngineConfig, Model
     from vendomini.engines.doctor import Advice, Verdict
     from vendomini.probe import Capabilities
 
@@ -106,8 +106,28 @@ def _advice(
     advice = []
     for section, steps, own, engine in models:
         model = Model.model_validate(section)
-        advice.append(replace(advise(model, steps, found), settings=own, runs_on=foresee(model, engine, found)))
+        runs_on, reading = foresee(model, engine, found), _reading(model, engine, found)
+        advice.append(replace(advise(model, steps, found), settings=own, runs_on=runs_on, reading=reading))
     return advice
+
+
+def _reading(model: Model, engine: EngineConfig, found: Capabilities) -> str:
+    """How its replies will be read, or why that can't be told yet; empty for a control."""
+    from vendomini.agent import how_read
+    from vendomini.engines.hf.model import load_tokenizer
+    from vendomini.errors import VendoMiniError
+    from vendomini.model_info import locate
+
+    if model.name.startswith("scripted/"):
+        return ""
+    if engine.backend == "openai":
+        return "the server's own division into thought and answer, else by the markers of all families"
+    try:
+        if locate(model.name, model.revision, found) is None:
+            return f"what its chat template says, once its files are here: vendomini prefetch {model.name}"
+        return how_read(load_tokenizer(model), model)
+    except VendoMiniError as exc:
+        return f"nothing that can be told now: {exc}"
 
 
 def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
@@ -131,6 +151,9 @@ def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
         out.print()
         for entry in advice:
             out.print(f"{escape(entry.model)} would run here on {escape(entry.runs_on)}")
+        for entry in advice:
+            if entry.reading:
+                out.print(f"\n{escape(entry.model)} is read by {escape(entry.reading)}")
         for entry in advice:
             if entry.settings:
                 own = ", ".join(

@@ -152,7 +152,8 @@ def _disk(disk: Disk) -> Verdict:
 @dataclass(frozen=True, slots=True)
 class Advice:
     """What a model needs and should run with; ``why`` shows the arithmetic, or says what is unknown. ``settings`` are
-    those that the config gives to this model alone: path → value. ``runs_on`` is what ``foresee`` says."""
+    those that the config gives to this model alone: path → value. ``runs_on`` is what ``foresee`` says, and ``reading``
+    how its replies will be read."""
 
     model: str
     gpus: str
@@ -161,6 +162,7 @@ class Advice:
     why: str
     settings: dict[str, Any] = field(default_factory=dict)
     runs_on: str = ""
+    reading: str = ""
 
 
 def advise(model: Model, steps: int, found: Capabilities) -> Advice:

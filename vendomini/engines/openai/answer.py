@@ -22,10 +22,15 @@ class _Details(msgspec.Struct):
     cached_tokens: Count | None = None
 
 
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _CompletionDetails | None = None
 
 
 class _Part(msgspec.Struct):
@@ -105,6 +110,13 @@ def read_completion(answer: Any) -> Completion:
         completion_tokens=usage.completion_tokens or 0,
         cached_tokens=usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None,
     )
+
+
+def thought_tokens(answer: Any) -> int:
+    """Tokens of the thought, by the server's own count; 0 where it gives none."""
+    usage = _convert(answer, _Answer).usage
+    details = usage and usage.completion_tokens_details
+    return (details and details.reasoning_tokens) or 0
 
 
 def answered_by(answer: Any) -> str | None:

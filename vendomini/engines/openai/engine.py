@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.engines.openai.answer import answered_by, read_completion, read_models
+from vendomini.engines.openai.answer import answered_by, read_completion, read_models, thought_tokens
 from vendomini.engines.openai.client import Client
 from vendomini.engines.openai.failure import FOR_GOOD, Failure
 from vendomini.engines.openai.key import KEY
-from vendomini.engines.openai.request import Dialect
+from vendomini.engines.openai.request import BUDGET, Dialect
 from vendomini.errors import (
     ConfigError,
     EngineError,
@@ -34,6 +35,14 @@ TRIES_AT_START, LIST_TIMEOUT = 6, 30.0
 """Tries and seconds for the list of models."""
 
 TRIAL_TOKENS = 16
+
+MARKERS = 16
+"""Tokens around a thought that a server may count as part of it."""
+
+UNLIMITED = (
+    "So a thought may take all of max_tokens + max_thinking_tokens; if the server has another name for its limit, put "
+    "it into engine.request"
+)
 
 
 class OpenAICompatibleEngine(Engine):
@@ -111,13 +120,20 @@ class OpenAICompatibleEngine(Engine):
         while True:
             body = self._dialect.body(messages, params)
             try:
-                return await self._client.ask(CHAT, body, self._read)
+                return await self._client.ask(CHAT, body, partial(self._read, budget=params.max_thinking_tokens))
             except Failure as exc:
                 if not self._learnt(exc, body):
                     raise self._translated(exc, body) from exc
 
-    def _read(self, answer: Any) -> Completion:
+    def _read(self, answer: Any, budget: int | None) -> Completion:
         completion = read_completion(answer)
+        changes, thought = self._dialect.changes, thought_tokens(answer)
+        if budget is not None and thought > budget + MARKERS and BUDGET not in changes:
+            changes[BUDGET] = "ignored"
+            self._say(
+                f"[WARNING] {self._client.base_url} ignores {BUDGET}: a thought took {thought:,} tokens, "
+                f"agent.model.max_thinking_tokens is {budget:,}. {UNLIMITED}"
+            )
         names = self.info.details["answered_by"]
         if (name := answered_by(answer)) and name not in names:
             names.append(name)
@@ -129,7 +145,10 @@ class OpenAICompatibleEngine(Engine):
             return False
         change = self._dialect.learn(failure.said, sent)
         if change:
-            self._say(f"[WARNING] {self._client.base_url} refuses a part of the request: {change} ({failure.said})")
+            more = f". {UNLIMITED}" if change.startswith(BUDGET) else ""
+            self._say(
+                f"[WARNING] {self._client.base_url} refuses a part of the request: {change} ({failure.said}){more}"
+            )
         return change is not None
 
     def _translated(self, failure: Failure, sent: dict[str, Any]) -> EngineError:

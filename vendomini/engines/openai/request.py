@@ -19,6 +19,9 @@ SAMPLING = (
 )
 """What is left out where a server refuses it; of two that exclude each other, the one that matters less is first."""
 
+BUDGET = "thinking_token_budget"
+"""vLLM's name for the limit of a thought; OpenAI's API has none."""
+
 NO_ANSWER = "(no answer)"
 CHANGES = {
     "max_tokens": "asked for as max_completion_tokens",
@@ -30,7 +33,7 @@ CHANGES = {
 _UNKNOWN = re.compile(
     r"unsupported|not? support|n't support|unrecogni[sz]ed|unknown|unexpected|extra (input|field)|unavailable"
     r"|not (permitted|allowed|implemented|available)|deprecated|only the default|cannot (both )?be (specified|used|set)"
-    r"|disallowed|forbidden|invalid (parameter|argument|field)|incompatible|must alternate",
+    r"|is not configured|disallowed|forbidden|invalid (parameter|argument|field)|incompatible|must alternate",
     re.IGNORECASE,
 )
 _SYSTEM = re.compile(r"system.{0,3} (role|message|prompt|instruct)|must alternate|role.{0,40}system", re.IGNORECASE)
@@ -59,6 +62,7 @@ class Dialect:
             "model": self._model.name,
             "messages": self._messages(messages),
             length: params.max_tokens,
+            BUDGET: None if BUDGET in self.changes else params.max_thinking_tokens,
             **{name: given.get(name) for name in SAMPLING if name not in self.changes},
             "chat_template_kwargs": self._model.chat_template_kwargs or None,
         }
@@ -97,7 +101,9 @@ class Dialect:
             return None
         if _SYSTEM.search(words) and messages[0]["role"] == "system":
             return "system"
-        return _named(said, (name for name in ("max_tokens", *SAMPLING) if name in sent and name not in self._extra))
+        return _named(
+            said, (name for name in ("max_tokens", BUDGET, *SAMPLING) if name in sent and name not in self._extra)
+        )
 
     def refused(self, said: Said, sent: dict[str, Any]) -> str | None:
         """A field that the config sets and the server refuses: we must not leave it out."""
