@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from vendomini.agent.template import ChatTemplate
+from vendomini.agent.template import ChatTemplate, Tokenizer
 from vendomini.config.schema import Model
 from vendomini.model_info.formats import ReplyFormat, named_format
 
@@ -16,7 +15,7 @@ _FOUND_IN = {
 }
 
 
-def how_read(tokenizer: Any, model: Model) -> str:
+def how_read(tokenizer: Tokenizer, model: Model) -> str:
     """The family, what begins and ends a thought, what is done with it, and how long it may be, as half a sentence.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 from vendomini.config.schema import ReplyMarkers
 from vendomini.errors import ConfigError
@@ -100,7 +100,13 @@ def named_format(asked: str | ReplyMarkers | None) -> ReplyFormat | None:
     return replace(known[asked], found_in="config")
 
 
-def template_source(tokenizer: Any) -> str | None:
+class Vocabulary(Protocol):
+    """What the family is found by, of a Transformers tokenizer."""
+
+    def get_added_vocab(self) -> dict[str, int]: ...
+
+
+def template_source(tokenizer: object) -> str | None:
     """A tokenizer's chat template: of several, the default, else one without a special purpose."""
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(template, dict):
@@ -109,7 +115,7 @@ def template_source(tokenizer: Any) -> str | None:
     return str(template) if template else None
 
 
-def family_of(tokenizer: Any, asked: str | ReplyMarkers | None) -> ReplyFormat:
+def family_of(tokenizer: Vocabulary, asked: str | ReplyMarkers | None) -> ReplyFormat:
     """The family that the config names, else that of a tokenizer, before any prompt is known.
 
     Raises:
