@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from vendomini.records import (
     RunSummary,
     Shard,
     ShardArray,
+    StepLog,
     read_record,
     read_steps,
     write_record,
@@ -456,12 +458,80 @@ class TestAnotherVersion:
         assert (len(same), digest(), digest("analysis/__init__.py")) == (16, same, same)
         assert same not in (digest("agent/prompt.py"), digest("measures/detectors.py"))
 
-    def test_runs_of_another_config_in_the_folder_are_said(self, tmp_path):
-        demo(tmp_path, "--limit", "3")
-        assert "of another config" not in demo(tmp_path, "--limit", "4").stdout
-        done = demo(tmp_path, "--limit", "2", "-o", "simulation.max_steps=7")
-        assert done.returncode == 0
-        assert f"{tmp_path} also holds 4 runs of another config" in done.stdout
+
+class TestOneFolderOneExperiment:
+    """Runs of another horizon or plan are never in the folder of an experiment."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def place(cls, tmp_path_factory) -> Path:
+        folder = tmp_path_factory.mktemp("trials")
+        (folder / "own.yaml").write_text(
+            "experiment: {name: own}\nsimulation: {max_steps: 5}\n"
+            "grid: {agent.model.name: [scripted/idle, scripted/oracle], pe_induction.p_shock: [0.0, 0.5]}\n"
+        )
+        assert cls.call(folder, "run", "own.yaml").returncode == 0
+        return folder
+
+    @staticmethod
+    def call(folder: Path, *words: str, **more) -> subprocess.CompletedProcess[str]:
+        return vendomini(*words, cwd=folder, PYTHONPATH=str(Path.cwd()), **more)
+
+    def test_an_override_that_changes_it_has_a_folder_of_its_own(self, place):
+        """And the same command resumes there; one that names its folder is refused."""
+        short = ("run", "own.yaml", "-o", "simulation.max_steps=3")
+        done = self.call(place, *short, "--limit", "1")
+        assert "→ results/own@max_steps=3\n[*] the overrides change the experiment" in done.stdout
+        assert "1 already ended, 1 to do" in self.call(place, *short, "--limit", "2").stdout
+        assert "max_steps is 5 there and 3 here. Name a folder" in fails(
+            self.call(place, *short, "--results", "results/own", "--dry-run"), 2
+        )
+        again = self.call(place, "run", "results/own@max_steps=3", "--limit", "3")
+        assert "2 already ended, 1 to do → results/own@max_steps=3" in again.stdout
+        assert len(Results(place / "results" / "own").run_ids()) == 4
+
+    def test_an_edited_file_is_not_mixed_in(self, place):
+        """As in snakemake, where a changed parameter silently redoes or mixes."""
+        (place / "edited.yaml").write_text(
+            (place / "own.yaml").read_text().replace("0.0, 0.5", "0.5, 0.7").replace("5}", "9}", 1)
+        )
+        assert "simulation.max_steps is 5 there and 9 here" in fails(self.call(place, "run", "edited.yaml"), 2)
+
+    def test_a_larger_grid_is_the_same_experiment(self, place):
+        more = ("-o", "pe_induction.p_shock=0.7", "-o", "experiment.replications=1", "-o", "engine.max_num_seqs=2")
+        done = self.call(place, "run", "own.yaml", *more, "--dry-run")
+        assert "results: results/own\n" in done.stdout
+
+    @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch to get that far")
+    def test_a_mistyped_model_leaves_nothing(self, place, tmp_path):
+        done = self.call(place, "run", "own.yaml", "-o", "agent.model.name=nobody/nothing", "--results", "none")
+        assert "vendomini prefetch nobody/nothing" in fails(done)
+        assert not (place / "none").exists()
+
+    def test_forgetting_asks_first(self, place):
+        shutil.copytree(place / "results" / "own", place / "results" / "gone")
+        done = subprocess.run(
+            [sys.executable, "-m", "vendomini", "forget", "gone"], cwd=place, input="n\n", capture_output=True,
+            text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        )  # fmt: skip
+        assert "1 plan, 4 begun runs, 4 of them ended, its submissions and report" in done.stdout
+        assert done.returncode == 1
+        assert "2 begun runs" in self.call(place, "forget", "gone", "--only", "p_shock=0.5", "--yes").stdout
+        assert len(Results(place / "results" / "gone").run_ids()) == 2
+        (place / "results" / "gone" / "notes.txt").write_text("mine")
+        assert self.call(place, "forget", "gone", "--yes").returncode == 0
+        assert [file.name for file in (place / "results" / "gone").iterdir()] == ["notes.txt"]
+
+    def test_what_is_being_written_is_not_forgotten(self, place):
+        results = Results(place / "results" / "own")
+        run_id = results.run_ids()[0]
+        log = StepLog(results.run(run_id).steps)
+        try:
+            assert f"{run_id} is being written" in fails(self.call(place, "forget", "own", "--yes"))
+        finally:
+            log.close()
+        assert len(results.run_ids()) == 4
+        assert "names 0 plans; here are" in fails(self.call(place, "forget", "own", "--plan", "x"), 2)
 
 
 @pytest.fixture(scope="module")

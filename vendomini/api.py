@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,15 +54,16 @@ def run(
 
     Raises:
         ConfigError: the config is wrong.
-        UsageError: no run matches.
+        UsageError: no run matches, or the results folder holds another experiment.
         EngineUnavailable: no engine can run the only model there is.
         ResultsError: the results folder can't be made.
     """
-    from vendomini.config.experiments import results_of
+    from vendomini.config.experiments import refuse_mixing, results_of
     from vendomini.runner import Progress
 
     phase = load(config, overrides)
     folder = results_of(phase, Path(results) if results else None)
+    refuse_mixing(phase, folder)
     return execute(phase, choose(phase, only, limit), folder, Progress(say), restart_changed=restart_changed)
 
 
@@ -114,6 +116,7 @@ def execute(
         phase.config.engine,
         progress,
         engines=phase.engines,
+        on_begin=partial(save_plan, phase, results),
         restart_changed=restart_changed,
         limits=phase.config.breaker,
     )
@@ -122,22 +125,11 @@ def execute(
     say(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}")
     for problem in tally.refused.values():
         say(f"[WARNING] {problem}")
-    if strangers := _runs_of_other_configs(phase, results):
-        say(
-            f"[WARNING] {results.root} also holds {strangers:,} runs of another config, which a report would count "
-            "together with these: give each config a folder of its own with --results"
-        )
+    if phase.trial and results.root.name.endswith(phase.trial):
+        say("[*] the overrides change the experiment, so that its results have a folder of their own")
     if todo:
-        save_plan(phase, results)
         runner.run(todo)
     return tally
-
-
-def _runs_of_other_configs(phase: Phase, results: Results) -> int:
-    from vendomini.config import expand
-
-    found = set(results.run_ids())
-    return len(found.difference(spec.run_id for spec in expand(phase))) if found else 0
 
 
 class Tables(NamedTuple):

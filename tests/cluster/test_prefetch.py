@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hub import Hub
+from vendomini.model_info import hub
 
 pytest.importorskip("huggingface_hub")
 
@@ -51,8 +54,8 @@ def test_one_model_that_can_not_be_had_does_not_keep_the_others(tmp_path: Path) 
     with Hub({"lab/whole": WHOLE}, gated="lab/gated") as hub:
         done = _prefetch(tmp_path, hub.url, "lab/none", "lab/gated", "lab/whole")
     assert done.returncode == 1
-    assert "there is no model lab/none on the Hub" in done.stdout
-    assert "lab/gated is gated or private: accept its licence" in done.stdout
+    assert "lab/none is not on the Hub, or private, or gated: the Hub doesn't say which" in done.stdout
+    assert "lab/gated is gated: accept its licence on its page, then `hf auth login`" in done.stdout
     assert "lab/whole: complete in" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -61,7 +64,32 @@ def test_without_internet(tmp_path: Path) -> None:
     done = _prefetch(tmp_path, "http://127.0.0.1:1", "lab/whole")
     assert done.returncode == 1
     assert "lab/whole could not be downloaded" in done.stdout
-    assert "on the login node" in done.stdout
+    assert "where there is internet" in done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="needs an engine")
+@pytest.mark.parametrize(("name", "says"), [("lab/gated", "accept its licence"), ("lab/none", "Check its name")])
+def test_a_run_says_the_same_and_at_once(tmp_path: Path, name: str, says: str) -> None:
+    """The loaders of engines retry for minutes, and call every refusal a lost connection."""
+    environ = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    with Hub({}, gated="lab/gated") as hub:
+        command = ["run", "demo", "-o", f"agent.model.name={name}", "-o", "engine=hf", "--results", tmp_path / "r"]
+        done = subprocess.run(
+            [sys.executable, "-m", "vendomini", *map(str, command)], env=environ | {"HF_ENDPOINT": hub.url},
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    assert (done.returncode, says in done.stderr, "Retrying" in done.stderr) == (1, True, False)
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One attempt, bounded: a connection that is accepted and never answered."""
+    monkeypatch.setattr(hub, "PATIENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        told = hub.refusal("lab/whole", None)
+    assert told
+    assert "lab/whole could not be downloaded" in told
 
 
 def test_the_models_of_a_phase(tmp_path: Path) -> None:

@@ -110,7 +110,28 @@ def test_a_missing_package_names_the_command_that_brings_it() -> None:
     assert verdict(machine(), "PyTorch") == ("no", "not installed", 'pip install "vendomini[hf]"')
     old = Package("torch", "2.1.0", False, "is too old: 2.6 is needed")
     assert verdict(machine(packages=(old,)), "PyTorch")[1] == "2.1.0 is too old: 2.6 is needed"
-    assert next_command(machine()) == "vendomini run --config configs/demo.yaml"
+    assert next_command(machine()) == "vendomini run demo"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "models", "offline", "command"),
+    [
+        ((), ("meta-llama/Llama-3.1-8B-Instruct",), False, "vendomini run demo"),
+        (("A100",), (), False, "vendomini prefetch phase1_small_models"),
+        (("A100",), ("other/model",), True, "vendomini run demo"),
+        (
+            ("A100",),
+            ("meta-llama/Llama-3.1-8B-Instruct",),
+            True,
+            "vendomini run phase1_small_models --only model=meta-llama/Llama-3.1-8B-Instruct --dry-run",
+        ),
+    ],
+)
+def test_a_model_run_is_suggested_where_a_model_is(
+    gpus: tuple[str, ...], models: tuple[str, ...], offline: bool, command: str
+) -> None:
+    found = replace(machine(*gpus, packages=TRANSFORMERS), hf_cache=HFCache("/cache", models, offline))
+    assert next_command(found) == command
 
 
 def test_advice_has_the_sum_on_the_gpus_that_are_here(tmp_path: Path) -> None:
@@ -141,7 +162,7 @@ def test_the_command_prints_a_verdict_for_each_feature_and_the_next_command(
 ) -> None:
     config = tmp_path / "phase.yaml"
     config.write_text(f"grid: {{agent.model.name: [{tiny}, scripted/oracle]}}")
-    doctor(config)
+    doctor(str(config))
     shown = capsys.readouterr().out
     for feature in ("GPUs", "PyTorch", "Flash Attention", "vLLM", "SLURM", "Hugging Face cache", "Disk"):
         assert feature in shown

@@ -26,6 +26,7 @@ COMMANDS = {
     "status": "Show what is done, running, pending and failed.",
     "logs": "Show the log of a run or a shard.",
     "cancel": "Stop a submission.",
+    "forget": "Delete an experiment, a plan or runs, after asking.",
     "dashboard": "Watch experiments in a browser: progress, survival so far, failures.",
     "report": "Turn results into survival curves, tables and figures.",
     "traces": "Read episodes step by step in a browser, or export them.",

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from vendomini.cli.options import AsJson
+from vendomini.cli.options import AsJson, Override, complete
 
 if TYPE_CHECKING:
     from vendomini.config.schema import EngineConfig, Model
     from vendomini.engines.doctor import Advice, Verdict
     from vendomini.probe import Capabilities
 
+USUAL_STEPS = 500
+"""Of the episodes that a model named by itself is judged for: those of phase 1."""
+
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]--[/]", "no": "[red]no[/]"}
 
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Recommend an engine for each model of this phase.")
+        str | None,
+        typer.Option("--config", "-c", help="Recommend an engine for each of its models.", autocompletion=complete),
+    ] = None,
+    override: Override = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Say whether this model fits here. May be given often.")
     ] = None,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Look at a compute node instead, through a small job.")
@@ -36,7 +45,9 @@ def doctor(
 
       vendomini doctor
 
-      vendomini doctor --config configs/phases/phase1_large_models.yaml
+      vendomini doctor --model Qwen/Qwen3-8B
+
+      vendomini doctor --config phase1_large -o agent.model.name=Qwen/Qwen3-8B
 
       vendomini doctor --cluster --partition gpu
     """
@@ -53,10 +64,12 @@ def doctor(
         return
     if partition:
         raise UsageError("--partition goes with --cluster")
-    advice_for = _models(config) if config else []
+    if override and not config:
+        raise UsageError("-o goes with --config")
+    advice_for = _models(config, override or ()) if config else []
     found = probe(deep=True)
     judged = verdicts(found, os.environ)
-    advice = _advice(advice_for, found)
+    advice = [*_advice(advice_for, found), *(_alone(name, found) for name in model or ())]
     if as_json:
         print_json(
             {
@@ -82,33 +95,70 @@ def _on_a_node(partition: str | None, as_json: bool) -> None:
         _print([Verdict(**verdict) for verdict in report["verdicts"]], [], report["next"])
 
 
-def _models(config: Path) -> list[tuple[dict[str, object], int, dict[str, object], EngineConfig]]:
-    """Of each model of the phase: its section, the longest episode it runs, its own settings and its engine's."""
-    from vendomini.config import expand, load_config
-    from vendomini.config.models import model_section
+class Asked(NamedTuple):
+    """A model to give advice on: the longest episode it runs, its own settings and its engine's."""
 
-    phase = load_config(config)
+    model: Model
+    steps: int
+    settings: dict[str, object]
+    engine: EngineConfig
+
+
+def _models(config: str, overrides: Sequence[str]) -> list[Asked]:
+    """Each model of the phase."""
+    from vendomini.config import expand
+    from vendomini.config.experiments import load_phase
+    from vendomini.config.models import model_section
+    from vendomini.config.schema import Model
+
+    phase = load_phase(config, overrides)
     longest = max(spec.horizon for spec in expand(phase) if spec.replication == 0)
     own = phase.own_settings()
     return [
-        (model_section(base), longest, own.get(name, {}), phase.engines.get(name, phase.config.engine))
+        Asked(
+            Model.model_validate(model_section(base)),
+            longest,
+            own.get(name, {}),
+            phase.engines.get(name, phase.config.engine),
+        )
         for name, base in phase.bases.items()
     ]
 
 
-def _advice(
-    models: list[tuple[dict[str, object], int, dict[str, object], EngineConfig]], found: Capabilities
-) -> list[Advice]:
-    from vendomini.config.schema import Model
+def _advice(models: list[Asked], found: Capabilities) -> list[Advice]:
     from vendomini.engines.doctor import advise
     from vendomini.engines.foresee import foresee
 
-    advice = []
-    for section, steps, own, engine in models:
-        model = Model.model_validate(section)
-        runs_on, reading = foresee(model, engine, found), _reading(model, engine, found)
-        advice.append(replace(advise(model, steps, found), settings=own, runs_on=runs_on, reading=reading))
-    return advice
+    return [
+        replace(
+            advise(asked.model, asked.steps, found),
+            settings=asked.settings,
+            runs_on=foresee(asked.model, asked.engine, found),
+            reading=_reading(asked.model, asked.engine, found),
+        )
+        for asked in models
+    ]
+
+
+def _alone(name: str, found: Capabilities) -> Advice:
+    """For a model with the settings that every phase begins with. One that is not here is described by the Hub."""
+    import tempfile
+
+    from vendomini.config.schema import EngineConfig, Model
+    from vendomini.engines.doctor import Advice
+    from vendomini.errors import EngineUnavailable
+    from vendomini.model_info import hub, locate
+
+    with tempfile.TemporaryDirectory(prefix="vendomini-doctor-") as folder:
+        try:
+            files = locate(name, None, found)
+            if files is None:
+                hub.describe(name, None, Path(folder))
+        except EngineUnavailable as exc:
+            return Advice(name, "unknown", "–", "–", str(exc))
+        asked = Asked(Model(name=str(files or folder)), USUAL_STEPS, {}, EngineConfig())
+        advice = _advice([asked], found)[0]
+        return replace(advice, model=name, reading=advice.reading if files else "")
 
 
 def _reading(model: Model, engine: EngineConfig, found: Capabilities) -> str:
@@ -149,7 +199,7 @@ def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
         out.print()
         out.print(plan)
         out.print()
-        for entry in advice:
+        for entry in (entry for entry in advice if entry.runs_on):
             out.print(f"{escape(entry.model)} would run here on {escape(entry.runs_on)}")
         for entry in advice:
             if entry.reading:

@@ -53,7 +53,7 @@ def run(
     from vendomini.api import choose, execute, load
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.job import share_of_this_job, work
-    from vendomini.config.experiments import results_of
+    from vendomini.config.experiments import refuse_mixing, results_of
     from vendomini.errors import UsageError
     from vendomini.runner import progress_on
 
@@ -61,6 +61,7 @@ def run(
         raise UsageError("name one config: vendomini run demo, or vendomini run --config configs/demo.yaml")
     phase = load(name or config or "", override or ())
     folder = results_of(phase, results)
+    refuse_mixing(phase, folder)
     specs = choose(phase, only or (), limit)
     if cluster:
         specs = share_of_this_job(specs, name or config or "")

@@ -191,7 +191,7 @@ def _kept(phase: Phase, results: Results, offers: Offers, options: Sequence[str]
     from vendomini.cluster.slurm import cancel
     from vendomini.errors import VendoMiniError
 
-    job = send_keeper(results, offers, [str(phase.path), *options])
+    job = send_keeper(results, offers, [str(phase.home or phase.path), *options])
     out.print(f"Keeper: job {job}" if job else "Keeper: one is live already", markup=False)
     try:
         yield

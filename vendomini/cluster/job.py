@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,12 +213,12 @@ def work(
     """
     from vendomini.runner import Runner, progress_on, save_plan
 
-    save_plan(phase, results)
     runner = Runner(
         results,
         phase.config.engine,
         progress_on(out),
         engines=phase.engines,
+        on_begin=partial(save_plan, phase, results),
         restart_changed=restart_changed,
         limits=phase.config.breaker,
         anyway=anyway,

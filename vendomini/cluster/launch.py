@@ -21,7 +21,7 @@ from vendomini.cluster.submit import Request, Submission, prepare
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.cluster.throughput import measured_throughput
 from vendomini.config import Phase, expand, select
-from vendomini.config.experiments import folders_of
+from vendomini.config.experiments import folders_of, refuse_mixing
 from vendomini.errors import UsageError
 from vendomini.probe.slurm import find_slurm
 from vendomini.records import Results
@@ -92,9 +92,10 @@ def launch(
 
     Raises:
         ClusterError: something would not work; nothing was queued.
-        UsageError: the name of the results folder can't be put in a script.
+        UsageError: the name of the results folder can't be put in a script, or it holds another experiment.
     """
     _fits_a_script(results.root)
+    refuse_mixing(phase, results)
     specs = list(select(expand(phase), only, limit))
     sizing = Sizing(
         phase.config.engine, offers, measured_throughput(results), request.whole_nodes, engines=phase.engines

@@ -13,6 +13,7 @@ from vendomini.config import expand, load_config
 from vendomini.config.schema import SCRIPTED_PREFIX, Model
 from vendomini.config.shipped import find_phase
 from vendomini.errors import EngineUnavailable, MissingExtraError, VendoMiniError
+from vendomini.model_info import hub
 from vendomini.probe.storage import hf_cache_folder
 
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -107,25 +108,14 @@ def _download(model: Model) -> Path:
         from huggingface_hub import HfApi, snapshot_download
     except ImportError as exc:
         raise MissingExtraError("vendomini prefetch", "huggingface_hub", None) from exc
+    if problem := hub.refusal(model.name, model.revision):
+        raise VendoMiniError(problem)
     try:
         files = HfApi().list_repo_files(model.name, revision=model.revision)
         weights = WEIGHTS[0] if any(name.endswith(".safetensors") for name in files) else WEIGHTS[1]
         return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=[weights, *WANTED]))
     except Exception as exc:  # the hub's client has changed its HTTP library, and with it its errors, twice
-        raise VendoMiniError(_why(model, exc)) from exc
-
-
-def _why(model: Model, exc: Exception) -> str:
-    status = getattr(getattr(exc, "response", None), "status_code", None)
-    if status in {401, 403}:
-        return (
-            f"{model.name} is gated or private: accept its licence on its page, then `hf auth login` "
-            "(or HF_TOKEN in the environment), then prefetch again"
-        )
-    if status == 404:
-        return f"there is no model {model.name}{f' at {model.revision}' if model.revision else ''} on the Hub"
-    reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
-    return f"{model.name} could not be downloaded ({reason}): prefetch runs where there is internet, on the login node"
+        raise VendoMiniError(hub.why(model.name, model.revision, exc)) from exc
 
 
 def _folder(model: Model) -> Path | None:

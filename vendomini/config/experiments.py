@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vendomini.errors import ConfigError, ResultsError, UsageError
+from vendomini.errors import ConfigError, CorruptRecordError, ResultsError, UsageError
 from vendomini.records import Plan, Results, read_record
 
 if TYPE_CHECKING:
     from vendomini.config import Phase
+    from vendomini.config.difference import Differences
 
 ROOT = Path("results")
 """Where results are kept unless ``--results`` says otherwise, a folder an experiment."""
 
 
 def results_of(phase: Phase, folder: Path | None) -> Results:
-    """Where a phase's results are, by the same rule as ``vendomini run``."""
-    return Results(folder or ROOT / phase.name)
+    """Where a phase's results are, by the same rule as ``vendomini run``: a trial has a folder of its own."""
+    home = phase.home or ROOT / phase.name
+    return Results(folder or home.with_name(home.name + phase.trial))
+
+
+def refuse_mixing(phase: Phase, results: Results) -> None:
+    """Raises:
+    UsageError: the folder holds runs of other experiments only.
+    """
+    from vendomini.config.difference import told
+
+    others = [changed for _, plan in plans_of(results) if (changed := _differences(phase, plan)) is not None]
+    if others and all(others):
+        raise UsageError(
+            f"{results.root} holds another experiment: {told(others[0])}. Name a folder of its own with --results, or "
+            f"make room: vendomini forget {results.root}"
+        )
+
+
+def plans_of(results: Results) -> list[tuple[str, Plan]]:
+    """Hash and content of every plan that can be read."""
+    found = []
+    for path in sorted(results.plans.glob("*.json")):
+        with contextlib.suppress(CorruptRecordError):
+            found.append((path.stem, read_record(path, Plan)))
+    return found
+
+
+def _differences(phase: Phase, plan: Plan) -> Differences | None:
+    """None where the plan can't be expanded by this version, or here."""
+    from vendomini.config import build_phase
+    from vendomini.config.difference import differences
+
+    try:
+        return differences(phase, build_phase(plan.config, trusted=False))
+    except ConfigError:
+        return None
 
 
 def load_phases(names: Iterable[str], overrides: Sequence[str], results: Path | None) -> list[Phase]:
@@ -64,8 +102,10 @@ def folders_of(names: Iterable[str], results: Path | None) -> list[Results]:
     found = [folder for folder in wanted if folder.plans.is_dir()]
     if not found:
         what = ", ".join(str(folder.root) for folder in wanted) if names else str(ROOT)
+        trials = [str(path) for folder in wanted for path in sorted(folder.root.parent.glob(f"{folder.root.name}@*"))]
+        there = f"; there is {', '.join(trials)}" if trials else ""
         raise ResultsError(
-            f"nothing was run or submitted here ({what}): see vendomini submit --help, or name --results"
+            f"nothing was run or submitted here ({what}){there}: see vendomini submit --help, or name --results"
         )
     return found
 
@@ -127,4 +167,4 @@ def _phase_of(folder: Results, overrides: Sequence[str]) -> Phase:
     plans = sorted(folder.plans.glob("*.json"))
     if len(plans) != 1:
         raise ConfigError(f"{folder.root} holds results of {len(plans)} configs: name the YAML file of one")
-    return load_tree(read_record(plans[0], Plan).config, plans[0], overrides)
+    return replace(load_tree(read_record(plans[0], Plan).config, plans[0], overrides), home=folder.root)

@@ -6,9 +6,11 @@ Raw mappings are merged along ``inherit`` first, overridden, validated once; def
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vendomini.config.difference import differences, trial_name
 from vendomini.config.explain import Source, validate
 from vendomini.config.models import NAME, Setting, matches, model_name, settable, settings
 from vendomini.config.override import normalise, override
@@ -34,6 +36,8 @@ class Phase:
         engines: model name → where and how it runs.
         axes: grid path → its values, validated and in the order of the file.
         path: the file it came from.
+        trial: what overrides make of the experiment (``@max_steps=50``), where they change more than a grid varies.
+        home: the results folder it came from, if it did.
     """
 
     config: PhaseConfig
@@ -41,6 +45,8 @@ class Phase:
     engines: dict[str, EngineConfig]
     axes: dict[str, list[object]]
     path: Path
+    trial: str = ""
+    home: Path | None = None
 
     @property
     def name(self) -> str:
@@ -87,9 +93,20 @@ def load_tree(
     """
     places = {} if places is None else places
     normalise(raw)
+    plain = deepcopy(raw)
     for text in overrides:
         override(raw, places, text)
-    return build_phase(raw, places, path)
+    phase = build_phase(raw, places, path)
+    return replace(phase, trial=_trial(plain, phase)) if overrides else phase
+
+
+def _trial(plain: dict[str, object], phase: Phase) -> str:
+    """What the overrides have made of the experiment; nothing where they also name it."""
+    try:
+        before = build_phase(plain, path=phase.path)
+    except ConfigError:  # complete with its overrides only
+        return ""
+    return trial_name(differences(before, phase)) if before.name == phase.name else ""
 
 
 def build_phase(

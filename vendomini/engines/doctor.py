@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vendomini.config import find_phase, load_config
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf.attention import CAPABILITY, attention_choices, flash_obstacle
 from vendomini.engines.resolve import USE_VLLM, vllm_refusal, wants_vllm
 from vendomini.errors import ConfigError, EngineUnavailable
 from vendomini.model_info import GIB, gib, model_facts, recommend, smallest_fit
-from vendomini.probe import Capabilities, Disk, Package
+from vendomini.probe import Capabilities, Disk, HFCache, Package
 
 Status = Literal["ok", "warn", "no"]
 LITTLE_SPACE = 20 * GIB
 EXAMPLE_GPUS = (40, 80)
 """GiB of the example GPUs for which needs are shown on a machine without one."""
+
+SMALL = "phase1_small_models"
+"""The phase for a machine with one GPU."""
 
 BATCH = 8
 """Conversations for which there should be room, or batching brings little."""
@@ -52,9 +56,17 @@ def next_command(found: Capabilities) -> str:
     """The most useful thing to type now."""
     if found.slurm.available:
         return "vendomini submit phase1 --dry-run"
-    if found.package("torch").works and found.package("transformers").works:
-        return "vendomini run --config configs/phases/phase1_small_models.yaml --dry-run"
-    return "vendomini run --config configs/demo.yaml"
+    if found.gpus.devices and found.package("torch").works and found.package("transformers").works:
+        return _on_one_machine(found.hf_cache)
+    return "vendomini run demo"
+
+
+def _on_one_machine(cache: HFCache) -> str:
+    """A run of models that are here; else the download of some that fit one GPU."""
+    here = [name for name in load_config(find_phase(SMALL)[0]).bases if name in cache.models]
+    if here:
+        return f"vendomini run {SMALL} --only model={here[0]} --dry-run"
+    return "vendomini run demo" if cache.offline else f"vendomini prefetch {SMALL}"
 
 
 def _gpus(found: Capabilities) -> Verdict:

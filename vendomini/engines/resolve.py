@@ -16,7 +16,7 @@ from vendomini.config import schema
 from vendomini.engines.base import Engine
 from vendomini.engines.registry import BUILT_IN, Backend, Say, find_backend
 from vendomini.errors import ConfigError, EngineUnavailable, MissingExtraError
-from vendomini.model_info import fit, locate, model_facts
+from vendomini.model_info import fit, hub, locate, model_facts
 from vendomini.probe import Capabilities, probe
 
 USE_VLLM = "VENDOMINI_USE_VLLM"
@@ -46,7 +46,9 @@ async def start_engine(
         files = any(backend.packages or backend.model_files for backend in backends)
         capabilities = await asyncio.to_thread(probe) if files else Capabilities()
     if any(backend.model_files for backend in backends):
-        locate(model.name, model.revision, capabilities)
+        folder = locate(model.name, model.revision, capabilities)
+        if folder is None and (problem := await asyncio.to_thread(hub.refusal, model.name, model.revision)):
+            raise EngineUnavailable(problem)
     rejected: dict[str, str] = {}
     for backend in backends:
         refusal = passed_over(backend, model, engine, os.environ, capabilities)

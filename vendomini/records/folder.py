@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,3 +152,9 @@ class Results:
             self.plans.mkdir(exist_ok=True)
         except OSError as exc:
             raise write_error(self.root, exc) from exc
+
+    def remove_if_empty(self) -> None:
+        """Takes back what :meth:`create` made, if nothing was written there."""
+        with contextlib.suppress(OSError):
+            for folder in (self.plans, self.runs, self.root):
+                folder.rmdir()

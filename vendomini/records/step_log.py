@@ -130,6 +130,18 @@ class StepLog:
             raise write_error(self.path, exc) from exc
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing this log."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def read_steps(path: Path) -> Iterator[StepRecord]:
     """The steps of a log in order, one at a time; a torn last line (a run in progress) is left out.
 

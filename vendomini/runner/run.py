@@ -54,6 +54,7 @@ class Runner:
         start: makes a started engine, called once for each model that has something to run; by default the fallback
             chain.
         stop: checked between steps.
+        on_begin: called once a model is ready, before its first run.
         restart_changed: restart what was begun under another prompt or version, instead of leaving it alone.
         limits: when runs are stopped because the replies can't be used.
         anyway: they are not, and what was stopped before is run.
@@ -71,6 +72,7 @@ class Runner:
         engines: Mapping[str, EngineConfig] = MappingProxyType({}),
         start: StartEngine | None = None,
         stop: Stop | None = None,
+        on_begin: Callable[[], None] = lambda: None,
         restart_changed: bool = False,
         limits: BreakerConfig = BreakerConfig(),  # noqa: B008 - frozen
         anyway: bool = False,
@@ -80,6 +82,7 @@ class Runner:
         self.stop = stop or Stop()
         self.tally = Tally()
         self._start = start or self._start_by_chain
+        self._on_begin = on_begin
         self._restart_changed = restart_changed
         self._limits, self._anyway = limits, anyway
         self._said: set[str] = set()
@@ -130,10 +133,12 @@ class Runner:
                     started = await self._start(specs[0].config().agent.model, engine)
                 except (EngineUnavailable, ConfigError, MissingExtraError) as exc:
                     if len(groups) == 1:
+                        self.results.remove_if_empty()
                         raise
                     self._refuse_model(specs, exc)
                     continue
                 try:
+                    self._on_begin()
                     await self._run_on(started, engine, specs, breaker)
                 finally:
                     await started.close()
