@@ -116,6 +116,10 @@ class TestRun:
         assert done.stdout.splitlines()[1] == '  "runs": 840,'
         assert len(set(json.loads(done.stdout)["run_ids"])) == 840
 
+    def test_dry_run_names_what_ids_do_not_say(self):
+        done = vendomini("run", "phase1_small", "--limit", "6", "--dry-run")
+        assert done.stdout.splitlines()[-1].endswith("  pe_mag low, prediction_mode optional")
+
     def test_only_and_limit(self, tmp_path):
         done = demo(tmp_path, "--dry-run", "--json", "--only", "p_shock=0.4", "--limit", "1")
         (run_id,) = json.loads(done.stdout)["run_ids"]
@@ -206,6 +210,22 @@ class TestMistakes:
     def test_only_what_the_grid_has_not(self, tmp_path):
         assert "pe_induction.p_shock: 0.0, 0.05, 0.1" in fails(demo(tmp_path, "--only", "p_shock=0.25"), 2)
 
+    def test_all_that_is_wrong_with_a_config(self, tmp_path):
+        """YAML's null is called null; other commands say the first line and how many more there are."""
+        bad = tmp_path / "bad.yaml"
+        bad.write_text(
+            "experiment: {name: x, replications: null}\nsimulation: {max_stepz: 5, initial_budget: -1}\n"
+            "grid: {pe_induction.p_shock: 0.5, agent.model.name: [scripted/oracle]}\n"
+        )
+        lines = vendomini("config", "check", bad).stderr.splitlines()
+        assert sorted(line.partition("bad.yaml:")[2] for line in lines) == [
+            "1: experiment.replications is null: must be a valid integer",
+            "2: simulation.initial_budget is -1: must be greater than or equal to 0",
+            "2: unknown key simulation.max_stepz; did you mean max_steps?",
+            "3: grid.pe_induction.p_shock is 0.5: the grid wants a list of values (a single value belongs under fixed)",
+        ]
+        assert "(and 3 more: vendomini config check lists them)" in fails(vendomini("run", bad))
+
     def test_usage(self):
         assert vendomini("run").returncode == 2
         misspelt = vendomini("statsu")
@@ -283,7 +303,7 @@ class TestPlacesThatFail:
         done = demo(place)
         assert (done.returncode, done.stderr) == (1, "")
         assert done.stdout.count("no space left for") == 1
-        assert "runs failed; the same command tries them again." in done.stdout
+        assert "runs failed; the same command tries them again: vendomini run --config" in done.stdout
         make_room()
         assert demo(place).returncode == 0
         demo(tmp_path / "undisturbed")

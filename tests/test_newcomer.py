@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -11,6 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from vendomini.cli.output import Rows
 
 SMALL = ("run", "-c", "configs/demo.yaml", "-o", "simulation.max_steps=40", "--only", "seed=0")
 
@@ -108,3 +112,46 @@ def test_a_narrow_terminal_cuts_nothing(core_only: dict[str, str], tmp_path: Pat
         seen = on_a_terminal(narrow, tmp_path, *arguments)
         assert "…" not in seen
         assert max(map(len, re.sub(r"\x1b\[[\d;?]*\w", "", seen).splitlines())) <= 60
+    assert "GPU-hours 21*" in seen
+
+
+@pytest.mark.parametrize("width", [24, 60, 80, 140])
+def test_tables_become_paragraphs_where_they_do_not_fit(width: int) -> None:
+    """No heading and no number is torn, at any width."""
+    rows = Rows(["phase", "model", "tasks", "GPU-hours"], words=2, caption="* published")
+    rows.add("phase1_large_models", "meta-llama/Llama-3.3-70B-Instruct", "1,210", "86.5*")
+    out = io.StringIO()
+    Console(file=out, width=width).print(rows)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    fits = width >= 80
+    assert lines[-1] == "* published"
+    assert max(map(len, lines)) <= width
+    assert any(line.endswith("1,210      86.5*") for line in lines) == fits
+    pairs = [pair.strip() for line in lines for pair in line.split("·")]
+    assert ({"tasks 1,210", "GPU-hours 86.5*"} <= set(pairs)) != fits
+
+
+def test_what_is_shown_is_text() -> None:
+    rows = Rows(["model", "runs"])
+    rows.add("[red]x[/] \x1b[31m", "1")
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=False).print(rows)
+    assert "[red]x[/] \\x1b[31m" in out.getvalue()
+
+
+def test_watching_keeps_the_top_and_ends_when_all_is_done(core_only: dict[str, str], tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(
+            f"experiment: {{name: {name}, replications: 2}}\nsimulation: {{max_steps: 3}}\n"
+            "grid: {agent.model.name: [scripted/idle]}\n"
+        )
+        subprocess.run(
+            [sys.executable, "-S", "-m", "vendomini", "run", config], cwd=tmp_path, env=core_only, check=True
+        )
+    low = core_only | {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "70", "LINES": "4"}
+    seen = on_a_terminal(low, tmp_path, "status", "--watch")
+    assert "first: 2 of 2 runs done (results/first)" in seen
+    assert "2 survived" in seen
+    assert "… 2 more lines: vendomini status" in seen
+    assert "second" not in seen

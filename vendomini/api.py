@@ -92,10 +92,11 @@ def choose(phase: Phase, only: Sequence[str] = (), limit: int | None = None) -> 
         UsageError: none does.
     """
     from vendomini.config import expand, select
+    from vendomini.config.paths import as_text
 
     specs = list(select(expand(phase), only, limit))
     if not specs:
-        grid = "; ".join(f"{path}: {', '.join(map(str, values))}" for path, values in phase.axes.items())
+        grid = "; ".join(f"{path}: {', '.join(map(as_text, values))}" for path, values in phase.axes.items())
         raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only)}; its grid is {grid}")
     return specs
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 
 class VendoMiniError(Exception):
@@ -46,7 +47,11 @@ class UsageError(_Line):
 
 
 class ConfigError(_Line):
-    pass
+    """``lines``: everything that is wrong, where that is more than one thing."""
+
+    def __init__(self, sentence: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(sentence)
+        self.lines = list(lines)
 
 
 class ResultsError(VendoMiniError):

@@ -91,7 +91,7 @@ def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_serv
     assert "0 ended, 4 failed" in lost["last_lines"]
     said = bench.vendomini("status", str(config))
     assert "4 failed" in said
-    assert "the same command again does what is missing" in said
+    assert "this does what is missing: vendomini submit" in said
     assert bench.submit(config)["runs"] == sent["runs"], "the next submit tries them anew"
 
 

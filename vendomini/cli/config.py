@@ -29,15 +29,23 @@ def schema(
 
 @app.command()
 def check(config: Config, override: Override = None) -> None:
-    """Check a config and say how many runs it makes.
+    """Check a config: everything that is wrong with it, or how many runs it makes.
 
     Example: vendomini config check configs/phases/phase1_large_models.yaml
     """
     from vendomini.cli.output import console
     from vendomini.config import count
     from vendomini.config.experiments import load_phase
+    from vendomini.errors import ConfigError, harmless
 
-    phase = load_phase(config, override or ())
+    try:
+        phase = load_phase(config, override or ())
+    except ConfigError as exc:
+        if len(exc.lines) < 2:
+            raise
+        for line in exc.lines:
+            typer.echo(f"error: {harmless(line)}", err=True)
+        raise typer.Exit(exc.exit_code) from exc
     console().print(f"{phase.path}: {count(phase):,} runs", markup=False)
 
 

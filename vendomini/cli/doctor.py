@@ -12,6 +12,8 @@ import typer
 from vendomini.cli.options import AsJson, Override, complete
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vendomini.config.schema import EngineConfig, Model
     from vendomini.engines.doctor import Advice, Verdict
     from vendomini.probe import Capabilities
@@ -181,33 +183,40 @@ def _reading(model: Model, engine: EngineConfig, found: Capabilities) -> str:
 
 
 def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
-    from vendomini.cli.output import console, table
+    from vendomini.cli.output import Rows, console
 
     out = console()
-    plain: dict[str, object] = {"box": None, "pad_edge": False, "header_style": "bold"}
-    features = table("", "feature", "what was found", words=3, **plain)
+    features = Rows(["", "feature", "what was found"], words=2, prose=True)
     for verdict in judged:
         mend = f"\n→ {verdict.mend}" if verdict.mend else ""
-        features.add_row(MARKS[verdict.status], verdict.feature, escape(verdict.reason + mend))
+        features.add(Text.from_markup(MARKS[verdict.status]), verdict.feature, verdict.reason + mend)
     out.print(features)
-    if advice:
-        plan = table("model", "GPUs", "Flash Attention", "vLLM", "why", words=5, **plain)
-        for entry in advice:
-            plan.add_row(*map(escape, (entry.model, entry.gpus, entry.flash_attention, entry.vllm, entry.why)))
-        out.print()
-        out.print(plan)
-        out.print()
-        for entry in (entry for entry in advice if entry.runs_on):
-            out.print(f"{escape(entry.model)} would run here on {escape(entry.runs_on)}")
-        for entry in advice:
-            if entry.reading:
-                out.print(f"\n{escape(entry.model)} is read by {escape(entry.reading)}")
-        for entry in advice:
-            if entry.settings:
-                own = ", ".join(
-                    f"{path.removeprefix('agent.model.')} {value}" for path, value in entry.settings.items()
-                )
-                out.print(f"\n{escape(entry.model)} has settings of its own: {escape(own)}")
-    out.print(f"\nnext: {escape(command)}")
+    for entry in advice:
+        _print_advice(entry, out)
+    out.print(f"\nnext: {command}", markup=False)
+
+
+def _print_advice(entry: Advice, out: Console) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from vendomini.config.paths import as_text
+    from vendomini.errors import harmless
+
+    lines = {
+        "GPUs": entry.gpus,
+        "Flash Attention": entry.flash_attention,
+        "vLLM": entry.vllm,
+        "why": entry.why,
+        "would run here on": entry.runs_on,
+        "is read by": entry.reading,
+        "settings of its own": ", ".join(
+            f"{path.removeprefix('agent.model.')} {as_text(value)}" for path, value in entry.settings.items()
+        ),
+    }
+    out.print(f"\n{entry.model}", style="bold", markup=False)
+    for name, told in lines.items():
+        if told not in {"", "–"}:
+            out.print(Padding(Text(harmless(f"{name}: {told}")), (0, 0, 0, 2)))

@@ -10,8 +10,7 @@ import typer
 from vendomini.cli.options import AsJson, Override, Partition, Phases, ResultsFolder
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from vendomini.cli.output import Rows
     from vendomini.cluster.estimate import Row
 
 
@@ -58,19 +57,18 @@ def estimate(
     out.print(f"{sum(row.gpu_hours for row in rows):,.0f} GPU-hours in all with the engines to expect.", markup=False)
 
 
-def _table(rows: list[Row]) -> Table:
-    from vendomini.cli.output import table
+def _table(rows: list[Row]) -> Rows:
+    from vendomini.cli.output import Rows
 
-    shown = table(
-        *("phase", "model", "tasks", "GPUs", "standard", "Flash Attention", "vLLM", "GPU-hours"),
+    shown = Rows(
+        ["phase", "model", "tasks", "GPUs", "standard", "Flash Attention", "vLLM", "GPU-hours"],
         words=2,
         caption="* published estimate; nothing measured here yet",
-        caption_justify="left",
     )
     for row in rows:
         hours = [f"{row.hours[engine]:,.1f} h{_mark(row, engine)}" for engine in ("standard", "flash", "vllm")]
         total = f"{row.gpu_hours:,.0f}{_mark(row, row.engine)}"
-        shown.add_row(row.phase, row.model, f"{row.tasks:,}", str(row.gpus), *hours, total)
+        shown.add(row.phase, row.model, f"{row.tasks:,}", str(row.gpus), *hours, total)
     return shown
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import IO, Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from vendomini.errors import harmless
+
+WIDEST = 10_000
+"""Columns of a terminal that is wide enough for anything."""
 
 
 class _Console(Console):
@@ -32,18 +40,66 @@ def console(*, stderr: bool = False) -> Console:
     return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
-def table(*columns: str, words: int = 1, **style: Any) -> Table:
-    """A table whose first columns hold words and whose others hold numbers; on a narrow terminal both wrap and neither
-    is cut.
+@dataclass
+class Rows:
+    """A table: columns of words, then columns of numbers. Where the terminal is too narrow for it, a paragraph a row.
 
     Args:
-        words: how many columns hold words.
-        style: Rich's own, for example ``title``.
+        headings: of the columns.
+        words: how many of the first columns hold words.
+        title, caption: lines above and below.
+        prose: the last column is a sentence, which may wrap.
     """
-    made = Table(**style)
-    for place, heading in enumerate(columns):
-        made.add_column(heading, justify="left" if place < words else "right", overflow="fold")
-    return made
+
+    headings: Sequence[str]
+    words: int = 1
+    title: str = ""
+    caption: str = ""
+    prose: bool = False
+    rows: list[tuple[str | Text, ...]] = field(default_factory=list)
+
+    def add(self, *cells: str | Text) -> None:
+        """A row; a text is shown as it is, without markup."""
+        self.rows.append(tuple(cell if isinstance(cell, Text) else Text(harmless(cell)) for cell in cells))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.title:
+            yield Text(self.title, style="bold")
+        grid = self._grid()
+        fits = Measurement.get(console, options.update(width=WIDEST), grid).maximum <= options.max_width
+        if fits or self.prose:
+            yield grid
+        else:
+            yield from (line for row in self.rows for line in self._paragraph(row, options.max_width))
+        if self.caption:
+            yield Text(self.caption)
+
+    def _grid(self) -> Table:
+        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for place, heading in enumerate(self.headings):
+            is_words = place < self.words or (self.prose and place == len(self.headings) - 1)
+            grid.add_column(heading, justify="left" if is_words else "right", overflow="fold")
+        for row in self.rows:
+            grid.add_row(*row)
+        return grid
+
+    def _paragraph(self, row: Sequence[str | Text], width: int) -> Iterator[Text]:
+        """The words in bold, and below them each number after its heading; no pair of the two is torn."""
+        named = zip(self.headings[1 : self.words], row[1 : self.words], strict=True)
+        yield Text("  ".join([str(row[0]), *(f"{heading} {cell}" for heading, cell in named)]), style="bold")
+        line = ""
+        for heading, cell in zip(self.headings[self.words :], row[self.words :], strict=True):
+            pair = f"{heading} {cell}"
+            if line and cell_len(line) + 3 + cell_len(pair) > width:
+                yield Text(line)
+                line = ""
+            line = f"{line} · {pair}" if line else f"  {pair}"
+        yield Text(line)
+
+
+def this_command() -> str:
+    """As it was typed."""
+    return shlex.join(["vendomini", *sys.argv[1:]])
 
 
 def print_json(value: object) -> None:

@@ -66,7 +66,7 @@ def run(
     if cluster:
         specs = share_of_this_job(specs, name or config or "")
     if dry_run:
-        _show_plan(specs, folder, as_json)
+        _show_plan(phase, specs, folder, as_json)
         return
     out = console(stderr=as_json)
     if cluster:
@@ -82,17 +82,20 @@ def run(
 
 def _conclude(tally: Tally, results: Results, out: Console) -> None:
     """The closing lines, and the exit code: 0 all done, 1 something is missing, 130 stopped."""
+    from vendomini.cli.output import this_command
+
     if tally.locked:
         out.print(f"{len(tally.locked)} runs are being written by another process and were left to it.", markup=False)
     if tally.refused:
         out.print(f"{len(tally.refused)} runs were left alone, see the warnings above.", markup=False)
     if tally.failed:
-        out.print(f"{len(tally.failed)} runs failed; the same command tries them again.", markup=False)
+        out.print(f"{len(tally.failed)} runs failed; the same command tries them again: {this_command()}", markup=False)
     if tally.halted:
         out.print(f"{len(tally.unfinished)} runs are left, for the reason above; {_remedy(tally)}.", markup=False)
     elif tally.unfinished:
         out.print(
-            f"Stopped with {len(tally.unfinished)} runs to go; the same command goes on from there.", markup=False
+            f"Stopped with {len(tally.unfinished)} runs to go; the same command goes on from there: {this_command()}",
+            markup=False,
         )
         if tally.stopped:
             raise typer.Exit(130)
@@ -102,12 +105,14 @@ def _conclude(tally: Tally, results: Results, out: Console) -> None:
 
 
 def _remedy(tally: Tally) -> str:
+    from vendomini.cli.output import this_command
+
     if "replies" in tally.halted.values():
         return "change a setting, or try all the same with -o breaker=off"
-    return "the same command tries them again"
+    return f"the same command tries them again: {this_command()}"
 
 
-def _show_plan(specs: list[RunSpec], results: Results, as_json: bool) -> None:
+def _show_plan(phase: Phase, specs: list[RunSpec], results: Results, as_json: bool) -> None:
     from vendomini.cli.output import console, print_json
     from vendomini.runner import pending
 
@@ -134,9 +139,18 @@ def _show_plan(specs: list[RunSpec], results: Results, as_json: bool) -> None:
     out.print(f"models: {', '.join(models)}", markup=False)
     out.print(f"results: {results.root}", markup=False)
     for spec in specs[:SHOWN]:
-        out.print(f"  {spec.run_id}", markup=False)
+        out.print(f"  {spec.run_id}  {_apart(phase, spec)}".rstrip(), markup=False)
     if len(specs) > SHOWN:
         out.print(f"  … and {len(specs) - SHOWN:,} more (--json lists all)", markup=False)
+
+
+def _apart(phase: Phase, spec: RunSpec) -> str:
+    """What of the grid a run's id does not say in words."""
+    from vendomini.config.models import NAME
+    from vendomini.config.paths import as_text, lookup, short
+
+    paths = [path for path in phase.axes if path not in {NAME, phase.world.dose}]
+    return ", ".join(f"{short(path)} {as_text(lookup(spec.parameters, path))}" for path in paths)
 
 
 def _tally_json(tally: Tally, results: Results) -> dict[str, object]:
@@ -148,25 +162,22 @@ def _tally_json(tally: Tally, results: Results) -> dict[str, object]:
 def _print_cells(phase: Phase, specs: list[RunSpec], results: Results, out: Console) -> None:
     """What came out, a line for each cell of the grid."""
     from vendomini.analysis.tables.summary import summarise_cells
-    from vendomini.cli.output import table
+    from vendomini.cli.output import Rows
+    from vendomini.config.paths import as_text, short
 
     cells = summarise_cells(specs, list(phase.axes), results)
     if not cells:
         return
-    names = [axis.rsplit(".", 1)[-1] for axis in phase.axes]
-    shown = table(
-        *(*names, "runs", "events", "mean survival", "mean PE", "endings"),
-        words=len(names),
+    shown = Rows(
+        [*map(short, phase.axes), "runs", "events", "mean survival", "mean PE", "endings"],
+        words=len(phase.axes),
         title="Survival by cell (mean survival in steps, the horizon included)",
-        title_justify="left",
     )
-    shown.columns[-1].justify = "left"
     for cell in cells[:SHOWN]:
         endings = ", ".join(f"{name} {number}" for name, number in sorted(cell.endings.items()))
         mean_pe = "–" if cell.mean_pe is None else f"{cell.mean_pe:.3f}"
-        shown.add_row(
-            *map(str, cell.values), str(cell.runs), str(cell.events), f"{cell.mean_survival:.0f}", mean_pe, endings
-        )
+        survival = f"{cell.mean_survival:.0f}"
+        shown.add(*map(as_text, cell.values), str(cell.runs), str(cell.events), survival, mean_pe, endings)
     out.print(shown)
     if len(cells) > SHOWN:
         out.print(f"… and {len(cells) - SHOWN:,} more cells: vendomini report {results.root}", markup=False)

@@ -20,7 +20,7 @@ SHOWN = 5
 def status(
     phases: AnyPhases = None,
     results: ResultsFolder = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every --interval seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every --interval seconds, until all is done.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds.")] = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -45,14 +45,27 @@ def status(
         if as_json:
             print_json([one.as_json() for one in found])
         else:
-            out = console()
-            if watch:
-                out.clear()
-            for one in found:
-                _print(one, out)
-        if not watch:
+            _show(found, console(), watch)
+        if not watch or all(one.runs and one.done == one.runs for one in found):
             return
         time.sleep(interval)
+
+
+def _show(found: list[Status], out: Console, watch: bool) -> None:
+    """All of them; while watching, as much of the beginning as the terminal holds."""
+    from rich.text import Text
+
+    with out.capture() as captured:
+        for one in found:
+            _print(one, out)
+    lines = captured.get().splitlines()
+    if watch and out.is_terminal:
+        out.clear()
+        room = out.height - 1
+        if len(lines) > room:
+            lines = [*lines[: room - 1], f"… {len(lines) - room + 1} more lines: vendomini status"]
+    for line in lines:
+        out.print(Text.from_ansi(line), soft_wrap=True)
 
 
 def _print(one: Status, out: Console) -> None:
@@ -61,8 +74,7 @@ def _print(one: Status, out: Console) -> None:
         return
     out.print(f"{one.name}: {one.done:,} of {one.runs:,} runs done ({one.results})", markup=False, style="bold")
     counts = {
-        "crashed": one.crashed,
-        "censored": one.censored,
+        **dict(sorted(one.endings.items())),
         "running": one.running,
         "waiting in the queue": one.waiting,
         "failed": len(one.failed),
@@ -73,7 +85,9 @@ def _print(one: Status, out: Console) -> None:
     }
     out.print("  " + ", ".join(f"{number:,} {word}" for word, number in counts.items() if number), markup=False)
     if one.tokens_s is not None and one.eta_s is not None:
-        out.print(f"  {one.tokens_s:,.0f} tokens/s, about {one.eta_s / 3600:,.1f} h to go", markup=False)
+        from vendomini.runner.progress import duration
+
+        out.print(f"  {one.tokens_s:,.0f} tokens/s, about {duration(one.eta_s)} to go", markup=False)
     for line in _job_lines(one):
         out.print(f"  {line}", markup=False)
     for halt in one.halts:
@@ -91,7 +105,7 @@ def _print(one: Status, out: Console) -> None:
     if one.queue_problem:
         out.print(f"  (the queue was not asked: {one.queue_problem})", markup=False)
     elif one.done < one.runs and not one.halts and not one.running + one.waiting:
-        out.print("  Nothing is live: the same command again does what is missing.", markup=False)
+        out.print(f"  Nothing is live; this does what is missing: {one.again}", markup=False)
 
 
 def _job_lines(one: Status) -> list[str]:

@@ -13,8 +13,8 @@ from vendomini.cli.options import AsJson, Limit, Only, Override, Partition, Phas
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
+    from vendomini.cli.output import Rows
     from vendomini.cluster.launch import Outcome
     from vendomini.cluster.offers import Offers
     from vendomini.cluster.submit import Request, Submission
@@ -259,11 +259,11 @@ def _print_scripts(outcome: Outcome, out: Console) -> None:
     out.print("Nothing was sent: this is a dry run.", markup=False)
 
 
-def _table(submission: Submission) -> Table:
+def _table(submission: Submission) -> Rows:
     """A line for each model and shape of job."""
-    from vendomini.cli.output import table
+    from vendomini.cli.output import Rows
 
-    shown = table("model", "GPUs", "jobs", "runs", "time each")
+    shown = Rows(["model", "GPUs", "jobs", "runs", "time each"])
     groups: dict[tuple[str, str], list[Shard]] = {}
     for array in submission.manifest.arrays:
         gpus = f"{array.gpus}" + f" x {array.nodes} nodes" * (array.nodes > 1)
@@ -273,5 +273,5 @@ def _table(submission: Submission) -> Table:
     for (model, gpus), shards in groups.items():
         runs, minutes = sum(len(shard.run_ids) for shard in shards), max(shard.seconds for shard in shards) / 60
         each = f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min"
-        shown.add_row(model, gpus, f"{len(shards):,}", f"{runs:,}", each)
+        shown.add(model, gpus, f"{len(shards):,}", f"{runs:,}", each)
     return shown

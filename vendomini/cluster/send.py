@@ -66,7 +66,7 @@ def _refusal(submission: Submission, sent: list[str], why: str) -> str:
         return f"nothing was submitted, sbatch refuses: {why}.{hint}"
     return (
         f"array {len(sent) + 1} of {total} was refused: {why}. What was sent before is in the queue (job "
-        f"{', '.join(sent)}); the same command later sends what is missing.{hint}"
+        f"{', '.join(sent)}); the same `vendomini submit` later sends what is missing.{hint}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +28,8 @@ class Status:
     """One results folder.
 
     Attributes:
-        crashed, censored: ended runs with the event, and without it.
+        crashed, censored: ended runs with an event, and without one.
+        endings: ending → ended runs.
         failed: run id → why; the next submit tries them again.
         damaged: run id → what is wrong with its files.
         running, waiting: unfinished runs of live jobs, and runs in progress here.
@@ -39,6 +41,7 @@ class Status:
         jobs: live jobs.
         halts: why runs were stopped that submit does not send again by itself, while some are left.
         lost: jobs that ended and left runs unfinished, with the reason where accounting tells.
+        again: the command that does what is missing.
         queue_problem: why the queue could not be asked.
         plan_problems: plans that can't be read, whose open runs are not counted.
     """
@@ -47,6 +50,7 @@ class Status:
     results: str
     crashed: int = 0
     censored: int = 0
+    endings: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     running: int = 0
@@ -59,6 +63,7 @@ class Status:
     jobs: list[dict[str, Any]] = field(default_factory=list)
     halts: list[dict[str, str]] = field(default_factory=list)
     lost: list[dict[str, Any]] = field(default_factory=list)
+    again: str = ""
     queue_problem: str = ""
     plan_problems: list[str] = field(default_factory=list)
 
@@ -85,6 +90,7 @@ def status(results: Results) -> Status:
         raise ResultsError(f"there are no results in {results.root}: nothing was run or submitted there")
     manifests = results.manifests()
     found = Status(name=manifests[-1].name if manifests else results.root.name, results=str(results.root))
+    found.again = f"vendomini {'submit' if manifests else 'run'} {shlex.quote(found.results)}"
     try:
         tasks = live_tasks(results, manifests)
     except ClusterError as exc:
@@ -117,6 +123,7 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
         if outcome is not None and outcome.finished:
             found.crashed += bool(outcome.event_observed)
             found.censored += not outcome.event_observed
+            found.endings[outcome.ending] = found.endings.get(outcome.ending, 0) + 1
             cost.add(outcome)
             continue
         unfinished.append(run_id)

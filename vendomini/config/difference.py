@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vendomini.config.models import NAME
-from vendomini.config.paths import leaf_paths, lookup
+from vendomini.config.paths import as_text, leaf_paths, literal, lookup
 
 if TYPE_CHECKING:
     from vendomini.config.load import Phase
@@ -49,16 +49,11 @@ def trial_name(changed: Differences) -> str:
 
 
 def _slug(value: object) -> str:
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", as_text(value)).strip("-")
 
 
 def told(changed: Differences) -> str:
     """The first difference in words, and how many more there are."""
     path, (ours, theirs) = next(iter(changed.items()))
     more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-    return f"{path} is {_shown(theirs)} there and {_shown(ours)} here{more}"
-
-
-def _shown(value: object) -> str:
-    return "null" if value is None else repr(value) if isinstance(value, str) else f"{value}"
+    return f"{path} is {literal(theirs)} there and {literal(ours)} here{more}"

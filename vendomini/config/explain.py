@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -11,7 +11,7 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from vendomini.config.paths import leaf_paths
+from vendomini.config.paths import leaf_paths, literal
 from vendomini.config.schema import RunConfig
 from vendomini.config.source import KeyPath, Place, shown
 from vendomini.errors import ConfigError
@@ -49,11 +49,18 @@ def validate(model: type[Model], tree: Mapping[str, object], source: Source, pre
     try:
         return model.model_validate(tree)
     except ValidationError as exc:
-        errors = exc.errors(include_url=False)
-        at = tuple(str(part) for part in errors[0]["loc"] if part != "[key]")
-        place = _prefixed_place(at, prefix, source)
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConfigError(f"{place}: {_sentence(model, at, errors[0])}{more}") from exc
+        raise all_of([_line(model, error, prefix, source) for error in exc.errors(include_url=False)]) from exc
+
+
+def all_of(lines: Sequence[str]) -> ConfigError:
+    """One error that says the first thing that is wrong, and keeps the others."""
+    more = f" (and {len(lines) - 1} more: vendomini config check lists them)" if len(lines) > 1 else ""
+    return ConfigError(f"{lines[0]}{more}", lines)
+
+
+def _line(model: type[BaseModel], error: ErrorDetails, prefix: KeyPath, source: Source) -> str:
+    at = tuple(str(part) for part in error["loc"] if part != "[key]")
+    return f"{_prefixed_place(at, prefix, source)}: {_sentence(model, at, error)}"
 
 
 def _prefixed_place(at: KeyPath, prefix: KeyPath, source: Source) -> Place:
@@ -68,11 +75,11 @@ def _sentence(model: type[BaseModel], at: KeyPath, error: ErrorDetails) -> str:
         return f"unknown key {dotted}{_hint(model, at)}"
     value = error["input"]
     if error["type"] == "list_type" and at[:1] == ("grid",):
-        return f"{dotted} is {value!r}: the grid wants a list of values (a single value belongs under fixed)"
+        return f"{dotted} is {literal(value)}: the grid wants a list of values (a single value belongs under fixed)"
     if error["type"] == "value_error" and isinstance(error["input"], dict):
         return str(error["ctx"]["error"])
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = repr(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
+    shown = literal(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
     suggestion = ""
     if error["type"] == "literal_error" and isinstance(value, str):
         near = difflib.get_close_matches(

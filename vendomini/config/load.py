@@ -14,7 +14,7 @@ from vendomini.config.difference import differences, trial_name
 from vendomini.config.explain import Source, validate
 from vendomini.config.models import NAME, Setting, matches, model_name, settable, settings
 from vendomini.config.override import normalise, override
-from vendomini.config.paths import assign, leaf_paths, lookup, nearest
+from vendomini.config.paths import assign, leaf_paths, literal, lookup, nearest
 from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, EngineConfig, PhaseConfig, RunConfig
 from vendomini.config.shipped import find_config
 from vendomini.config.source import MAX_DEPTH, KeyPath, Place, read
@@ -216,7 +216,7 @@ def _axis(
         trees = [_run_tree(run, assign(base, key, value), source, prefix=at) for base in bases]
         canonical = lookup(trees[0], key)
         if canonical in valid:
-            raise ConfigError(f"{source.place(at)}: grid.{key} lists {canonical!r} twice")
+            raise ConfigError(f"{source.place(at)}: grid.{key} lists {literal(canonical)} twice")
         valid.append(canonical)
     return valid
 
@@ -243,7 +243,7 @@ def _check_contrasts(config: PhaseConfig, axes: dict[str, list[object]], source:
         if contrast.compare is None and not all(type(level) in {int, float} for level in levels):
             raise ConfigError(f"{begin} has no compare, and {contrast.factor} is not a number: add two of its levels")
         if contrast.compare and contrast.compare[0] == contrast.compare[1]:
-            raise ConfigError(f"{begin} compares {contrast.compare[0]!r} with itself")
+            raise ConfigError(f"{begin} compares {literal(contrast.compare[0])} with itself")
 
 
 def _check_lookups(config: PhaseConfig, axes: Iterable[str], source: Source) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -43,6 +44,21 @@ def lookup(tree: Mapping[str, object], path: str) -> object:
             raise KeyError(path)
         value = value[part]
     return value
+
+
+def short(path: str) -> str:
+    """What a parameter is called in a table: the last part of its path."""
+    return "model" if path == "agent.model.name" else path.rsplit(".", 1)[-1]
+
+
+def as_text(value: object) -> str:
+    """A value as YAML writes it, without quotes around text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def literal(value: object) -> str:
+    """A value as YAML writes it, with quotes around text."""
+    return repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

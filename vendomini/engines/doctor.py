@@ -141,7 +141,9 @@ def _cache(found: Capabilities) -> Verdict:
     reason = f"{cache.path}: {cache.reason}{offline}"
     if not cache.writable:
         return Verdict("Hugging Face cache", "warn", f"{reason}, not writable", "export HF_HOME=<a folder of yours>")
-    return Verdict("Hugging Face cache", "ok", reason, "" if cache.models else "vendomini prefetch phase1")
+    phase = "phase1" if found.slurm.available else SMALL if found.gpus.devices else ""
+    mend = f"vendomini prefetch {phase}" if phase and not (cache.models or cache.offline) else ""
+    return Verdict("Hugging Face cache", "ok", reason, mend)
 
 
 def _disk(disk: Disk) -> Verdict:

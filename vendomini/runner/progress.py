@@ -69,7 +69,7 @@ class Progress:
         if c.completion_tokens:
             parts.append(f"{c.completion_tokens / seconds:,.0f} tokens/s")
         if c.steps and left > 0:
-            parts.append(f"at most {_duration(left * seconds / c.steps)} left")
+            parts.append(f"at most {duration(left * seconds / c.steps)} left")
         if c.runs_failed:
             parts.append(f"{c.runs_failed} failed")
         return " · ".join(parts)
@@ -125,7 +125,8 @@ def progress_on(console: Console) -> Progress:
     return Progress(lambda line: console.print(line, markup=False))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``2 h 05 min``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:

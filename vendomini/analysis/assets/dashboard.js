@@ -158,8 +158,9 @@
     return shape("svg", { class: "spark", viewBox: "0 0 100 22", preserveAspectRatio: "none", "aria-hidden": "true" }, shape("path", { d }));
   }
   function experiment(one) {
-    const states = [["crashed", "with an event"], ["censored", "survived"], ["running", "running"], ["waiting", "waiting in the queue"],
-      ["interrupted", "interrupted"], ["open", "not begun"]].map(([key, label]) => [one[key], label]);
+    const states = [["running", "running"], ["waiting", "waiting in the queue"], ["interrupted", "interrupted"],
+      ["open", "not begun"]].map(([key, label]) => [one[key], label]);
+    states.unshift(...Object.entries(one.endings).sort().map(([ending, runs]) => [runs, ending]));
     states.push([Object.keys(one.failed).length, "failed"], [Object.keys(one.damaged).length, "damaged"]);
     const rest = [];
     if (one.tokens_s) rest.push(`${count(one.tokens_s)} tokens/s`);
