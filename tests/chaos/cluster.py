@@ -20,7 +20,7 @@ from tests.cluster.bench import Bench
 from tests.cluster.slurm import NODES, Settings, Slurm, why_not
 from vendomini.probe.slurm import PASSING
 
-CALM_S = 60.0
+CALM_S, PATIENCE_S = 60.0, 600.0
 
 
 class Jobs:
@@ -37,7 +37,9 @@ class Jobs:
         """Nothing is sent, and a sentence says so, while nodes are away or SLURM does not answer; where the queue is
         full, a part."""
         size = self.options or ("--runs-per-job", "4", "--max-jobs", "4")
-        done = subprocess.run(self.bench.command("submit", str(self.config), *size), timeout=120, **self.bench.how())
+        done = subprocess.run(
+            self.bench.command("submit", str(self.config), *size), timeout=PATIENCE_S, **self.bench.how()
+        )
         said = done.stdout + done.stderr
         refused = done.returncode == 1 and ("submitted" in said or "refused" in said or PASSING.search(said))
         assert done.returncode == 0 or refused, said

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from vendomini.engines.base import SamplingParams
 from vendomini.engines.hf.cache import Slot, common_prefix
+from vendomini.engines.hf.forward import CannotBatch
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars, has_penalty, penalise, sample
 from vendomini.engines.hf.thought import Thought
@@ -46,7 +47,8 @@ class Batcher:
         decode: token ids → text, special tokens included.
         one_row_prefill: the attention can't take prompts of unequal length together.
         thoughts: what follows the thought of a request, where it needs to be followed.
-        first_look: called with the first whole prompt and the logits after it; raises if they can't be right.
+        first_look: called with the first whole prompt and the logits after it; raises ``CannotBatch`` if they can't be
+            right. Every request, of which none has a token yet, then fails with that.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Batcher:
         self._owned: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
         self._clock = count(1)
         self.failure: str | None = None
+        self.refusal: CannotBatch | None = None
         self._thread = threading.Thread(target=self._run, name="vendomini-hf", daemon=True)
         self._thread.start()
 
@@ -99,6 +102,8 @@ class Batcher:
                 while self._receive():
                     self._admit()
                     self._step()
+        except CannotBatch as exc:
+            self.refusal = exc
         except BaseException as exc:  # whatever it was, the waiting callers must be told
             self.failure = f"the Hugging Face engine failed: {exc}"
         self._fail_all()
@@ -274,12 +279,12 @@ class Batcher:
 
     def _fail_all(self) -> None:
         """Fails every waiting request, now and until the engine is closed for good."""
-        reason = self.failure or "the engine was closed"
+        reason = self.refusal or EngineError(self.failure or "the engine was closed")
         while True:
             for request in (*self._active, *self._waiting):
-                request.done(EngineError(reason))
+                request.done(reason)
             self._active, self._waiting = [], []
-            if self.failure is None:
+            if self.failure is None and self.refusal is None:
                 return
             request_or_end = self._inbox.get()
             if request_or_end is None:

@@ -12,7 +12,7 @@ from typing import Any
 from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.forward import CannotBatch, Forward
 from vendomini.engines.hf.model import LoadedModel, first_line, rope_switch
-from vendomini.errors import EngineError, EngineUnavailable
+from vendomini.errors import EngineUnavailable
 
 Tensor = Any
 
@@ -96,15 +96,15 @@ def first_prompt(loaded: LoadedModel, ids: list[int], got: Tensor) -> None:
     """Compares the logits after the first real prompt with the model run plainly.
 
     Raises:
-        EngineError: they differ.
+        CannotBatch: they differ.
     """
     if len(ids) > LONGEST:
         return
     error = _error(got, plain_logits(loaded, ids))
     if not error <= loaded.tolerance:
-        raise EngineError(
-            f"the logits after the first prompt, of {len(ids)} tokens, are not those of the model run plainly "
-            f"(relative error {error:.2g}): set engine.attn_implementation to eager, or engine.backend to vllm"
+        raise CannotBatch(
+            f"batching changes its answers after the first prompt, of {len(ids)} tokens (relative error of the "
+            f"logits {error:.2g})"
         )
 
 
@@ -132,7 +132,7 @@ def check_batching(loaded: LoadedModel, limit: int) -> SlotCache:
         for length in lengths:
             try:
                 pairs = [(got, plain_logits(loaded, ids)) for got, ids in _pieces(loaded, forward, length)]
-            except torch.OutOfMemoryError:  # GPU only: the memory is the model's, and batches feed less at once
+            except torch.OutOfMemoryError:  # the memory is the model's, and batches feed less at once
                 if length == SHORT:
                     raise
                 break

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
@@ -25,13 +25,14 @@ from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars
 from vendomini.engines.hf.single import KEPT, SAYS, NativeCaches, OneAtATime, best_keeping, tokens_per_second
 from vendomini.engines.hf.thought import Thought, follower
-from vendomini.errors import EngineError, EngineUnavailable, MissingExtraError
+from vendomini.errors import EngineError, EngineStopped, EngineUnavailable, MissingExtraError
 from vendomini.model_info import own_sampling
 from vendomini.probe import Capabilities
 
 SLOTS = {"cuda": 64, "cpu": 16}
 """Episodes in flight where the config leaves it open and memory allows."""
 
+Result = TypeVar("Result")
 
 ALTERNATIVE = (
     "Run it with vLLM (engine.backend: vllm), or where it is served (engine.backend: openai with engine.base_url)"
@@ -51,6 +52,7 @@ class HuggingFaceEngine(Engine):
         self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
         self._batcher: Batcher | None = None
         self._batching = "continuous"
+        self._switching = asyncio.Lock()
         self.loaded: LoadedModel | None = None
         self.info = EngineInfo("hf", model.name)
         self.max_num_seqs = engine.max_num_seqs or SLOTS["cpu"]
@@ -60,13 +62,8 @@ class HuggingFaceEngine(Engine):
         if self._batcher is not None:
             return
         began = time.perf_counter()
-        # On a thread that ends: OpenMP keeps helpers for every living thread that ever computed, and once there are
-        # more of them than cores it puts them to sleep after each operation (docs/performance.md has the price).
-        loader = ThreadPoolExecutor(1)
-        loop = asyncio.get_running_loop()
         try:
-            loaded = await loop.run_in_executor(loader, load, self._model, self._engine, self._capabilities)
-            await loop.run_in_executor(loader, self._prepare, loaded)
+            loaded = await _on_a_thread_that_ends(self._load)
         except MissingExtraError:
             raise
         except Exception as exc:  # remote code, kernels and half-written files fail in every way there is
@@ -74,8 +71,6 @@ class HuggingFaceEngine(Engine):
             raise EngineUnavailable(
                 f"{self._model.name} can't run with Transformers {version('transformers')}: {why}. {ALTERNATIVE}"
             ) from exc
-        finally:
-            loader.shutdown(wait=False)
         self._say(attention_line(loaded.attention, self._capabilities, loaded.passed_over))
         self._announce_offload(loaded)
         self.info = EngineInfo(
@@ -93,13 +88,18 @@ class HuggingFaceEngine(Engine):
             },
         )
 
-    def _prepare(self, loaded: LoadedModel) -> None:
+    def _load(self) -> LoadedModel:
+        loaded = load(self._model, self._engine, self._capabilities)
         self.loaded, self.tokenizer, self.context_length = loaded, loaded.tokenizer, loaded.context_length
         self.sampling_defaults = own_sampling(self._model, self._capabilities)
-        limit = min(loaded.context_length, self._model.context_length)
+        self._prepare(loaded, min(loaded.context_length, self._model.context_length))
+        return loaded
+
+    def _prepare(self, loaded: LoadedModel, limit: int) -> None:
         try:
             sample = settle(loaded, limit)
         except CannotBatch as exc:
+            self.max_num_seqs = KEPT  # more would only hold memory
             self._one_at_a_time(loaded, limit, str(exc))
             return
         affordable = affordable_slots(sample, limit)
@@ -130,7 +130,6 @@ class HuggingFaceEngine(Engine):
             f"[WARNING] {self._model.name} runs one conversation at a time with Transformers, {SAYS[keeping]} "
             f"({speed:.1f} tokens/s here): {why}. vLLM batches most of these models"
         )
-        self.max_num_seqs = KEPT  # more would only hold memory
         self._batcher = OneAtATime(
             loaded,
             keeping,
@@ -140,21 +139,49 @@ class HuggingFaceEngine(Engine):
             _follower(loaded.tokenizer),
         )
 
+    async def _stop_batching(self, why: str) -> None:
+        """One conversation at a time from now on. The slots stay as many: there is memory for them, and as many
+        conversations are in flight."""
+        async with self._switching:
+            batcher, loaded = self._batcher, self.loaded
+            if batcher is None or loaded is None or batcher.refusal is None:
+                return
+            self._batcher = None
+            await asyncio.to_thread(batcher.close)
+            del batcher
+            _free_memory()
+            try:
+                limit = min(loaded.context_length, self._model.context_length)
+                await _on_a_thread_that_ends(partial(self._one_at_a_time, loaded, limit, why))
+            except EngineUnavailable as exc:
+                self.gone = f"{self._model.name} can't go on with Transformers: {exc}. {ALTERNATIVE}"
+                raise EngineStopped(self.gone) from exc
+            self.info.details["batching"] = self._batching
+
     def _announce_offload(self, loaded: LoadedModel) -> None:
         if len(loaded.devices) > 1 and {"cpu", "disk"} & set(loaded.devices):
             self._say(f"[WARNING] {self._model.name} does not fit on the GPUs: layers are offloaded, which is slow")
 
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
-        batcher = self._batcher
-        if batcher is None:
-            raise EngineError("the Hugging Face engine is not started")
+        try:
+            return await self._completion(prompt, params)
+        except CannotBatch as exc:
+            await self._stop_batching(str(exc))
+            return await self._completion(prompt, params)
+
+    async def _completion(self, prompt: Prompt, params: SamplingParams) -> Completion:
         ids = list(prompt.token_ids)
-        batcher.check(ids)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Request] = loop.create_future()
         request = Request(prompt, ids, params, partial(_hand_over, loop, future))
         began = time.perf_counter()
-        batcher.submit(request)
+        async with self._switching:
+            if self.gone is not None:
+                raise EngineStopped(self.gone)
+            if (batcher := self._batcher) is None:
+                raise EngineError("the Hugging Face engine is not started")
+            batcher.check(ids)
+            batcher.submit(request)
         try:
             async with asyncio.timeout(self._engine.request_timeout):
                 await future
@@ -162,7 +189,7 @@ class HuggingFaceEngine(Engine):
             raise EngineError(f"no answer within {self._engine.request_timeout} s (engine.request_timeout)") from exc
         finally:
             request.cancelled = True
-            self.gone = batcher.failure
+            self.gone = self.gone or batcher.failure
         assert request.text is not None
         assert request.finish_reason is not None
         return Completion(
@@ -181,6 +208,16 @@ class HuggingFaceEngine(Engine):
             self.loaded = None
             del batcher
             _free_memory()
+
+
+async def _on_a_thread_that_ends(work: Callable[[], Result]) -> Result:
+    """OpenMP keeps helpers for every living thread that ever computed, and once there are more of them than cores it
+    puts them to sleep after each operation (docs/performance.md has the price)."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _follower(tokenizer: Any) -> Callable[[SamplingParams], Thought | None]:
