@@ -20,7 +20,15 @@ from tests.http_server import Reply
 from vendomini.config import load_config
 from vendomini.engines import SamplingParams
 from vendomini.engines.openai import client
-from vendomini.errors import EngineError, EngineStopped, EngineUnavailable, NoReply, PromptTooLong, VendoMiniError
+from vendomini.errors import (
+    EngineError,
+    EngineStopped,
+    EngineUnavailable,
+    MissingExtraError,
+    NoReply,
+    PromptTooLong,
+    VendoMiniError,
+)
 from vendomini.records import read_steps
 
 
@@ -420,6 +428,7 @@ MODELS: dict[str, Reply] = {
     "null": (200, {"data": None}),
     "of another form": (200, [{"name": "x"}]),
     "an error": (400, {"error": "no"}),
+    "broken": (500, b"Internal Server Error"),
     "other names": (200, {"data": [{"id": "gpt-3.5-turbo"}]}),
 }
 
@@ -434,6 +443,30 @@ def test_a_server_need_not_list_its_models(server: ChatServer, models: Reply) ->
         [f"[*] {server.url} lists gpt-3.5-turbo, and answers as {NAME}, too"] if models is MODELS["other names"] else []
     )
     assert asked.lines == said
+
+
+def test_a_server_that_still_loads_is_waited_for_and_asked_again_what_it_serves(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
+    listed, loading = server.models, error(503, "Loading model")
+
+    def loaded(handler: Handler) -> None:
+        server.models = listed
+        handler.reply(200, answer("yes"))
+
+    server.models, server.script = loading, [loading, loading, loaded]
+    asked = Asked(server.url)
+    assert asked.once().text == "hello"
+    assert asked.engine.context_length == 4096
+
+
+def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(
+        MissingExtraError, match=r'a server as an engine needs httpx: pip install "vendomini\[server\]"'
+    ):
+        Asked("http://127.0.0.1:1/v1").once()
 
 
 def test_a_model_that_is_not_served_is_known_at_the_start(server: ChatServer) -> None:

@@ -10,11 +10,11 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from vendomini.engines.openai.failure import LONGEST, PASSING, Failure, Said, kind_of, read_error, told_to_wait
+from vendomini.engines.openai.failure import LONGEST, PASSING, Failure, Kind, Said, kind_of, read_error, told_to_wait
 from vendomini.engines.openai.key import mask, read_key
 from vendomini.errors import ConfigError, EngineUnavailable, MissingExtraError
 
@@ -94,6 +94,7 @@ class Client:
         read: Callable[[Any], Told],
         tries: int = TRIES,
         timeout: float = math.inf,
+        passing: Set[Kind] = PASSING,
     ) -> Told:
         """Sends until there is an answer, waiting longer each time, or as long as the server says.
 
@@ -101,6 +102,7 @@ class Client:
             body: posted as JSON; None for a GET.
             read: extracts the wanted value from the decoded answer; raises :class:`Failure` where it is missing.
             timeout: seconds, for a request with a shorter limit than the others.
+            passing: failures that are worth another try.
 
         Raises:
             Failure: the server refuses, can't be reached, or takes too long.
@@ -114,7 +116,7 @@ class Client:
                     try:
                         return self._understood(await self._send(path, body), read)
                     except Failure as exc:
-                        if exc.kind not in PASSING:
+                        if exc.kind not in passing:
                             raise
                         last = exc
                     if attempt + 1 < tries:

@@ -32,7 +32,7 @@ ADVICE = {
     "address": ": does engine.base_url end as this server wants it, mostly in /v1?",
 }
 TRIES_AT_START, LIST_TIMEOUT = 6, 30.0
-"""Tries and seconds for the list of models."""
+"""Tries and seconds for the list of models, where no server answers at all."""
 
 TRIAL_TOKENS = 16
 
@@ -76,22 +76,23 @@ class OpenAICompatibleEngine(Engine):
         url = self._client.base_url
         try:
             served = await self._served()
-            if self._name in served:
-                self.context_length = served[self._name]
-                return
-            await self._try_out()
+            if self._name not in served:
+                await self._try_out()
+                served = served or await self._served()  # one that was still loading may list it now
         except Failure as exc:
             raise EngineUnavailable(f"no usable server at {url}: {exc}") from exc
         except EngineError as exc:
             lists = f"{url} serves {', '.join(served)}, not {self._name}" if served else f"no usable server at {url}"
             raise EngineUnavailable(f"{lists}: {exc}") from exc
-        if served:
+        if self._name in served:
+            self.context_length = served[self._name]
+        elif served:
             self._say(f"[*] {url} lists {', '.join(served)}, and answers as {self._name}, too")
 
     async def _served(self) -> dict[str, int | None]:
         """Name → context length. Empty where the server has no such list."""
         try:
-            return await self._client.ask(MODELS, None, read_models, TRIES_AT_START, LIST_TIMEOUT)
+            return await self._client.ask(MODELS, None, read_models, TRIES_AT_START, LIST_TIMEOUT, {"unreachable"})
         except Failure as exc:
             if exc.kind in {"key", "quota", "unreachable"}:
                 raise
