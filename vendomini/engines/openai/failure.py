@@ -15,7 +15,7 @@ LONGEST = 300
 FOR_GOOD = frozenset({"key", "quota", "model", "address", "unreachable"})
 """Failures that the next run would meet as well."""
 
-PASSING = frozenset({"busy", "unreachable", "empty"})
+PASSING: frozenset[Kind] = frozenset({"busy", "unreachable", "empty"})
 """Failures that may be gone at the next try."""
 
 
