@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from vendomini.cluster.offers import Offers
 from vendomini.cluster.plan import Group, group_runs
@@ -38,7 +37,7 @@ class Row:
         """With the expected engine."""
         return self.hours[self.engine] * self.gpus
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {**asdict(self), "gpu_hours": self.gpu_hours}
 
 

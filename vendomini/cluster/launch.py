@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from vendomini.cluster.ledger import exclusively, live_runs
 from vendomini.cluster.offers import Offers, printable
@@ -48,7 +47,7 @@ class Outcome:
         arrays = self.submission.manifest.arrays
         return sum(shard.seconds * array.gpus * array.nodes for array in arrays for shard in array.shards) / 3600
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """For scripts: counts, every job and every script."""
         submission = self.submission
         arrays = [

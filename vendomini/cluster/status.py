@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from vendomini.cluster.ledger import Job, job_ids, jobs_of, live_tasks
 from vendomini.cluster.slurm import End, ended
@@ -21,6 +21,27 @@ FRESH_S = 900.0
 
 TAIL = 3
 """Lines of a log that are shown with a failure."""
+
+
+class LiveJob(TypedDict):
+    """A job in the queue, and how many runs it was given."""
+
+    job: str
+    slurm_job: str
+    state: str
+    reason: str
+    model: str
+    runs: int
+
+
+class LostJob(TypedDict):
+    """A job that ended and left runs unfinished: how it ended, where its log is, and the last lines of that."""
+
+    job: str
+    unfinished: int
+    ended: str
+    log: str
+    last_lines: list[str]
 
 
 @dataclass(slots=True)
@@ -60,9 +81,9 @@ class Status:
     unknown: int = 0
     tokens_s: float | None = None
     eta_s: float | None = None
-    jobs: list[dict[str, Any]] = field(default_factory=list)
+    jobs: list[LiveJob] = field(default_factory=list)
     halts: list[dict[str, str]] = field(default_factory=list)
-    lost: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[LostJob] = field(default_factory=list)
     again: str = ""
     queue_problem: str = ""
     plan_problems: list[str] = field(default_factory=list)
@@ -76,7 +97,7 @@ class Status:
         begun = len(self.failed) + len(self.damaged) + self.running + self.interrupted
         return self.done + begun + self.waiting + self.open + self.unknown
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {**asdict(self), "done": self.done, "runs": self.runs}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from vendomini.config import find_phase, load_config
 from vendomini.config.schema import EngineConfig, Model
@@ -174,7 +174,7 @@ class Advice:
     flash_attention: str
     vllm: str
     why: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
     runs_on: str = ""
     reading: str = ""
 

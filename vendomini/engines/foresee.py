@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf.attention import SOFTCAP, attention_choices
 from vendomini.engines.resolve import chain, passed_over
 from vendomini.errors import VendoMiniError
 from vendomini.model_info import locate
+from vendomini.model_info.layers import Config
 from vendomini.probe import Capabilities
 
 BATCHED = {"full_attention", "sliding_attention"}
@@ -67,9 +67,7 @@ def _hugging_face(model: Model, engine: EngineConfig, found: Capabilities) -> st
     return f"Hugging Face Transformers, {attention}, one conversation at a time: {obstacle}"
 
 
-def _attentions(
-    text: dict[str, Any], config: dict[str, Any], model: Model, engine: EngineConfig, found: Capabilities
-) -> list[str]:
+def _attentions(text: Config, config: Config, model: Model, engine: EngineConfig, found: Capabilities) -> list[str]:
     choices = attention_choices(found, engine.attn_implementation)
     dtype = (
         model.dtype if model.dtype != "auto" else text.get("dtype") or config.get("dtype") or text.get("torch_dtype")
@@ -83,7 +81,7 @@ def _attentions(
     return choices
 
 
-def why_not_batched(text: dict[str, Any], config: dict[str, Any], context_length: int) -> str | None:
+def why_not_batched(text: Config, config: Config, context_length: int) -> str | None:
     """Why conversations with this model would be computed one at a time; None if they would be batched.
 
     Args:

@@ -23,7 +23,7 @@ class _Conversation:
     ``characters`` their length."""
 
     epoch: int
-    seen: Any = None
+    seen: object = None
     read: int = 0
     characters: int = 0
 

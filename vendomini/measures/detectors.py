@@ -12,7 +12,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -254,6 +254,10 @@ def _flags(thresholds: str | Mapping[str, float]) -> Flags:
     return Flags(Flag(kind.name, kind.condition, thresholds[kind.name]) for kind in TABLE if kind.name in thresholds)
 
 
+State = dict[str, float | list[str] | None]
+"""Detector → value, null where there is none yet, and ``on``: the names of those that are on."""
+
+
 class Detectors:
     """All detectors of one episode.
 
@@ -269,20 +273,15 @@ class Detectors:
         self._rows = [(kind.name, kind().update) for kind in TABLE]
         self._last_trade = self._last_waiting = 0
 
-    def update(self, sample: Sample) -> dict[str, Any]:
-        """Takes one step.
-
-        Returns:
-            Detector → value (null where there is none yet), and ``on``: the names of those that are on.
-        """
+    def update(self, sample: Sample) -> State:
+        """Takes one step."""
         if sample.traded:
             self._last_trade = sample.step
         if sample.waiting:
             self._last_waiting = sample.step
-        state: dict[str, Any] = {name: update(sample) for name, update in self._rows}
-        self.flags.judge(sample.step, state)
-        state["on"] = self.flags.on
-        return state
+        values = {name: update(sample) for name, update in self._rows}
+        self.flags.judge(sample.step, values)
+        return {**values, "on": self.flags.on}
 
     def severity(self, name: str) -> str | None:
         """``soft``, ``hard`` or ``mission_abandon`` of a detector's first onset, as far as was seen; None without one.
@@ -300,11 +299,11 @@ class Detectors:
             return "mission_abandon"
         return "hard"
 
-    def summary(self) -> dict[str, dict[str, Any] | None]:
+    def summary(self) -> dict[str, dict[str, object] | None]:
         """Detector → onset, duration, let_go and severity of its first onset; null where it never went on."""
         return {name: self._describe(flag) for name, flag in self.flags.by_name.items()}
 
-    def _describe(self, flag: Flag) -> dict[str, Any] | None:
+    def _describe(self, flag: Flag) -> dict[str, object] | None:
         if flag.onset is None:
             return None
         return {

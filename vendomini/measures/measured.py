@@ -13,7 +13,7 @@ import msgspec
 from vendomini.config.schema import RunConfig
 from vendomini.measures.cards import CardForm, Contradictions, InvalidCard
 from vendomini.measures.cut_offs import CutOffs
-from vendomini.measures.detectors import Detectors, Sample
+from vendomini.measures.detectors import Detectors, Sample, State
 from vendomini.measures.prediction import Predictions, Resolved
 from vendomini.worlds.aids import AUDITS, MAX_AUDIT
 from vendomini.worlds.protocol import Action, Call, Card, Complaint, Observation, Outcome, Result, ShockRecord, World
@@ -44,7 +44,7 @@ class StepResult(msgspec.Struct):
     shocks: list[ShockRecord]
     resolved: list[Resolved]
     pe: dict[str, dict[str, float] | None]
-    detectors: dict[str, Any]
+    detectors: State
     ending: str | None = None
     history_cleared: bool = False
 
@@ -141,7 +141,7 @@ class MeasuredWorld:
         except InvalidCard as exc:
             return Call(tool, action.arguments, Complaint("card_invalid", f"{exc}.", fatal=required)), None
 
-    def _detect(self, action: Action, call: Call, card: Card | None, outcome: Outcome) -> dict[str, Any]:
+    def _detect(self, action: Action, call: Call, card: Card | None, outcome: Outcome) -> State:
         contradiction = None
         if card is not None:
             contradiction = self._contradictions.found(action.card, card, call.tool, action.arguments, outcome.now)

@@ -59,7 +59,7 @@ class Resolved(msgspec.Struct, frozen=True):
 def _resolved_about(name: str) -> Callable[..., Resolved]:
     """A resolved claim with the key of what it was about, under the name that the world gives it."""
     fields = [("about", str)]
-    made: Any = msgspec.defstruct("ResolvedAbout", fields, bases=(Resolved,), rename={"about": name}, frozen=True)
+    made: object = msgspec.defstruct("ResolvedAbout", fields, bases=(Resolved,), rename={"about": name}, frozen=True)
     return cast("Callable[..., Resolved]", made)
 
 
@@ -126,7 +126,7 @@ class Claim(msgspec.Struct):
 
     made: int
     now: int
-    expected: dict[str, Any]
+    expected: Card
     audit: Audited | None
 
 

@@ -33,6 +33,7 @@ from vendomini.records.folder import Results, RunPaths
 from vendomini.records.kinds import (
     Ending,
     Halt,
+    JsonObject,
     Manifest,
     ParseStatus,
     Plan,
@@ -49,6 +50,7 @@ from vendomini.records.step_log import StepLog, decode_step, last_steps, read_st
 __all__ = [
     "Ending",
     "Halt",
+    "JsonObject",
     "Manifest",
     "ParseStatus",
     "Plan",

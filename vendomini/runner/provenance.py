@@ -7,7 +7,6 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from vendomini import __version__
 from vendomini.engines.base import Engine
@@ -17,9 +16,9 @@ DECIDING = ("agent", "engines", "measures", "runner", "worlds")
 """The rooms of this package whose code decides what is in a step."""
 
 
-def owner() -> dict[str, Any]:
+def owner() -> dict[str, object]:
     """Host, pid and, inside a job, which SLURM job and array task."""
-    found: dict[str, Any] = {"host": platform.node(), "pid": os.getpid()}
+    found: dict[str, object] = {"host": platform.node(), "pid": os.getpid()}
     for key, variable in (
         ("job_id", "SLURM_JOB_ID"),
         ("array_job_id", "SLURM_ARRAY_JOB_ID"),

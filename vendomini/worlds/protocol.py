@@ -261,7 +261,7 @@ class Summary(msgspec.Struct, frozen=True):
         values: the world's own figures.
     """
 
-    shocks: dict[str, Any]
+    shocks: dict[str, object]
     values: Mapping[str, Value]
 
 
@@ -293,7 +293,7 @@ class World(WorldInfo, ABC):
     tools: Sequence[ToolSpec]
 
     @abstractmethod
-    def __init__(self, config: Any) -> None: ...
+    def __init__(self, config: object) -> None: ...
 
     @abstractmethod
     def rules(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 _DEPTH = 6
 _ITEMS = 32
@@ -24,7 +23,7 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def json_safe(value: Any, depth: int = _DEPTH) -> Any:
+def json_safe(value: object, depth: int = _DEPTH) -> object:
     """A copy that JSON can carry, bounded in depth, length and size of its numbers.
 
     Not-a-number and infinities become null; integers beyond 64 bits, and what nests deeper than ``depth``, become a

@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 from vendomini.analysis.report.content import Figure, Heatmap, Series, log_ticks
 from vendomini.analysis.report.interactive import BANDS_SHOWN, extent, height_at, legend_needed
 from vendomini.analysis.report.palette import colours
 from vendomini.records import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
 FORMATS = ("png", "svg", "pdf")
-_STYLES = ("-", "--", ":", "-.", (0, (8, 3)), (0, (8, 3, 2, 3)))
+
+Style = str | tuple[int, tuple[int, ...]]
+"""A dash pattern of Matplotlib."""
+
+_STYLES: tuple[Style, ...] = ("-", "--", ":", "-.", (0, (8, 3)), (0, (8, 3, 2, 3)))
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
@@ -27,7 +35,7 @@ def draw(figure: Figure | Heatmap, folder: Path) -> list[Path]:
     with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": figure.key}):
         canvas = Canvas(figsize=(7.2, rows or 4.5), layout="constrained")
         FigureCanvasAgg(canvas)
-        axes: Any = canvas.add_subplot()
+        axes: Axes = canvas.add_subplot()
         _heatmap(axes, figure) if isinstance(figure, Heatmap) else _lines(axes, figure)
         axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
         canvas.draw_without_rendering()
@@ -48,7 +56,7 @@ def _rows(figure: Figure) -> float:
     return 1.2 + 0.4 * max(len(series.x) for series in figure.series) if figure.forest else 0.0
 
 
-def _lines(axes: Any, figure: Figure) -> None:
+def _lines(axes: Axes, figure: Figure) -> None:
     shades = [light for light, _ in colours(len(figure.series), ordered=figure.ordered)]
     if figure.series and figure.series[0].shape == "stack":
         _stack(axes, figure.series, shades)
@@ -69,7 +77,7 @@ def _lines(axes: Any, figure: Figure) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _logarithmic(set_scale: Callable[[str], None], axis: Any, values: Sequence[float]) -> None:
+def _logarithmic(set_scale: Callable[[str], None], axis: Axis, values: Sequence[float]) -> None:
     """With ticks in plain numbers."""
     from matplotlib.ticker import NullLocator
 
@@ -79,24 +87,34 @@ def _logarithmic(set_scale: Callable[[str], None], axis: Any, values: Sequence[f
     axis.set_minor_locator(NullLocator())
 
 
-def _one(axes: Any, series: Series, figure: Figure, shade: str, style: Any, marker: str) -> None:
+def _one(axes: Axes, series: Series, figure: Figure, shade: str, style: Style, marker: str) -> None:
     if series.shape.startswith("points"):
-        bars = _bars(series, series.x if figure.forest else series.y)
+        bars = _bars(series, series.x if figure.forest else series.y) or None
+        across, along = (bars, None) if figure.forest else (None, bars)
         line = style if series.shape == "points+line" else "none"
-        errors = {"xerr" if figure.forest else "yerr": bars} if bars else {}
         rows = [str(label).replace(" vs ", "\nvs ") for label in series.y] if figure.forest else series.y
-        axes.errorbar(series.x, rows, fmt=marker, linestyle=line, color=shade, capsize=3, label=series.label, **errors)
+        axes.errorbar(
+            series.x,
+            rows,
+            xerr=across,
+            yerr=along,
+            fmt=marker,
+            linestyle=line,
+            color=shade,
+            capsize=3,
+            label=series.label,
+        )
         return
     where = "steps-post" if series.shape == "step" else "default"
     axes.plot(series.x, series.y, color=shade, linestyle=style, drawstyle=where, label=series.label)
     if series.lower and len(figure.series) <= BANDS_SHOWN:
-        step = "post" if series.shape == "step" else None
+        step: Literal["post"] | None = "post" if series.shape == "step" else None
         axes.fill_between(series.x, series.lower, series.upper, step=step, color=shade, alpha=0.18, linewidth=0)
     times = sorted(set(series.marks))
     axes.plot(times, [height_at(series, time) for time in times], "|", color=shade, markersize=6)
 
 
-def _bars(series: Series, centre: Sequence[Any]) -> list[list[float]]:
+def _bars(series: Series, centre: Sequence[float]) -> list[list[float]]:
     """Lengths below and above; nothing where a bound is unknown."""
     if not series.lower:
         return []
@@ -104,7 +122,7 @@ def _bars(series: Series, centre: Sequence[Any]) -> list[list[float]]:
     return [[abs(bound - value) if math.isfinite(bound) else 0.0 for value, bound in pair] for pair in pairs]
 
 
-def _stack(axes: Any, series: Sequence[Series], shades: Sequence[str]) -> None:
+def _stack(axes: Axes, series: Sequence[Series], shades: Sequence[str]) -> None:
     below = [0.0] * len(series[0].x)
     for one, shade in zip(series, shades, strict=True):
         above = [low + height for low, height in zip(below, one.y, strict=True)]
@@ -112,7 +130,7 @@ def _stack(axes: Any, series: Sequence[Series], shades: Sequence[str]) -> None:
         below = above
 
 
-def _heatmap(axes: Any, figure: Heatmap) -> None:
+def _heatmap(axes: Axes, figure: Heatmap) -> None:
     reach = max((abs(value) for row in figure.values for value in row), default=1.0) or 1.0
     axes.imshow(figure.values, cmap="PuOr_r", vmin=-reach, vmax=reach, aspect="auto")
     axes.set_xticks(range(len(figure.columns)), figure.columns)

@@ -144,7 +144,7 @@ def _layout(figure: Figure) -> Json:
     return layout
 
 
-def _logarithmic(values: Sequence[Any]) -> Json:
+def _logarithmic(values: Sequence[float]) -> Json:
     ticks = log_ticks([float(value) for value in values])
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
@@ -164,12 +164,12 @@ def _heatmap(figure: Heatmap) -> Json:
     return {"data": [trace], "layout": layout}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Plotly reads some tags in its labels; what comes from data is plain text. A comparison takes two lines."""
     return escape(str(value), quote=False).replace(" vs ", "<br>vs ")
 
 
-def _rounded(values: Sequence[Any]) -> list[Any]:
+def _rounded(values: Sequence[object]) -> list[object]:
     """To five digits, more than a screen shows; values that are not finite become gaps."""
     return [_rounded_number(value) if isinstance(value, int | float) else _text(value) for value in values]
 

@@ -35,7 +35,7 @@ def asset(name: str) -> str:
     return (resources.files("vendomini.analysis") / "assets" / name).read_text(encoding="utf-8")
 
 
-def embed(value: Any) -> str:
+def embed(value: object) -> str:
     """JSON that is safe inside a script element: nothing in it can end the element or begin a comment."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
 
@@ -153,7 +153,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(value: Any, column: str) -> str:
+def _cell(value: object, column: str) -> str:
     if isinstance(value, Estimate):
         return _number_cell(value.value, interval(value))
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vendomini.analysis.report.content import (
     Block,
@@ -45,8 +45,8 @@ class Contrast:
     """
 
     factor: Factor
-    levels: tuple[Any, Any] | None
-    within: Mapping[str, Any]
+    levels: tuple[object, object] | None
+    within: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Covariate:
     label: str
     levels: Sequence[Any]
     numeric: bool
-    show: Callable[[Any], str] = str
+    show: Callable[[object], str] = str
 
 
 def cox(frame: pandas.DataFrame, covariates: Sequence[Covariate], cluster: str | None = "seed") -> CoxModel:
@@ -132,7 +132,7 @@ def design(frame: pandas.DataFrame, covariates: Sequence[Covariate]) -> pandas.D
     """The covariates as columns of numbers, named as their coefficients are shown."""
     import pandas
 
-    columns: dict[str, Any] = {}
+    columns: dict[str, object] = {}
     for covariate in covariates:
         values, levels = frame[covariate.column], covariate.levels
         if values.nunique() < 2:

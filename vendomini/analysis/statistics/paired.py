@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy.typing import NDArray
@@ -45,7 +45,11 @@ def _restricted_mean(durations: NDArray[numpy.float64], events: NDArray[numpy.bo
 
 
 def paired_difference(
-    frame: pandas.DataFrame, factor: str, levels: Sequence[Any], within: Sequence[str], show: Any = str
+    frame: pandas.DataFrame,
+    factor: str,
+    levels: Sequence[object],
+    within: Sequence[str],
+    show: Callable[[object], str] = str,
 ) -> Test:
     """Restricted mean survival at the second level less that at the first, seed by seed.
 
@@ -88,7 +92,7 @@ def paired_slope(frame: pandas.DataFrame, factor: str, levels: Sequence[float], 
 
 
 def _differences(
-    frame: pandas.DataFrame, factor: str, first: Any, second: Any, within: Sequence[str]
+    frame: pandas.DataFrame, factor: str, first: object, second: object, within: Sequence[str]
 ) -> tuple[list[float], float, pandas.DataFrame]:
     groups = [frame[frame[factor] == level] for level in (first, second)]
     if any(group.empty for group in groups):

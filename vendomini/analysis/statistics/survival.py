@@ -141,7 +141,7 @@ def difference(first: Curve, last: Curve) -> Estimate:
 
 
 def curves(
-    frame: pandas.DataFrame, factor: str, levels: Sequence[Any], show: Callable[[Any], str] = str
+    frame: pandas.DataFrame, factor: str, levels: Sequence[object], show: Callable[[object], str] = str
 ) -> list[Curve]:
     """One curve for each level that has runs, with restricted means up to one common horizon."""
     groups = [(level, frame[frame[factor] == level]) for level in levels]
@@ -165,8 +165,8 @@ def _unknown_after(group: pandas.DataFrame) -> float | None:
 def logrank(
     frame: pandas.DataFrame,
     factor: str,
-    levels: Sequence[Any],
-    show: Callable[[Any], str] = str,
+    levels: Sequence[object],
+    show: Callable[[object], str] = str,
     strata: str | None = None,
 ) -> Test:
     """Whether survival differs between the levels at all.
@@ -232,7 +232,7 @@ def logrank_statistic(frame: pandas.DataFrame, factor: str, strata: str | None =
 
 
 def pairwise_logrank(
-    frame: pandas.DataFrame, factor: str, levels: Sequence[Any], show: Callable[[Any], str] = str
+    frame: pandas.DataFrame, factor: str, levels: Sequence[object], show: Callable[[object], str] = str
 ) -> list[Test]:
     """Every pair of levels, Holm-corrected over the pairs.
 
@@ -251,7 +251,7 @@ def pairwise_logrank(
     return correct(tests)
 
 
-def _pair(frame: pandas.DataFrame, factor: str, pair: Sequence[Any], show: Callable[[Any], str]) -> Test:
+def _pair(frame: pandas.DataFrame, factor: str, pair: Sequence[object], show: Callable[[object], str]) -> Test:
     """As :func:`logrank`, with the effect always second minus first."""
     test = logrank(frame, factor, pair, show)
     first, last = curves(frame, factor, pair, show)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from vendomini.measures.detectors import WINDOW, replay
-from vendomini.records import RunSummary, StepRecord
+from vendomini.records import JsonObject, RunSummary, StepRecord
 
 LEVELS = ("strict", "moderate", "lenient")
 FORMAT_ERRORS = frozenset({"unparsable", "unknown_tool", "invalid_arguments", "card_missing", "card_invalid"})
@@ -53,9 +53,9 @@ class Digest:
         self._resolved += len(step.resolved)
         self._errors += sum(float(claim["pe"]) for claim in step.resolved)
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """Columns ``until_event.…`` (counts, and the mean error), ``crash_origin`` and ``replay.<level>.…``."""
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "until_event.steps": self._steps,
             "until_event.unparsable": self._unparsable,
             "until_event.cut_off": self._cut,
@@ -98,9 +98,7 @@ class CausedErrors:
         self._caused: dict[str, dict[str, float]] = {name: {} for name in self.ALPHAS}
         self._own: dict[str, float] = {}
 
-    def update(
-        self, step: int, caused: Mapping[str, float], resolved: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[str, float]]:
+    def update(self, step: int, caused: Mapping[str, float], resolved: Sequence[JsonObject]) -> list[tuple[str, float]]:
         """Takes one step; the cells ``caused.fast``, ``caused.medium``, ``caused.slow`` and ``own.medium``.
 
         Args:

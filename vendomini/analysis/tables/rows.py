@@ -13,12 +13,12 @@ from vendomini.analysis.tables.digest import CausedErrors
 from vendomini.records import RunInfo, RunSummary, StepRecord
 
 Row = dict[str, Any]
-Columns = dict[str, list[Any]]
+Columns = dict[str, list[object]]
 
 _TREES = ("world", "detectors", "pe", "shocks", "parse", "engine", "versions", "owner")
 
 
-def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Leaves of a JSON tree as (dot path, value); a list or an empty mapping is one leaf, as JSON text."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
@@ -99,10 +99,10 @@ def step_columns(
     return {"run_id": [run_id] * length, "folder": [folder] * length, **columns}
 
 
-def _step_row(step: StepRecord) -> list[tuple[str, Any]]:
+def _step_row(step: StepRecord) -> list[tuple[str, object]]:
     """The cells of a step that have a value, in any order. This is where aggregation spends its time."""
     error = step.result.get("error")
-    row: list[tuple[str, Any]] = [
+    row: list[tuple[str, object]] = [
         ("step", step.step),
         ("parse", step.parse),
         ("tool", step.tool),

@@ -16,7 +16,7 @@ from vendomini.config.paths import leaf_paths
 from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX
 from vendomini.config.worlds import WorldInfo, find_world
 from vendomini.errors import ConfigError, CorruptRecordError
-from vendomini.records import Plan, Results, read_record
+from vendomini.records import JsonObject, Plan, Results, read_record
 
 if TYPE_CHECKING:
     import pandas
@@ -62,7 +62,7 @@ class Study:
     """
 
     names: list[str]
-    plans: list[dict[str, Any]]
+    plans: list[JsonObject]
     planned: set[str]
     runs: pandas.DataFrame = field(repr=False)
     analysed: pandas.DataFrame = field(repr=False)
@@ -119,7 +119,7 @@ class Study:
         return sorted(str(model) for model in models if str(model).startswith(SCRIPTED_PREFIX))
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value as it is shown; a scripted agent is labelled as such."""
     if isinstance(value, float):
         return f"{value:g}"
@@ -139,7 +139,7 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
     worlds = _worlds(runs, notes)
     analysed, copies = _without_copies(_analysed(runs), worlds)
     planned: set[str] = set()
-    order: dict[str, list[Any]] = {}
+    order: dict[str, list[object]] = {}
     for folder, plan in plans:
         planned |= {f"{folder}/{run_id}" for run_id in _expanded(plan, order, notes)}
     return Study(
@@ -176,7 +176,7 @@ def _plans(found: Sequence[Results]) -> tuple[list[tuple[str, Plan]], list[str]]
     return plans, notes
 
 
-def _expanded(plan: Plan, order: dict[str, list[Any]], notes: list[str]) -> set[str]:
+def _expanded(plan: Plan, order: dict[str, list[object]], notes: list[str]) -> set[str]:
     try:
         phase = build_phase(plan.config, trusted=False)
     except ConfigError as exc:
@@ -188,7 +188,7 @@ def _expanded(plan: Plan, order: dict[str, list[Any]], notes: list[str]) -> set[
     return {spec.run_id for spec in expand(phase)}
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     """A value of the grid as written in the runs table."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
@@ -220,7 +220,7 @@ def _worlds(runs: pandas.DataFrame, notes: list[str]) -> list[type[WorldInfo]]:
 
 
 def _factors(
-    analysed: pandas.DataFrame, order: dict[str, list[Any]], worlds: Sequence[type[WorldInfo]]
+    analysed: pandas.DataFrame, order: dict[str, list[object]], worlds: Sequence[type[WorldInfo]]
 ) -> list[Factor]:
     """Parameters that vary: those of the grids first, in their order; none that another one determines."""
     parameters = dict.fromkeys(path for world in worlds for path in leaf_paths(world.config))
@@ -254,7 +254,7 @@ def _label(path: str, paths: Sequence[str]) -> str:
     return last if sum(other.rsplit(".", 1)[-1] == last for other in paths) == 1 else path
 
 
-def _levels(runs: pandas.DataFrame, path: str, order: Sequence[Any]) -> list[Any]:
+def _levels(runs: pandas.DataFrame, path: str, order: Sequence[object]) -> list[Any]:
     present = [value.item() if hasattr(value, "item") else value for value in runs[path].dropna().unique()]
     if all(isinstance(value, int | float) for value in present):
         return sorted(present)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vendomini.config import RunSpec
 from vendomini.config.paths import lookup
@@ -28,7 +27,7 @@ class Cell:
         endings: ending → runs.
     """
 
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
     runs: int
     events: int
     mean_survival: float
@@ -38,7 +37,7 @@ class Cell:
 
 def summarise_cells(specs: Iterable[RunSpec], axes: Sequence[str], results: Results) -> list[Cell]:
     """A cell for every combination of the axes' values that has an analysable run, in the order of the runs."""
-    groups: defaultdict[tuple[Any, ...], list[_Run]] = defaultdict(list)
+    groups: defaultdict[tuple[object, ...], list[_Run]] = defaultdict(list)
     for spec in specs:
         try:
             summary = results.summary(spec.run_id)
@@ -74,7 +73,7 @@ def _mean_until(paths: RunPaths, last: int) -> float | None:
     return sum(errors) / len(errors) if errors else None
 
 
-def _cell(values: tuple[Any, ...], runs: list[_Run]) -> Cell:
+def _cell(values: tuple[object, ...], runs: list[_Run]) -> Cell:
     endings, events, times, means = zip(*runs, strict=True)
     errors = [mean for mean in means if mean is not None]
     return Cell(

@@ -59,8 +59,8 @@ class Library:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.results = find_results(folders)
         self._lock = threading.Lock()
-        self._rows: dict[tuple[int, str], tuple[Any, Json]] = {}
-        self._indexes: OrderedDict[Path, tuple[Any, Index]] = OrderedDict()
+        self._rows: dict[tuple[int, str], tuple[object, Json]] = {}
+        self._indexes: OrderedDict[Path, tuple[object, Index]] = OrderedDict()
 
     def runs(self) -> list[Json]:
         """One entry a run: key, ids, ending, and the parameters that vary between the runs."""

@@ -15,7 +15,7 @@ from vendomini.analysis.tables.study import show
 from vendomini.config.paths import lookup
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
-from vendomini.records import Results, RunSummary, StepRecord, read_record, read_steps, replacing, write_error
+from vendomini.records import Results, RunPaths, RunSummary, StepRecord, read_record, read_steps, replacing, write_error
 from vendomini.worlds.conversation import user_turn
 
 Json = dict[str, Any]
@@ -232,7 +232,7 @@ def _sample(results: Results, summary: RunSummary) -> Json:
     }
 
 
-def _system_prompt(paths: Any) -> Json | None:
+def _system_prompt(paths: RunPaths) -> Json | None:
     from vendomini.records import RunInfo
 
     try:
@@ -284,6 +284,6 @@ def _failure(step: StepRecord) -> Json:
     return {"error": {"type": kind, "message": f"{error.get('code')}: {error.get('message')}"}, "failed": True}
 
 
-def _mapping(arguments: Any) -> Json:
+def _mapping(arguments: object) -> Json:
     """Inspect AI wants a mapping, and an agent may have sent anything."""
     return arguments if isinstance(arguments, dict) else {"sent": arguments}

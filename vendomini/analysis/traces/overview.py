@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from vendomini.analysis.traces.episodes import UNFINISHED, Json, Library
 from vendomini.errors import CorruptRecordError
@@ -24,7 +23,7 @@ def overview(library: Library) -> Json:
     """
     runs = library.runs()
     factors = ["model", *(runs[0]["parameters"] if runs else ())]
-    cells: dict[tuple[Any, ...], Json] = {}
+    cells: dict[tuple[object, ...], Json] = {}
     reasons: Counter[str] = Counter()
     for run in runs:
         values = (run["model"], *run["parameters"].values())
@@ -34,7 +33,7 @@ def overview(library: Library) -> Json:
     return {"factors": factors, "cells": list(cells.values()), "reasons": reasons.most_common(REASONS)}
 
 
-def _cell(values: tuple[Any, ...]) -> Json:
+def _cell(values: tuple[object, ...]) -> Json:
     return {"values": values, "endings": Counter(), "times": [], "replies": Counter(), "tokens": 0, "seconds": 0.0}
 
 

@@ -64,7 +64,7 @@ class TraceServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: object) -> None:
         """A closed connection is not an error; anything else is shown as usual."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
@@ -119,12 +119,12 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._refuse(HTTPStatus.NOT_FOUND, "There is no such page.")
 
-    def send_error(self, code: int, *_: Any, **__: Any) -> None:
+    def send_error(self, code: int, *_: object, **__: object) -> None:
         """For requests that can't be answered: the usual headers, and nothing from the request itself."""
         self.close_connection = True
         self._refuse(HTTPStatus(code), "This is only for reading, by a browser.")
 
-    def _send_json(self, value: Any) -> None:
+    def _send_json(self, value: object) -> None:
         self._send(json.dumps(value, ensure_ascii=False).encode(), "application/json")
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
@@ -139,5 +139,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Logs nothing: a logged path would show the token."""

@@ -73,7 +73,7 @@ class SlotCache:
         new[:, :, : old.shape[2] - 1] = old[:, :, :-1]
         return new
 
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Writes the new tokens' keys and values and returns those of the whole batch.
 
         Args:

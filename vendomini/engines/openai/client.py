@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Set
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from vendomini.engines.openai.failure import LONGEST, PASSING, Failure, Kind, Said, kind_of, read_error, told_to_wait
@@ -90,8 +90,8 @@ class Client:
     async def ask(
         self,
         path: str,
-        body: dict[str, Any] | None,
-        read: Callable[[Any], Told],
+        body: dict[str, object] | None,
+        read: Callable[[object], Told],
         tries: int = TRIES,
         timeout: float = math.inf,
         passing: Set[Kind] = PASSING,
@@ -144,7 +144,7 @@ class Client:
             raise Failure("quota", sentence, last.said)
         return max(pause, last.wait + random.uniform(0, FIRST_PAUSE))
 
-    async def _send(self, path: str, body: dict[str, Any] | None) -> Any:
+    async def _send(self, path: str, body: dict[str, object] | None) -> object:
         """One try.
 
         Raises:
@@ -167,7 +167,7 @@ class Client:
             self._idle.append(connection)
         return self._judge(path, response, data)
 
-    def _judge(self, path: str, response: httpx.Response, data: bytes) -> Any:
+    def _judge(self, path: str, response: httpx.Response, data: bytes) -> object:
         """The answer, if it is one."""
         answer = _decode(data)
         if response.is_success and answer is not None and not _holds_error(answer):
@@ -179,12 +179,12 @@ class Client:
         wait = _retry_after(response.headers) or told_to_wait(said)
         raise Failure(kind_of(said, wait), f"{self.base_url}{path} answered {said}", said, wait)
 
-    def _said(self, status: int, answer: Any, text: str) -> Said:
+    def _said(self, status: int, answer: object, text: str) -> Said:
         said = read_error(status, answer, text)
         parameter = said.parameter and self.without_key(said.parameter)
         return Said(said.status, self.without_key(said.text), self.without_key(said.code), parameter)
 
-    def _understood(self, answer: Any, read: Callable[[Any], Told]) -> Told:
+    def _understood(self, answer: object, read: Callable[[object], Told]) -> Told:
         try:
             return read(answer)
         except Failure as exc:
@@ -238,14 +238,14 @@ async def _read(response: httpx.Response) -> bytes:
     return bytes(data)
 
 
-def _decode(data: bytes) -> Any:
+def _decode(data: bytes) -> object:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
 
 
-def _holds_error(answer: Any) -> bool:
+def _holds_error(answer: object) -> bool:
     if not isinstance(answer, dict) or answer.get("choices"):
         return False
     return bool(answer.get("error")) or answer.get("object") == "error"

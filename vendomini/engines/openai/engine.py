@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -16,7 +15,7 @@ from vendomini.engines.openai.answer import answered_by, read_completion, read_m
 from vendomini.engines.openai.client import Client
 from vendomini.engines.openai.failure import FOR_GOOD, Failure
 from vendomini.engines.openai.key import KEY
-from vendomini.engines.openai.request import BUDGET, Dialect
+from vendomini.engines.openai.request import BUDGET, Body, Dialect
 from vendomini.errors import (
     ConfigError,
     EngineError,
@@ -25,6 +24,7 @@ from vendomini.errors import (
     NoReply,
     PromptTooLong,
 )
+from vendomini.worlds.conversation import Message
 
 CHAT, MODELS = "/chat/completions", "/models"
 ADVICE = {
@@ -63,7 +63,9 @@ class OpenAICompatibleEngine(Engine):
         self._name = str(engine.request.get("model", model.name))
         self._say = say
         self.max_num_seqs = engine.max_num_seqs or 64
-        details: dict[str, Any] = {"base_url": engine.base_url, "changes": self._dialect.changes, "answered_by": []}
+        self._answered_by: list[str] = []
+        details: dict[str, object] = {"base_url": engine.base_url, "changes": self._dialect.changes}
+        details["answered_by"] = self._answered_by
         if engine.request:
             details["request"] = engine.request
         self.info = EngineInfo("openai", model.name, details=details)
@@ -112,7 +114,7 @@ class OpenAICompatibleEngine(Engine):
         completion = await self._answer(prompt.messages, params)
         return msgspec.structs.replace(completion, latency_s=time.perf_counter() - began)
 
-    async def _answer(self, messages: list[Any], params: SamplingParams) -> Completion:
+    async def _answer(self, messages: list[Message], params: SamplingParams) -> Completion:
         """Sends a request in the form that the server accepts, learnt from its first refusals.
 
         Raises:
@@ -126,7 +128,7 @@ class OpenAICompatibleEngine(Engine):
                 if not self._learnt(exc, body):
                     raise self._translated(exc, body) from exc
 
-    def _read(self, answer: Any, budget: int | None) -> Completion:
+    def _read(self, answer: object, budget: int | None) -> Completion:
         completion = read_completion(answer)
         changes, thought = self._dialect.changes, thought_tokens(answer)
         if budget is not None and thought > budget + MARKERS and BUDGET not in changes:
@@ -135,12 +137,11 @@ class OpenAICompatibleEngine(Engine):
                 f"[WARNING] {self._client.base_url} ignores {BUDGET}: a thought took {thought:,} tokens, "
                 f"agent.model.max_thinking_tokens is {budget:,}. {UNLIMITED}"
             )
-        names = self.info.details["answered_by"]
-        if (name := answered_by(answer)) and name not in names:
-            names.append(name)
+        if (name := answered_by(answer)) and name not in self._answered_by:
+            self._answered_by.append(name)
         return completion
 
-    def _learnt(self, failure: Failure, sent: dict[str, Any]) -> bool:
+    def _learnt(self, failure: Failure, sent: Body) -> bool:
         """Whether the next request will differ, and so be worth sending."""
         if failure.kind != "other" or failure.said is None:
             return False
@@ -152,7 +153,7 @@ class OpenAICompatibleEngine(Engine):
             )
         return change is not None
 
-    def _translated(self, failure: Failure, sent: dict[str, Any]) -> EngineError:
+    def _translated(self, failure: Failure, sent: Body) -> EngineError:
         """The exception for a failure, by what it means for the runs."""
         sentence = str(failure)
         if failure.kind == "other" and failure.said and (field := self._dialect.refused(failure.said, sent)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from vendomini.errors import EngineError
 
@@ -55,7 +55,7 @@ class Said:
         return f"{self.status}: {self.text:.{LONGEST}}" if self.text else str(self.status)
 
 
-def read_error(status: int, answer: Any, body: str) -> Said:
+def read_error(status: int, answer: object, body: str) -> Said:
     """Finds the message in the forms in which servers send errors.
 
     Args:
@@ -78,11 +78,11 @@ def read_error(status: int, answer: Any, body: str) -> Said:
     return Said(_status(error.get("code"), status), _line(text), " ".join(codes), parameter and str(parameter))
 
 
-def _status(code: Any, status: int) -> int:
+def _status(code: object, status: int) -> int:
     """An answer of status 200 may still hold an error, with a status of its own."""
     if status >= 400:
         return status
-    return int(code) if re.fullmatch(r"[45]\d\d", str(code)) else 500
+    return int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else 500
 
 
 _TAGS = re.compile(r"<(script|style|head)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from pydantic import JsonValue
 
 from vendomini.config import schema
 from vendomini.engines.base import SamplingParams
@@ -21,6 +22,9 @@ SAMPLING = (
 
 BUDGET = "thinking_token_budget"
 """vLLM's name for the limit of a thought; OpenAI's API has none."""
+
+Body = dict[str, Any]
+"""What is sent to a server."""
 
 NO_ANSWER = "(no answer)"
 CHANGES = {
@@ -50,15 +54,15 @@ class Dialect:
         changes: what is requested differently, and how: ``{"seed": "left out"}``.
     """
 
-    def __init__(self, model: schema.Model, extra: dict[str, Any]) -> None:
-        self._model, self._extra = model, extra
+    def __init__(self, model: schema.Model, extra: Mapping[str, JsonValue]) -> None:
+        self._model, self._extra = model, dict(extra)
         self.changes: dict[str, str] = {}
 
-    def body(self, messages: list[Message], params: SamplingParams) -> dict[str, Any]:
+    def body(self, messages: list[Message], params: SamplingParams) -> Body:
         """A chat completion request."""
         given = msgspec.structs.asdict(params) | {"stop": list(params.stop) or None}
         length = "max_completion_tokens" if "max_tokens" in self.changes else "max_tokens"
-        asked: dict[str, Any] = {
+        asked: Body = {
             "model": self._model.name,
             "messages": self._messages(messages),
             length: params.max_tokens,
@@ -79,7 +83,7 @@ class Dialect:
             messages = [m if m["content"].strip() else {**m, "content": NO_ANSWER} for m in messages]
         return messages
 
-    def learn(self, said: Said, sent: dict[str, Any]) -> str | None:
+    def learn(self, said: Said, sent: Body) -> str | None:
         """Reads a refusal of such a request.
 
         Returns:
@@ -92,7 +96,7 @@ class Dialect:
         self.changes[name] = CHANGES.get(name, "left out")
         return f"{name} {self.changes[name]}"
 
-    def _about(self, said: Said, sent: dict[str, Any]) -> str | None:
+    def _about(self, said: Said, sent: Body) -> str | None:
         words = f"{said.code} {said.text}"
         messages = sent["messages"]
         if _EMPTY.search(words) and not all(message["content"].strip() for message in messages):
@@ -105,7 +109,7 @@ class Dialect:
             said, (name for name in ("max_tokens", BUDGET, *SAMPLING) if name in sent and name not in self._extra)
         )
 
-    def refused(self, said: Said, sent: dict[str, Any]) -> str | None:
+    def refused(self, said: Said, sent: Body) -> str | None:
         """A field that the config sets and the server refuses: we must not leave it out."""
         if not _UNKNOWN.search(f"{said.code} {said.text}"):
             return None

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
@@ -225,7 +224,7 @@ class VllmEngine(Engine):
             self._listener = None
 
 
-def _sampling(params: SamplingParams) -> dict[str, Any]:
+def _sampling(params: SamplingParams) -> dict[str, object]:
     """As keyword arguments of vLLM's class of the same name, whose defaults apply to whatever is not set."""
     asked = {key: getattr(params, key) for key in (*schema.SAMPLING, "max_tokens", "seed")}
     if params.thinking is not None:

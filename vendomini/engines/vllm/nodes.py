@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vendomini.errors import EngineUnavailable
 
@@ -45,7 +44,7 @@ class NodeGroup:
     def environ(self) -> dict[str, str]:
         return {NODES: str(self.nodes), RANK: str(self.rank), HEAD: f"{self.address}:{self.port}"}
 
-    def engine_args(self) -> dict[str, Any]:
+    def engine_args(self) -> dict[str, object]:
         """Of ``AsyncEngineArgs``."""
         return {
             "nnodes": self.nodes,

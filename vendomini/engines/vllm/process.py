@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -85,7 +84,7 @@ class HostProcess:
         while (message := await receive(self._process.stdout, self._decoder)) is not None:
             yield message
 
-    async def load(self, engine_args: dict[str, Any], timeout: float) -> Ready:
+    async def load(self, engine_args: dict[str, object], timeout: float) -> Ready:
         """Raises:
         EngineUnavailable: vLLM failed, died or did not answer in time; says why. The group is not ended yet.
         """
