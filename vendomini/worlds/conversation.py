@@ -7,12 +7,23 @@ object. Agents write it; controls and the trace viewer read it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypedDict, TypeVar
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import msgspec
 
+from vendomini.errors import EngineError
+
 RESULT = "RESULT "
 OBSERVATION = "OBSERVATION "
+
+REMEMBERED = 8_192
+"""Decoded messages that a control keeps."""
+
+Seen = TypeVar("Seen")
+ResultType = TypeVar("ResultType")
+ObservationType = TypeVar("ObservationType")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,12 +62,30 @@ def split_turn(content: str) -> tuple[str, str]:
     return content[len(RESULT) : start], content[start + len(OBSERVATION) :]
 
 
+def turn_reader(
+    result: type[ResultType], observation: type[ObservationType]
+) -> Callable[[str], tuple[ResultType | None, ObservationType]]:
+    """What reads a user message of one world: the result, None where there is none, and the observation.
+
+    It remembers what it has read, since old turns are read again whenever older ones are dropped. It raises
+    :class:`EngineError` for a message that is not in the form that the prompt promises.
+    """
+    decode_result, decode_observation = msgspec.json.Decoder(result).decode, msgspec.json.Decoder(observation).decode
+
+    @lru_cache(maxsize=REMEMBERED)
+    def read(content: str) -> tuple[ResultType | None, ObservationType]:
+        try:
+            before, now = split_turn(content)
+            return decode_result(before) if before else None, decode_observation(now)
+        except ValueError as exc:
+            raise EngineError(f"the scripted engine can't read this turn ({exc}): {content[:200]}") from exc
+
+    return read
+
+
 def write_reply(thought: str, tool: str, arguments: object, card: object | None) -> str:
     """The answer that makes this call."""
     return _encode(Reply(thought, tool, arguments, msgspec.UNSET if card is None else card)).decode()
-
-
-Seen = TypeVar("Seen")
 
 
 class Control(ABC, Generic[Seen]):
@@ -79,3 +108,7 @@ class Control(ABC, Generic[Seen]):
     @abstractmethod
     def reply(self, seen: Seen, seed: int) -> str:
         """The completion, in the text form that a model is asked for."""
+
+
+Controls = Mapping[str, type[Control[Any]]]
+"""Name → control: what a world offers the scripted engine."""

@@ -17,7 +17,7 @@ from vendomini.config.schema import RunConfig
 from vendomini.config.worlds import WorldInfo, find_world
 from vendomini.errors import ConfigError
 from vendomini.records import ParseStatus
-from vendomini.worlds.conversation import Control
+from vendomini.worlds.conversation import Controls
 
 Value = bool | int | float | str | None
 """What an expectation, and what came of it, can be."""
@@ -312,7 +312,7 @@ class World(WorldInfo, ABC):
         """How the episode stands."""
 
     @classmethod
-    def controls(cls) -> Mapping[str, type[Control[Any]]]:
+    def controls(cls) -> Controls:
         """Name → control, for the scripted engine."""
         return {}
 

@@ -1,13 +1,12 @@
 """The ledger of a small office: receipts come in, and each has to be posted before it is due.
 
 What was posted is credited some days later. Shocks make a credit late or short, and nothing else: they do not make the
-task harder. So a run shows the effect of prediction errors alone.
+task harder. So a run shows the effect of prediction errors alone. At the end of the file are its controls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 from pydantic import Field
@@ -16,19 +15,28 @@ from vendomini.config import RunConfig, Section
 from vendomini.config.schema import Positive, Probability
 from vendomini.worlds import protocol
 from vendomini.worlds.aids import RESET_BELIEFS, Aids, aid_specs
-from vendomini.worlds.conversation import Control
-from vendomini.worlds.protocol import Audit, Call, Expectation, Outcome, Promise, Settlement, ShockRecord, Summary
+from vendomini.worlds.conversation import Control, Controls, Message, turn_reader, write_reply
+from vendomini.worlds.protocol import (
+    Audit,
+    Call,
+    Expectation,
+    Outcome,
+    Promise,
+    Result,
+    Settlement,
+    ShockRecord,
+    Summary,
+)
 from vendomini.worlds.randomness import integer, uniforms
 from vendomini.worlds.tools import Desk, Handler, describe, text, unknown
 
-CREDIT_DAYS = 2
-DUE_DAYS = 4
+CREDIT_DAYS, DUE_DAYS = 2, 4
+RECEIPT_ID, END_DAY = "Id of a receipt in the tray, such as R1.", "tool_end_day"
+MARK = "Nothing adds up."  # how a control that has derailed begins its thoughts: its only memory of that
 DAY, AMOUNT, BALANCE = "expected_credit_day", "expected_amount", "expected_balance_after"
 
 
 class Office(Section):
-    """The office, and what goes wrong in it."""
-
     max_steps: Positive = Field(300, description="Steps (tool calls) after which a run is right-censored.")
     actions_per_day: Positive = Field(6, description="Steps in a day; tool_end_day ends it early.")
     receipts_per_day: Annotated[int, Field(ge=1, le=100)] = Field(2, description="Receipts that come in each morning.")
@@ -47,8 +55,6 @@ class Receipt(msgspec.Struct):
 
 
 class Credit(msgspec.Struct):
-    """What becomes of a posted receipt."""
-
     receipt_id: str
     posted: float
     amount: float
@@ -56,34 +62,27 @@ class Credit(msgspec.Struct):
 
 
 class Observation(protocol.Observation, frozen=True):
-    """What the bookkeeper sees; ``credited`` since the step before."""
-
     day: int
     actions_left_today: int
     balance: float
     receipts: int
     overdue: int
-    credited: list[Credit]
+    credited: list[Credit]  # since the step before
 
 
-class Tray(protocol.Result):
-    receipts: list[Receipt]
-
-
-class Posted(protocol.Result):
-    credit_day: int
+class Answer(Result):
+    receipts: list[Receipt] | None = None
+    credit_day: int | None = None
 
 
 class Ledger(protocol.World):
-    """One office."""
-
     config = LedgerConfig
     horizon = "office.max_steps"
     dose = "office.p_error"
     dose_label = "p_error (probability of a wrong credit at each step)"
     facts = (dose,)
     pe_types = ("temporal", "amount", "causal")
-    endings: ClassVar[Mapping[str, str]] = {"dismissed": "dismissal"}
+    endings: ClassVar = {"dismissed": "dismissal"}
     promise_name = "receipt_id"
     expectations = (
         Expectation(DAY, "integer", "Day on which a posted receipt is credited.", "wait", "temporal", minimal=True),
@@ -93,20 +92,17 @@ class Ledger(protocol.World):
 
     def __init__(self, config: LedgerConfig) -> None:
         self.office = config.office
-        receipt = {"receipt_id": text("Id of a receipt in the tray, such as R1.", 40)}
         self.tools = [
             describe("tool_read_tray", "List the receipts that are to be posted."),
-            describe("tool_post", "Post a receipt.", receipt, effect=True),
-            describe("tool_end_day", "End the day now.", effect=True),
+            describe("tool_post", "Post a receipt.", {"receipt_id": text(RECEIPT_ID, 40)}, effect=True),
+            describe(END_DAY, "End the day now.", effect=True),
             *aid_specs(config.agent.interface),
         ]
         self._desk = Desk(self.tools)
 
     @classmethod
-    def controls(cls) -> Mapping[str, type[Control[Any]]]:
-        from vendomini.worlds.ledger.controls import CONTROLS
-
-        return CONTROLS
+    def controls(cls) -> Controls:
+        return {control.name: control for control in (Oracle, Fragile)}
 
     def rules(self) -> str:
         return (
@@ -123,59 +119,48 @@ class Ledger(protocol.World):
         self._under_way: dict[str, tuple[Credit, int]] = {}
         self._aids = Aids(audit, lambda: "Read the tray, and post the receipt that is due first.")
         own: dict[str, Handler] = {
-            "tool_read_tray": self._read_tray,
+            "tool_read_tray": lambda: Answer(True, receipts=list(self._tray.values())),
             "tool_post": self._post,
-            "tool_end_day": self._end_day,
+            END_DAY: lambda: Result(True),
         }
         self._desk.open({**own, **self._aids.handlers})
-        self._cents = self._step = self._day = self._received = self._posted = self._wrong = 0
-        self._credited: list[Credit] = []
+        self._actions_left = self._cents = self._step = self._received = self._posted = self._wrong = 0
+        self._day = -1
         self._morning()
         return self._observe()
 
     def step(self, call: Call) -> Outcome:
-        self._step += 1
-        self._actions_left -= 1
-        self._credited, promise, settled = [], None, []
+        self._step, self._actions_left = self._step + 1, self._actions_left - 1
+        self._credited: list[Credit] = []
+        self._promise: Promise | None = None
         shocks = self._strike()
         key, tool, result = self._desk.take(call)
-        posted = isinstance(result, Posted)
-        if posted:
-            promise = Promise(next(reversed(self._under_way)), opens=(DAY, AMOUNT))
         now, values = self._day, {BALANCE: self._cents / 100}
         changes = self._received + self._posted + self._aids.changes
-        if self._actions_left <= 0:
-            self._day += 1
-            settled = self._morning()
-        event = "dismissed" if self._overdue() >= self.office.max_overdue else None
+        settled = self._morning() if self._actions_left <= 0 or (result.ok and tool == END_DAY) else []
+        observation = self._observe()
         return Outcome(
-            result, self._observe(), shocks, key, tool, changes, now, values, promise=promise, settled=settled,
-            event=event, productive=posted, awaited=bool(self._tray), forget=result.ok and tool == RESET_BELIEFS,
+            result, observation, shocks, key, tool, changes, now, values, promise=self._promise, settled=settled,
+            event="dismissed" if observation.overdue >= self.office.max_overdue else None,
+            productive=self._promise is not None, awaited=bool(self._tray), forget=result.ok and tool == RESET_BELIEFS,
         )  # fmt: skip
 
     def summary(self) -> Summary:
         figures = {"days": self._day, "received": self._received, "posted": self._posted, "balance": self._cents / 100}
         return Summary({"realised": self._wrong}, figures)
 
-    def _read_tray(self) -> protocol.Result:
-        return Tray(True, list(self._tray.values()))
-
-    def _post(self, receipt_id: str) -> protocol.Result:
+    def _post(self, receipt_id: str) -> Result:
         receipt = self._tray.pop(receipt_id, None)
         if receipt is None:
             return unknown("receipt in the tray", receipt_id, self._tray)
         self._posted += 1
-        credit = Credit(receipt_id, receipt.amount, receipt.amount)
-        self._under_way[receipt_id] = credit, self._day + CREDIT_DAYS
-        return Posted(True, self._day + CREDIT_DAYS)
-
-    def _end_day(self) -> protocol.Result:
-        self._actions_left = 0
-        return protocol.Result(True)
+        day = self._day + CREDIT_DAYS
+        self._under_way[receipt_id] = Credit(receipt_id, receipt.amount, receipt.amount), day
+        self._promise = Promise(receipt_id, opens=(DAY, AMOUNT))
+        return Answer(True, credit_day=day)
 
     def _morning(self) -> list[Settlement]:
-        """Credits come in, then new receipts."""
-        self._actions_left = self.office.actions_per_day
+        self._day, self._actions_left = self._day + 1, self.office.actions_per_day
         self._credited = [c for c, day in self._under_way.values() if day + c.days_late <= self._day]
         for credit in self._credited:
             del self._under_way[credit.receipt_id]
@@ -202,14 +187,64 @@ class Ledger(protocol.World):
         credit.amount = round(credit.posted * size, 2)
         return [ShockRecord(self._step, "amount", "short", "realised", credit.receipt_id, 1 - size, 1 - size)]
 
-    def _overdue(self) -> int:
-        return sum(receipt.due_day < self._day for receipt in self._tray.values())
-
     def _observe(self) -> Observation:
-        counts = len(self._tray), self._overdue()
-        return Observation(
-            self._step + 1, self._day, self._actions_left, self._cents / 100, *counts, credited=self._credited
-        )
+        waiting, overdue = len(self._tray), sum(receipt.due_day < self._day for receipt in self._tray.values())
+        money = self._cents / 100
+        return Observation(self._step + 1, self._day, self._actions_left, money, waiting, overdue, self._credited)
 
 
 WORLD = Ledger
+
+
+class Seen(msgspec.Struct):
+    now: Observation
+    tray: list[Receipt] = []
+    surprises: int = 0
+    last: str = ""
+
+
+class Oracle(Control[Seen]):
+    """Reads the tray, posts what is due first, and expects what the rules say."""
+
+    name = "oracle"
+    read_turn = staticmethod(turn_reader(Answer, Observation))
+
+    def read(self, messages: list[Message], seen: Seen | None, start: int) -> Seen:
+        for message in messages[start:]:
+            if message["role"] == "user":
+                answer, now = self.read_turn(message["content"])
+                seen = seen or Seen(now)
+                seen.now, seen.tray = now, seen.tray if answer is None or answer.receipts is None else answer.receipts
+                seen.surprises += sum(credit.days_late > 0 or credit.amount != credit.posted for credit in now.credited)
+            elif message["role"] == "assistant" and seen is not None:
+                seen.last = message["content"]
+                seen.tray = [receipt for receipt in seen.tray if f'"{receipt.receipt_id}"' not in seen.last]
+        assert seen is not None, "a prompt ends with a user message"
+        return seen
+
+    def reply(self, seen: Seen, seed: int) -> str:  # noqa: ARG002 - nothing is left to chance
+        where = f"It is day {seen.now.day}, and {seen.now.receipts} receipts are in the tray."
+        if len(seen.tray) != seen.now.receipts:
+            return say(seen, f"{where} I don't know them all, so I read it.", "tool_read_tray")
+        if not seen.tray:
+            return say(seen, f"{where} There is nothing to post, so I end the day.", "tool_end_day")
+        first = min(seen.tray, key=lambda receipt: receipt.due_day)
+        expected = {DAY: seen.now.day + CREDIT_DAYS, AMOUNT: first.amount}
+        return say(seen, f"{where} I post what is due first.", "tool_post", expected, receipt_id=first.receipt_id)
+
+
+class Fragile(Oracle):
+    """An oracle that derails, the likelier the more credits went wrong, and then only reads the tray: synthetic."""
+
+    name = "fragile"
+
+    def reply(self, seen: Seen, seed: int) -> str:
+        derails = seed % 100_003 / 100_003 < 0.0005 + 0.004 * seen.surprises
+        if derails or seen.last.startswith(f'{{"thought":"{MARK}'):
+            return say(seen, f"{MARK} I read the tray again.", "tool_read_tray")
+        return super().reply(seen, seed)
+
+
+def say(seen: Seen, thought: str, tool: str, expected: dict[str, float] | None = None, **arguments: str) -> str:
+    card = {"expected_success": True, DAY: None, AMOUNT: None, BALANCE: seen.now.balance, **(expected or {})}
+    return write_reply(thought, tool, arguments, card)

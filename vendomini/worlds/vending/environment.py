@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from vendomini.errors import ConfigError
 from vendomini.worlds.aids import RESET_BELIEFS, Aids
-from vendomini.worlds.conversation import Control
+from vendomini.worlds.conversation import Controls
 from vendomini.worlds.protocol import Audit, Call, Expectation, Outcome, Settlement, Summary, Value, World
 from vendomini.worlds.randomness import uniforms
 from vendomini.worlds.tools import Desk
@@ -102,7 +102,7 @@ class Vending(World):
         self._actions_per_day = simulation.actions_per_day
 
     @classmethod
-    def controls(cls) -> Mapping[str, type[Control[Any]]]:
+    def controls(cls) -> Controls:
         from vendomini.worlds.vending.controls import CONTROLS
 
         return CONTROLS

@@ -10,7 +10,7 @@ import msgspec
 
 from vendomini.errors import EngineError
 from vendomini.worlds import conversation
-from vendomini.worlds.conversation import split_turn
+from vendomini.worlds.conversation import REMEMBERED, turn_reader
 from vendomini.worlds.protocol import Card
 from vendomini.worlds.vending.answers import Answer, Observation
 
@@ -40,31 +40,13 @@ class Catalogue(NamedTuple):
     late_penalty: float
 
 
-_REMEMBERED = 8_192
-"""Decoded messages to keep, since old turns are read again whenever older ones are dropped."""
-
-_observation = msgspec.json.Decoder(Observation).decode
-_result = msgspec.json.Decoder(Answer).decode
+read_turn = turn_reader(Answer, Observation)
 _said = msgspec.json.Decoder(Said).decode
 
 _LATE_PENALTY = re.compile(r"A late one pays (\d+)% less")
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def read_turn(content: str) -> tuple[Answer | None, Observation]:
-    """A user turn: the result of the call before it, where there was one, and what the agent sees now.
-
-    Raises:
-        EngineError: the turn is not in the form that the prompt promises.
-    """
-    try:
-        result, observation = split_turn(content)
-        return (_result(result) if result else None), _observation(observation)
-    except ValueError as exc:
-        raise EngineError(f"the scripted engine can't read this turn ({exc}): {content[:200]}") from exc
-
-
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=REMEMBERED)
 def read_call(text: str) -> Call | None:
     """The call in one of the control's own completions; None where the text is not such a reply."""
     try:
