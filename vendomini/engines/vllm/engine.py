@@ -154,7 +154,7 @@ class VllmEngine(Engine):
             latency_s=time.perf_counter() - began,
         )
 
-    def _constraint(self, params: SamplingParams) -> dict[str, Any] | None:
+    def _constraint(self, params: SamplingParams) -> dict[str, object] | None:
         """A parser that the config names tells vLLM itself when the answer begins."""
         if params.json_schema is None:
             return None
