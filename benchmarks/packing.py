@@ -2,8 +2,8 @@
 
     python benchmarks/packing.py [--gpus 32] [--load 300] [--time 24:00:00]
 
-Both sides take the optimisation guide's own hours a run (vLLM) and the same time to load a model, so that only the
-packing differs. In favour of one job a run, its batch of one is taken to be as fast as a full one.
+Both sides take the hours of a run from the table in docs/engines.md (vLLM) and the same time to load a model, so that
+only the packing differs. In favour of one job a run, its batch of one is taken to be as fast as a full one.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vendomini.analysis.tables.tables import aggregate
+from vendomini.analysis.tables.aggregate import aggregate
 from vendomini.cluster.offers import Offers
 from vendomini.cluster.plan import Limits, Shape, cut, group_runs
 from vendomini.cluster.site import ASSUMED

@@ -1,4 +1,4 @@
-"""Set-up on machines whose ``python3`` will not do: the Makefile says so, and mends an environment it made before."""
+"""Set-up on machines whose ``python3`` will not do: the Makefile says so, and repairs an environment it made before."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def load_results(*folders: Path | str, out: Path | str | None = None, columns: S
         ResultsError: a folder holds no runs, or ``out`` can't be written.
         MissingExtraError: pyarrow or pandas is not installed.
     """
-    from vendomini.analysis.tables.tables import aggregate
+    from vendomini.analysis.tables.aggregate import aggregate
 
     places = [Path(folder) for folder in folders]
     tables = aggregate(places, Path(out) if out else places[0] / "report")

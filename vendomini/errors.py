@@ -120,7 +120,7 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
-def mend_streams() -> None:
+def harden_streams() -> None:
     """Printing must not stop the program: characters that a stream can't encode (Latin-1) become question marks, and a
     stream that was closed before the start discards everything."""
     for name in ("stdout", "stderr"):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.analysis.browser import CHROMIUM, Browser
 from tests.analysis.synthetic import config, summary, write_results, write_steps
-from vendomini.analysis.report.report import write_report
+from vendomini.analysis.report.build import write_report
 from vendomini.analysis.statistics.survival import kaplan_meier
 from vendomini.analysis.traces.episodes import Library
 from vendomini.analysis.traces.server import TraceServer

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_steps
+from vendomini.analysis.report.build import build_sections, write_report
 from vendomini.analysis.report.content import (
     Facets,
     Figure,
@@ -25,12 +26,11 @@ from vendomini.analysis.report.content import (
 from vendomini.analysis.report.figures import draw
 from vendomini.analysis.report.interactive import plotly_figure
 from vendomini.analysis.report.palette import CATEGORICAL, colours
-from vendomini.analysis.report.report import build_sections, write_report
 from vendomini.analysis.report.sections_effects import headline
 from vendomini.analysis.report.sections_runs import completeness_notes
 from vendomini.analysis.statistics.estimate import Estimate, holm
+from vendomini.analysis.tables.aggregate import aggregate
 from vendomini.analysis.tables.study import open_study
-from vendomini.analysis.tables.tables import aggregate
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import ResultsError

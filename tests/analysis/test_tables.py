@@ -9,8 +9,8 @@ import pytest
 
 from tests.analysis.synthetic import config, summary, write_results, write_steps
 from vendomini.analysis.tables import parquet_cache as parts
+from vendomini.analysis.tables.aggregate import aggregate, write_steps_csv
 from vendomini.analysis.tables.study import open_study, show
-from vendomini.analysis.tables.tables import aggregate, write_steps_csv
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import CorruptRecordError, ResultsError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests import http_server
 from tests.chaos.experiment import Books, Experiment, Fault, campaign, phase
-from vendomini.analysis.tables.tables import aggregate
+from vendomini.analysis.tables.aggregate import aggregate
 from vendomini.analysis.traces.episodes import Library
 from vendomini.errors import CorruptRecordError
 

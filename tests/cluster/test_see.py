@@ -51,7 +51,7 @@ def test_status_and_logs_while_jobs_run(bench: Bench) -> None:
 
 
 class Refusing(http_server.Handler):
-    """Serves a model, and answers every conversation with an error that trying again will not mend."""
+    """Serves a model, and answers every conversation with an error that trying again will not fix."""
 
     def do_GET(self) -> None:
         self.reply(200, {"data": [{"id": "mute"}]})

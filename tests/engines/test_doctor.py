@@ -19,7 +19,7 @@ from vendomini.probe import Capabilities, Disk, HFCache, Package, Partition, Slu
 
 def verdict(found: Capabilities, feature: str, environ: dict[str, str] | None = None) -> tuple[str, str, str]:
     (one,) = [entry for entry in verdicts(found, environ or {}) if entry.feature == feature]
-    return one.status, one.reason, one.mend
+    return one.status, one.reason, one.fix
 
 
 def test_equal_gpus_are_counted_and_mixed_ones_listed() -> None:
@@ -30,7 +30,7 @@ def test_equal_gpus_are_counted_and_mixed_ones_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "status", "says", "mend"),
+    ("found", "status", "says", "fix"),
     [
         (machine("A100", packages=(FLASH,)), "ok", "flash_attention_2, GPU compute capability (8, 0)", ""),
         (machine("A100"), "no", "not installed; sdpa is used", "pip install flash-attn --no-build-isolation"),
@@ -39,15 +39,15 @@ def test_equal_gpus_are_counted_and_mixed_ones_listed() -> None:
         (machine(packages=(FLASH,)), "warn", "needs a GPU; sdpa is used instead", ""),
     ],
 )
-def test_flash_attention(found: Capabilities, status: str, says: str, mend: str) -> None:
+def test_flash_attention(found: Capabilities, status: str, says: str, fix: str) -> None:
     got = verdict(found, "Flash Attention")
     assert got[0] == status
     assert says in got[1]
-    assert mend in got[2]
+    assert fix in got[2]
 
 
 @pytest.mark.parametrize(
-    ("found", "environ", "status", "says", "mend"),
+    ("found", "environ", "status", "says", "fix"),
     [
         (machine("A100", packages=(VLLM,)), {}, "ok", "vllm 0.32.0, cuda", ""),
         (machine("A100"), {}, "no", "not installed; Hugging Face is used", 'pip install "vendomini[vllm]"'),
@@ -56,9 +56,9 @@ def test_flash_attention(found: Capabilities, status: str, says: str, mend: str)
         (machine("A100", packages=(VLLM,)), {"VENDOMINI_USE_VLLM": "yes"}, "no", "1, 0 or", "unset VENDOMINI_USE_VLLM"),
     ],
 )
-def test_vllm(found: Capabilities, environ: dict[str, str], status: str, says: str, mend: str) -> None:
+def test_vllm(found: Capabilities, environ: dict[str, str], status: str, says: str, fix: str) -> None:
     got = verdict(found, "vLLM", environ)
-    assert (got[0], got[2]) == (status, mend)
+    assert (got[0], got[2]) == (status, fix)
     assert says in got[1]
 
 

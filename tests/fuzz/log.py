@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from tests.fuzz import scratch
+from vendomini.analysis.tables.aggregate import aggregate
 from vendomini.analysis.tables.study import open_study
 from vendomini.analysis.tables.summary import summarise_cells
-from vendomini.analysis.tables.tables import aggregate
 from vendomini.analysis.traces.episodes import Library
 from vendomini.analysis.traces.export import export_inspect, export_jsonl
 from vendomini.analysis.traces.static import write_static

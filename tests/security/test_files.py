@@ -10,7 +10,7 @@ import pytest
 
 from tests.analysis.synthetic import config, write_results
 from tests.security.traps import python, submission
-from vendomini.analysis.tables.tables import aggregate
+from vendomini.analysis.tables.aggregate import aggregate
 from vendomini.analysis.traces.episodes import Library
 from vendomini.analysis.traces.export import export_inspect, export_jsonl
 from vendomini.cluster.ledger import exclusively, jobs_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.analysis.synthetic import config, write_results, write_steps
 from tests.security.traps import python, submission
-from vendomini.analysis.report.report import write_report
+from vendomini.analysis.report.build import write_report
 from vendomini.analysis.traces.episodes import Library
 from vendomini.analysis.traces.static import write_static
 from vendomini.records import Results, write_record

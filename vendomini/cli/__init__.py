@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vendomini.errors import VendoMiniError, harmless, mend_streams
+from vendomini.errors import VendoMiniError, harden_streams, harmless
 
 EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
@@ -92,7 +92,7 @@ def _root(
 
 def main() -> None:
     """The one place where errors become exit codes: 1 expected, 2 usage, 3 a bug, 130 Ctrl-C."""
-    mend_streams()
+    harden_streams()
     try:
         try:
             app()

@@ -41,7 +41,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what this machine can do, why, and the command that mends what is missing.
+    """Show what this machine can do, why, and the command that installs or fixes what is missing.
 
     Examples:
 
@@ -190,8 +190,8 @@ def _print(judged: list[Verdict], advice: list[Advice], command: str) -> None:
     out = console()
     features = Rows(["", "feature", "what was found"], words=2, prose=True)
     for verdict in judged:
-        mend = f"\n→ {verdict.mend}" if verdict.mend else ""
-        features.add(Text.from_markup(MARKS[verdict.status]), verdict.feature, verdict.reason + mend)
+        fix = f"\n→ {verdict.fix}" if verdict.fix else ""
+        features.add(Text.from_markup(MARKS[verdict.status]), verdict.feature, verdict.reason + fix)
     out.print(features)
     for entry in advice:
         _print_advice(entry, out)

@@ -26,8 +26,8 @@ def estimate(
 ) -> None:
     """Estimate hours and GPU-hours of phases, by engine.
 
-    From the throughput of runs that have ended in the results folder; where there are none, from the published
-    estimates of the optimisation guide, and marked so.
+    Estimates come from the throughput of the finished runs in the results folder, or, while there are none, from the
+    table of hours in docs/engines.md; the output says which.
 
     Examples:
 

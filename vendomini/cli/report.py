@@ -29,7 +29,7 @@ def report(
 
       vendomini report results/phase1_large_models
     """
-    from vendomini.analysis.report.report import write_report
+    from vendomini.analysis.report.build import write_report
     from vendomini.cli.output import console, print_json
     from vendomini.config.experiments import folders_to_read
 

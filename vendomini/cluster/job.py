@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vendomini.cluster.replicas import Replicas, as_a_child, gpus_of_this_process
-from vendomini.errors import ClusterError, UsageError, VendoMiniError, mend_streams
+from vendomini.errors import ClusterError, UsageError, VendoMiniError, harden_streams
 from vendomini.records import Manifest, Results, ShardArray, decode_record
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run_shard(manifest_file: str, digest: str, array: str, replica: str | None =
     """
     from rich.console import Console
 
-    mend_streams()
+    harden_streams()
     out = Console(width=200, soft_wrap=True, highlight=False)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
     signal.signal(signal.SIGTERM, lambda *_: _wait_to_be_killed(out))
@@ -176,7 +176,7 @@ def _share_among(
     todo, tally = pending(specs, results)
     tally.unfinished = [spec.run_id for spec in todo]
     tally.stopped = engines.stopped
-    _heed(tally, written() - before, out)
+    _obey_signal(tally, written() - before, out)
     _say(out, _last_words(tally))
     return tally
 
@@ -231,7 +231,7 @@ def work(
     while todo:
         before = runner.counters.steps
         runner.run(todo)
-        _heed(tally, runner.counters.steps - before, out)
+        _obey_signal(tally, runner.counters.steps - before, out)
         again += 1
         if tally.stopped or not tally.failed or again > retries:
             break
@@ -242,7 +242,7 @@ def work(
     return tally
 
 
-def _heed(tally: Tally, steps: int, out: Console) -> None:
+def _obey_signal(tally: Tally, steps: int, out: Console) -> None:
     """Acts on SLURM's signal: time is up, or the job is about to be killed.
 
     Args:

@@ -27,7 +27,7 @@ from vendomini.errors import ClusterError
 from vendomini.probe.slurm import PASSING
 from vendomini.records import Results
 
-NOT_ITS_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
+CAUSED_BY_THE_CLUSTER = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
 """End states of jobs that may do better next time."""
 
 STRIKES = 2
@@ -81,7 +81,7 @@ class History:
     def bad_nodes(self) -> list[str]:
         """Nodes that failed twice; a job that fails counts against its node where others of these jobs succeed."""
         all_ends = [end for ends in self.ends.values() for end in ends]
-        blamed = NOT_ITS_FAULT[1:3] + ("FAILED",) * any(end.state == "COMPLETED" for end in all_ends)
+        blamed = CAUSED_BY_THE_CLUSTER[1:3] + ("FAILED",) * any(end.state == "COMPLETED" for end in all_ends)
         strikes = Counter(
             end.nodes for end in all_ends if end.state in blamed and end.nodes not in ("", "None assigned")
         )
@@ -115,7 +115,7 @@ class History:
     def _was_of_use(self, jobs: Sequence[Job]) -> bool:
         """Whether a submission got anything done, or was stopped by what may not happen again."""
         began = datetime.fromisoformat(jobs[0].manifest.created_at).timestamp()
-        if any(end.state in NOT_ITS_FAULT for job in jobs for end in ends_of(job, self.ends)):
+        if any(end.state in CAUSED_BY_THE_CLUSTER for job in jobs for end in ends_of(job, self.ends)):
             return True
         logs = (self.results.run(run_id).steps for job in jobs for run_id in job.shard.run_ids)
         return any(log.exists() and log.stat().st_size and log.stat().st_mtime > began for log in logs)

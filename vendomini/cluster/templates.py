@@ -108,7 +108,7 @@ def load_template(gpus: int, folder: Path | None = None, nodes: int = 1) -> Temp
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
     if template.gpus != gpus:
-        raise ConfigError(f"{path} asks for {template.gpus} GPUs, but its name says {gpus}: mend --gpus-per-node")
+        raise ConfigError(f"{path} asks for {template.gpus} GPUs, but its name says {gpus}: correct --gpus-per-node")
     if template.nodes != nodes:
         raise ConfigError(
             f"{path}: one job runs one model on {nodes} node{'s' * (nodes > 1)}, so --nodes must be {nodes}"

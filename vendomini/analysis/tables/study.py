@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vendomini.analysis.tables.aggregate import Tables, find_results, source_name
 from vendomini.analysis.tables.copies import without_copies
-from vendomini.analysis.tables.tables import Tables, find_results, source_name
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.config.paths import leaf_paths

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from vendomini.analysis.tables.aggregate import find_results
 from vendomini.analysis.tables.rows import flatten
 from vendomini.analysis.tables.study import MODEL, show
-from vendomini.analysis.tables.tables import find_results
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
 from vendomini.records import Results, RunPaths, StepRecord, decode_step, open_record, step_lines

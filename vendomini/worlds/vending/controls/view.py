@@ -212,7 +212,7 @@ class View:
         elif letter.kind == "expired":
             self.customers.pop(letter.customer_order_id, None)
         else:
-            self._heed(letter)
+            self._apply_notice(letter)
 
     def _welcome(self, letter: Letter) -> None:
         """A new customer. Mail does not state the price; the last customer for the SKU paid the same."""
@@ -230,7 +230,7 @@ class View:
         if promise is not None:
             self.surprise += _SURPRISE_MEMORY * (((delivery.day, delivery.quantity) != promise) - self.surprise)
 
-    def _heed(self, notice: Letter) -> None:
+    def _apply_notice(self, notice: Letter) -> None:
         """Corrects what a notice is about if it says how, and otherwise marks it to be asked for again."""
         order = self.pending.get(notice.order_id)
         if notice.shock == "delay" and order is not None and notice.eta_day is not None:

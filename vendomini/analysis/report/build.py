@@ -24,8 +24,8 @@ from vendomini.analysis.report.sections_runs import (
     failures_section,
 )
 from vendomini.analysis.report.sections_time import time_section
+from vendomini.analysis.tables.aggregate import Progress, Tables, aggregate, make_folder, write_steps_csv, writing
 from vendomini.analysis.tables.study import MODEL, Study, open_study
-from vendomini.analysis.tables.tables import Progress, Tables, aggregate, make_folder, write_steps_csv, writing
 from vendomini.errors import MissingExtraError
 from vendomini.records import write_atomically
 
