@@ -21,6 +21,7 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 
 COMMANDS = {
     "run": "Run the episodes of a config here, resuming what was begun.",
+    "pilot": "Try a few short episodes of each model first, and say whether to go on.",
     "submit": "Launch phases on the cluster through SLURM.",
     "keep": "Submit what is left of phases, round by round, until all is done.",
     "status": "Show what is done, running, pending and failed.",

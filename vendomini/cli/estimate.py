@@ -26,8 +26,8 @@ def estimate(
 ) -> None:
     """Estimate hours and GPU-hours of phases, by engine.
 
-    Estimates come from the throughput of the finished runs in the results folder, or, while there are none, from the
-    table of hours in docs/engines.md; the output says which.
+    Estimates come from the throughput of the finished runs in the results folder, else of the phase's pilot, or, while
+    there is neither, from the table of hours in docs/engines.md; the output says which.
 
     Examples:
 
@@ -38,12 +38,14 @@ def estimate(
     from vendomini.cli.output import console, print_json
     from vendomini.cluster.estimate import estimate as rows_of
     from vendomini.cluster.launch import offers_for_estimates
-    from vendomini.cluster.throughput import measured_throughput
+    from vendomini.cluster.throughput import known_throughput
     from vendomini.config.experiments import load_phases, results_of
 
     loaded = load_phases(phases, override or (), results)
     offers, note = offers_for_estimates(partition, describe)
-    rows = [row for phase in loaded for row in rows_of(phase, offers, measured_throughput(results_of(phase, results)))]
+    rows = [
+        row for phase in loaded for row in rows_of(phase, offers, known_throughput(phase, results_of(phase, results)))
+    ]
     if as_json:
         print_json({"note": note, "rows": [row.as_json() for row in rows]})
         return
@@ -63,7 +65,7 @@ def _table(rows: list[Row]) -> Rows:
     shown = Rows(
         ["phase", "model", "tasks", "GPUs", "standard", "Flash Attention", "vLLM", "GPU-hours"],
         words=2,
-        caption="* published estimate; nothing measured here yet",
+        caption="* published estimate; + measured in the pilot",
     )
     for row in rows:
         hours = [f"{row.hours[engine]:,.1f} h{_mark(row, engine)}" for engine in ("standard", "flash", "vllm")]
@@ -73,4 +75,6 @@ def _table(rows: list[Row]) -> Rows:
 
 
 def _mark(row: Row, engine: str) -> str:
-    return "*" if row.sources[engine].startswith("published") else ""
+    from vendomini.cluster.throughput import PILOTED, PUBLISHED
+
+    return {PUBLISHED: "*", PILOTED: "+"}.get(row.sources[engine], "")

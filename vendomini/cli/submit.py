@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -46,6 +47,8 @@ TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
 ]
 Anyway = Annotated[bool, typer.Option("--anyway", help="Also the runs that the breaker has stopped.")]
+Pilot = Annotated[bool, typer.Option("--pilot", help="A few short episodes of each model first: see vendomini pilot.")]
+RequirePilot = Annotated[bool, typer.Option("--require-pilot", help="Send nothing without a pilot that fits.")]
 Keep = Annotated[
     bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
 ]
@@ -81,6 +84,8 @@ def submit(
     take_over: TakeOver = False,
     restart_changed: RestartChanged = False,
     anyway: Anyway = False,
+    pilot: Pilot = False,
+    require_pilot: RequirePilot = False,
     keep: Keep = False,
     one_round: OneRound = False,
     describe: Describe = None,
@@ -109,21 +114,44 @@ def submit(
     asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
     offers = offers_of(templates, describe, time, asked)
     waiting = jobs_to_wait_for(after or ())
+    again = [
+        *phases,
+        *(word for one in override or () for word in ("-o", one)),
+        *(["-r", str(results)] if results else []),
+    ]
     request = Request(
-        runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes, None, restart_changed, anyway
+        *(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes),
+        restart_changed=restart_changed,
+        anyway=anyway,
+        pilot_command="" if pilot or one_round else shlex.join(["vendomini", "submit", *again, "--pilot"]),
+        require_pilot=require_pilot,
     )
     folders = _folders(phases, override, results)
+    if pilot:
+        folders, only = _pilots(folders, only)
     if one_round:
         _keep(folders, offers, request, only or (), limit, as_json)
     else:
         keeper = _options_given(context) if keep and not dry_run else None
         _send(folders, offers, request, only or (), limit, keeper, dry_run, as_json)
+        if pilot and not (dry_run or as_json):
+            typer.echo(f"The verdict: {shlex.join(['vendomini', 'pilot', *again])}")
 
 
 def _folders(phases: list[str], override: list[str] | None, results: Path | None) -> list[tuple[Phase, Results]]:
     from vendomini.config.experiments import load_phases, results_of
 
     return [(phase, results_of(phase, results)) for phase in load_phases(phases, override or (), results)]
+
+
+def _pilots(
+    folders: list[tuple[Phase, Results]], only: list[str] | None
+) -> tuple[list[tuple[Phase, Results]], list[str]]:
+    """The pilots of phases and their folders; and, where nothing was chosen, the models that are the phases' own."""
+    from vendomini.pilot import own_models, pilot_of
+
+    own = [f"model={name}" for phase, _ in folders for name in own_models(phase)]
+    return [(pilot_of(phase), results.pilot) for phase, results in folders], only or own
 
 
 def _send(
@@ -150,6 +178,10 @@ def _send(
             outcome = launch(phase, folder, offers, request, only, limit, dry_run)
             outcomes.append(outcome)
             _print(outcome, out, dry_run)
+            for doubt in outcome.doubts:
+                out.print(f"[WARNING] {doubt}", markup=False)
+            if outcome.doubts:
+                out.print(f"Pilot it: {request.pilot_command}", markup=False)
     if as_json:
         print_json([outcome.as_json() for outcome in outcomes])
     if any(outcome.problems for outcome in outcomes):
@@ -219,6 +251,8 @@ def _options_given(context: typer.Context) -> list[str]:
 
 def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
     """What was sent, or would be."""
+    from vendomini.records import PILOT
+
     submission = outcome.submission
     left = {
         "ended": submission.finished,
@@ -245,7 +279,9 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
         _print_scripts(outcome, out)
     else:
         ids = ", ".join(outcome.job_ids)
-        out.print(f"Submitted as job {ids}; see vendomini status {submission.manifest.name}", markup=False)
+        root = submission.results.root
+        name = root if root.name == PILOT else submission.manifest.name
+        out.print(f"Submitted as job {ids}; see vendomini status {name}", markup=False)
 
 
 def _print_scripts(outcome: Outcome, out: Console) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from vendomini.cluster.offers import Offers
 from vendomini.cluster.plan import Group, group_runs
 from vendomini.cluster.sizing import Sizing
-from vendomini.cluster.throughput import ENGINES, MEASURED, PUBLISHED, Throughput, is_scripted, published_step_s
+from vendomini.cluster.throughput import ENGINES, PUBLISHED, Throughput, is_scripted, published_step_s
 from vendomini.config import Phase, expand
 
 
@@ -20,7 +20,7 @@ class Row:
         hours: engine → hours of one job that does all the runs.
         gpus: of that job.
         engine: the one the jobs are expected to use.
-        sources: engine → ``measured here`` or ``published estimate``.
+        sources: engine → ``measured here``, ``measured in the pilot`` or ``published estimate``.
     """
 
     phase: str
@@ -60,6 +60,6 @@ def _row(phase: str, group: Group, sizing: Sizing) -> Row:
     for engine in ENGINES:
         rate = sizing.measured.get((name, engine))
         step_s = rate.step_s if rate else published_step_s(size, engine, horizon)
-        hours[engine], sources[engine] = steps * step_s / 3600, MEASURED if rate else PUBLISHED
+        hours[engine], sources[engine] = steps * step_s / 3600, rate.source if rate else PUBLISHED
     expected = sizing.expected_engine(group.model, group.shape.engine_gpus)
     return Row(phase, name, len(group.items), steps, group.shape.engine_gpus, expected, hours, sources)

@@ -18,10 +18,10 @@ from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.slurm import minutes
 from vendomini.cluster.submit import Request, Submission, prepare
 from vendomini.cluster.templates import GPU_COUNTS
-from vendomini.cluster.throughput import measured_throughput
+from vendomini.cluster.throughput import known_throughput
 from vendomini.config import Phase, expand, select
 from vendomini.config.experiments import folders_of, refuse_mixing
-from vendomini.errors import UsageError
+from vendomini.errors import ClusterError, UsageError
 from vendomini.probe.slurm import find_slurm
 from vendomini.records import Results
 
@@ -34,12 +34,14 @@ class Outcome:
         scripts: of its arrays.
         job_ids: of what was sent.
         problems: found in a dry run; a real one raises instead.
+        doubts: why not all of it should be paid for yet, by its pilot or for want of one.
     """
 
     submission: Submission
     scripts: list[str]
     job_ids: list[str]
     problems: list[str]
+    doubts: list[str]
 
     @property
     def gpu_hours(self) -> float:
@@ -75,6 +77,7 @@ class Outcome:
             "arrays": arrays,
             "job_ids": self.job_ids,
             "problems": self.problems,
+            "doubts": self.doubts,
         }
 
 
@@ -97,22 +100,43 @@ def launch(
     refuse_mixing(phase, results)
     specs = list(select(expand(phase), only, limit))
     sizing = Sizing(
-        phase.config.engine, offers, measured_throughput(results), request.whole_nodes, engines=phase.engines
+        phase.config.engine, offers, known_throughput(phase, results), request.whole_nodes, engines=phase.engines
     )
     if dry_run:
         submission = prepare(phase, specs, results, request, offers, sizing)
         texts = scripts(submission)
-        return Outcome(submission, texts, [], list(find_problems(submission, texts)))
+        found = _doubts(phase, submission)
+        return Outcome(submission, texts, [], list(find_problems(submission, texts)), found)
     from vendomini.runner import save_plan
 
     with exclusively(results):
         submission = prepare(phase, specs, results, request, offers, sizing)
         texts = scripts(submission)
         if not submission.jobs:
-            return Outcome(submission, [], [], [])
+            return Outcome(submission, [], [], [], [])
+        found = _doubts(phase, submission)
         check(submission, texts)
         save_plan(phase, results)
-        return Outcome(submission, texts, send(submission, texts), [])
+        return Outcome(submission, texts, send(submission, texts), [], found)
+
+
+def _doubts(phase: Phase, submission: Submission) -> list[str]:
+    """Raises:
+    ClusterError: there are some, and a pilot was required.
+    """
+    request, results = submission.request, submission.results
+    if not request.pilot_command:
+        return []
+    from vendomini.pilot import doubts
+
+    found = doubts(phase, results, {model.name for model, _ in submission.loads})
+    if found and request.require_pilot:
+        raise ClusterError(
+            "nothing was submitted, since --require-pilot asks for a pilot that does not say no:\n"
+            + "".join(f"  - {doubt}\n" for doubt in found)
+            + f"Pilot it: {request.pilot_command}"
+        )
+    return found
 
 
 def offers_of(

@@ -11,7 +11,6 @@ from vendomini.cluster.plan import Pace, Shape
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.cluster.throughput import (
     LOAD_S,
-    MEASURED,
     SCRIPTED,
     SIZES_B,
     Throughput,
@@ -117,7 +116,7 @@ class Sizing:
             size = SIZES_B[0]
         published = published_pace(size, engine, horizon, self.of(model).max_num_seqs)
         measured = self.measured.get((model.name, engine))
-        one = published if measured is None else Pace(LOAD_S, measured.step_s, published.concurrency, MEASURED)
+        one = published if measured is None else Pace(LOAD_S, measured.step_s, published.concurrency, measured.source)
         return replace(one, step_s=one.step_s / shape.replicas, concurrency=one.concurrency * shape.replicas)
 
     def expected_engine(self, model: Model, gpus: int) -> str:

@@ -32,6 +32,8 @@ class Request:
         restart_changed: restart what was begun under another prompt or version.
         anyway: also the runs that were halted.
         gpu_hours: plan what fits into so many.
+        pilot_command: sends the pilot; empty where none is wanted.
+        require_pilot: send nothing unless there is one, and it does not say no.
     """
 
     runs_per_job: int | None = None
@@ -45,6 +47,8 @@ class Request:
     restart_changed: bool = False
     anyway: bool = False
     gpu_hours: float | None = None
+    pilot_command: str = ""
+    require_pilot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

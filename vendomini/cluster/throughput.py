@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import median
 
 from vendomini.cluster.plan import Pace
+from vendomini.config import Phase
 from vendomini.config.schema import SCRIPTED_PREFIX, EngineConfig, Model
 from vendomini.errors import CorruptRecordError
 from vendomini.records import Results, RunSummary
@@ -16,6 +18,7 @@ from vendomini.records.kinds import JsonObject
 
 PUBLISHED = "published estimate"
 MEASURED = "measured here"
+PILOTED = "measured in the pilot"
 
 ENGINES = ("standard", "flash", "vllm")
 """Keys of the estimates: Transformers with standard attention, with Flash Attention, and vLLM."""
@@ -83,10 +86,12 @@ class Throughput:
     Attributes:
         step_s: seconds of a job per step, all its episodes together.
         tokens_s: completion tokens per second of a job.
+        source: where the runs are, for people.
     """
 
     step_s: float
     tokens_s: float
+    source: str = MEASURED
 
 
 class Measurement:
@@ -129,13 +134,27 @@ class _Work:
         return Throughput(seconds / max(self.steps, 1), self.tokens / seconds)
 
 
-def measured_throughput(results: Results) -> dict[tuple[str, str], Throughput]:
+def known_throughput(phase: Phase, results: Results) -> dict[tuple[str, str], Throughput]:
+    """(Model name, engine) → throughput of one engine: of the runs that have ended, else of the phase's pilot."""
+    if not results.pilot.runs.is_dir():
+        return measured_throughput(results)
+    from vendomini.pilot import pilot_runs
+
+    ids = [info.run_id for runs in pilot_runs(phase, results).values() for info in runs.own]
+    piloted = measured_throughput(results.pilot, ids)
+    return {key: replace(rate, source=PILOTED) for key, rate in piloted.items()} | measured_throughput(results)
+
+
+def measured_throughput(results: Results, run_ids: Iterable[str] | None = None) -> dict[tuple[str, str], Throughput]:
     """(Model name, engine) → throughput of one engine, from the runs that have ended; nothing where none has.
 
     Reads every run: a job with some of its runs left out would seem slow.
+
+    Args:
+        run_ids: these alone; all by default.
     """
     measured: dict[tuple[str, str], Measurement] = {}
-    for run_id in results.run_ids():
+    for run_id in results.run_ids() if run_ids is None else run_ids:
         try:
             summary = results.summary(run_id)
         except CorruptRecordError:

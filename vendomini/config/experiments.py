@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError, UsageError
-from vendomini.records import Plan, Results, read_record
+from vendomini.records import PILOT, Plan, Results, read_record
 
 if TYPE_CHECKING:
     from vendomini.config import Phase
@@ -27,11 +27,15 @@ def results_of(phase: Phase, folder: Path | None) -> Results:
 
 
 def refuse_mixing(phase: Phase, results: Results) -> None:
-    """Raises:
-    UsageError: the folder holds runs of other experiments only.
+    """A pilot's folder may hold several: whoever reads it looks at the runs' settings.
+
+    Raises:
+        UsageError: the folder holds runs of other experiments only.
     """
     from vendomini.config.difference import told
 
+    if results.root.name == PILOT:
+        return
     others = [changed for _, plan in plans_of(results) if (changed := _differences(phase, plan)) is not None]
     if others and all(others):
         raise UsageError(

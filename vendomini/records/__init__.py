@@ -29,7 +29,7 @@ from vendomini.records.files import (
     write_error,
     write_record,
 )
-from vendomini.records.folder import Results, RunPaths
+from vendomini.records.folder import PILOT, Results, RunPaths
 from vendomini.records.kinds import (
     Ending,
     Halt,
@@ -48,6 +48,7 @@ from vendomini.records.kinds import (
 from vendomini.records.step_log import StepLog, decode_step, last_steps, read_steps, step_lines
 
 __all__ = [
+    "PILOT",
     "Ending",
     "Halt",
     "JsonObject",

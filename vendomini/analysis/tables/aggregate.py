@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 from vendomini.analysis.tables.parquet_cache import Source, batches, read_part
 from vendomini.analysis.tables.rows import Row
 from vendomini.errors import MissingExtraError, ResultsError
-from vendomini.records import Results, replacing, write_atomically
-from vendomini.records.folder import PILOT
+from vendomini.records import PILOT, Results, replacing, write_atomically
 
 if TYPE_CHECKING:
     import pandas
