@@ -56,8 +56,7 @@ def pilot(
     out, found = console(stderr=as_json), []
     for phase in load_phases([name or config or ""], override or (), results):
         folder = results_of(phase, results)
-        _do(phase, folder, steps, episodes, here, out)
-        verdicts = judge(phase, folder)
+        verdicts = judge(phase, folder, _do(phase, folder, steps, episodes, here, out))
         found += [{"phase": phase.name, **verdict.as_json()} for verdict in verdicts]
         if not as_json:
             _print(phase, folder, verdicts, out)
@@ -67,15 +66,19 @@ def pilot(
         raise typer.Exit(1)
 
 
-def _do(phase: Phase, results: Results, steps: int, episodes: int, here: bool, out: Console) -> None:
-    """Runs what the pilot lacks, or sends it; the control that models are compared with always runs here."""
+def _do(phase: Phase, results: Results, steps: int, episodes: int, here: bool, out: Console) -> dict[str, str]:
+    """Runs what the pilot lacks, or sends it; the control that models are compared with always runs here.
+
+    Returns:
+        Model → why it could not be loaded.
+    """
     import os
 
     from vendomini.api import execute
     from vendomini.config import expand
     from vendomini.pilot import own_models, pilot_of
     from vendomini.probe.slurm import find_slurm
-    from vendomini.runner import Progress, pending, progress_on
+    from vendomini.runner import Progress, Tally, pending, progress_on
 
     small, own = pilot_of(phase, steps, episodes), own_models(phase)
     todo, _ = pending(expand(small), results.pilot)
@@ -83,10 +86,15 @@ def _do(phase: Phase, results: Results, steps: int, episodes: int, here: bool, o
     mine = [spec for spec in todo if spec.model in own]
     if mine and not here and "SLURM_JOB_ID" not in os.environ and find_slurm(os.environ).available:
         _submit(small, results.pilot, own, out)
-    elif mine:
-        execute(small, mine, results.pilot, progress_on(out))
+        mine = []
     if others:
         execute(small, others, results.pilot, Progress())
+    tally = execute(small, mine, results.pilot, progress_on(out)) if mine else Tally()
+    return {
+        spec.model: tally.failed[spec.run_id]
+        for spec in mine
+        if spec.run_id in tally.failed and not results.pilot.run(spec.run_id).info.exists()
+    }
 
 
 def _submit(small: Phase, pilot: Results, models: list[str], out: Console) -> None:

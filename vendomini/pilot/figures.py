@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from vendomini.config.paths import lookup
 from vendomini.config.worlds import WorldInfo
@@ -52,6 +52,10 @@ class Figures:
     on: Counter[str] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)
     engine: dict[str, object] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
     def share(self, count: float) -> float:
         """Of all replies."""

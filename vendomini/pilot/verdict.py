@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from vendomini.config import Phase
@@ -44,14 +45,20 @@ class Verdict:
     figures: Figures
 
     def as_json(self) -> dict[str, object]:
-        return asdict(self)
+        return {
+            "model": self.model,
+            "grade": self.grade,
+            "reasons": self.reasons,
+            "figures": self.figures.as_json(),
+        }
 
 
-def judge(phase: Phase, results: Results) -> list[Verdict]:
+def judge(phase: Phase, results: Results, unable: Mapping[str, str] = MappingProxyType({})) -> list[Verdict]:
     """Of each model of a phase, from its pilot's logs as far as they are.
 
     Args:
         results: of the phase; the pilot's are in it.
+        unable: model → why it could not be loaded just now.
 
     Raises:
         ConfigError: the phase has no pilot.
@@ -61,6 +68,9 @@ def judge(phase: Phase, results: Results) -> list[Verdict]:
     verdicts = []
     for model in own_models(phase):
         figures = figures_of(runs[model].own, results.pilot, world)
+        if model in unable:
+            verdicts.append(Verdict(model, "no", [f"it can't run here: {unable[model]}"], figures))
+            continue
         verdicts.append(_judge(phase, model, runs[model], figures, compared if model != control else None))
     return verdicts
 
