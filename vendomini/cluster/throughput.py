@@ -136,13 +136,13 @@ class _Work:
 
 def known_throughput(phase: Phase, results: Results) -> dict[tuple[str, str], Throughput]:
     """(Model name, engine) → throughput of one engine: of the runs that have ended, else of the phase's pilot."""
-    if not results.pilot.runs.is_dir():
-        return measured_throughput(results)
     from vendomini.pilot import pilot_runs
 
-    ids = [info.run_id for runs in pilot_runs(phase, results).values() for info in runs.own]
-    piloted = measured_throughput(results.pilot, ids)
-    return {key: replace(rate, source=PILOTED) for key, rate in piloted.items()} | measured_throughput(results)
+    found: dict[tuple[str, str], Throughput] = {}
+    for runs in pilot_runs(phase, results).values():
+        piloted = measured_throughput(runs.folder, [info.run_id for info in runs.own])
+        found |= {key: replace(rate, source=PILOTED) for key, rate in piloted.items()}
+    return found | measured_throughput(results)
 
 
 def measured_throughput(results: Results, run_ids: Iterable[str] | None = None) -> dict[tuple[str, str], Throughput]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 
@@ -12,7 +11,8 @@ from vendomini.config.worlds import WorldInfo
 from vendomini.errors import CorruptRecordError
 from vendomini.measures.detectors import replay
 from vendomini.measures.replies import error_code, unusable
-from vendomini.records import Results, RunInfo, RunSummary, StepRecord, read_steps
+from vendomini.pilot.runs import PilotRuns
+from vendomini.records import RunInfo, RunSummary, StepRecord, read_steps
 
 
 @dataclass(slots=True)
@@ -78,10 +78,10 @@ class Figures:
         return kv / longest if isinstance(kv, int) and isinstance(longest, int) and longest else None
 
 
-def figures_of(runs: Iterable[RunInfo], pilot: Results, world: type[WorldInfo]) -> Figures:
-    """Of these runs, as far as they are."""
-    found = Figures()
-    for info in runs:
+def figures_of(runs: PilotRuns, world: type[WorldInfo]) -> Figures:
+    """Of the runs with the phase's settings, as far as they are."""
+    found, pilot = Figures(), runs.folder
+    for info in runs.own:
         found.runs += 1
         with suppress(CorruptRecordError):
             _add_outcome(found, pilot.summary(info.run_id))

@@ -20,37 +20,42 @@ class PilotRuns:
     """Of one model.
 
     Attributes:
+        folder: where they are.
         own: runs begun with settings that the phase has now.
         missing: how many settings of the phase have no run.
         changes: ``path: old, now new``, where there are runs with other settings only.
     """
 
+    folder: Results
     own: list[RunInfo] = field(default_factory=list)
     missing: int = 0
     changes: list[str] = field(default_factory=list)
 
 
 def pilot_runs(phase: Phase, results: Results) -> dict[str, PilotRuns]:
-    """By model, the reference control included.
+    """By model, the reference control included. A trial that has no pilot of its own is judged by its experiment's, as
+    far as the settings are the same.
 
     Args:
         results: of the phase; the pilot's are in it.
     """
-    world = phase.world
+    world, pilot = phase.world, results.pilot
+    if phase.trial and not pilot.runs.is_dir():
+        pilot = Results(results.root.with_name(results.root.name.removesuffix(phase.trial))).pilot
     begun: dict[str, list[RunInfo]] = {}
-    for info in _infos(results.pilot):
+    for info in _infos(pilot):
         begun.setdefault(str(lookup(info.parameters, "agent.model.name")), []).append(info)
     wanted: dict[str, list[Settings]] = {}
     for spec in expand(pilot_of(phase)):
         settings = _settings(spec.parameters, world)
         if settings not in wanted.setdefault(spec.model, []):
             wanted[spec.model].append(settings)
-    return {model: _sorted(settings, begun.get(model, []), world) for model, settings in wanted.items()}
+    return {model: _sorted(pilot, settings, begun.get(model, []), world) for model, settings in wanted.items()}
 
 
-def _sorted(wanted: list[Settings], begun: list[RunInfo], world: type[WorldInfo]) -> PilotRuns:
+def _sorted(pilot: Results, wanted: list[Settings], begun: list[RunInfo], world: type[WorldInfo]) -> PilotRuns:
     found = [(info, _settings(info.parameters, world)) for info in begun]
-    runs = PilotRuns([info for info, settings in found if settings in wanted])
+    runs = PilotRuns(pilot, [info for info, settings in found if settings in wanted])
     known = [settings for _, settings in found]
     missing = [settings for settings in wanted if settings not in known]
     runs.missing = len(missing)

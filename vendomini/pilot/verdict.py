@@ -64,10 +64,10 @@ def judge(phase: Phase, results: Results, unable: Mapping[str, str] = MappingPro
         ConfigError: the phase has no pilot.
     """
     runs, control, world = pilot_runs(phase, results), reference(phase), phase.world
-    compared = figures_of(runs[control].own, results.pilot, world).healthy_share if control else None
+    compared = figures_of(runs[control], world).healthy_share if control else None
     verdicts = []
     for model in own_models(phase):
-        figures = figures_of(runs[model].own, results.pilot, world)
+        figures = figures_of(runs[model], world)
         if model in unable:
             verdicts.append(Verdict(model, "no", [f"it can't run here: {unable[model]}"], figures))
             continue
