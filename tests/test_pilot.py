@@ -58,8 +58,7 @@ def test_every_shipped_config_has_a_pilot(name: str) -> None:
 def test_a_sound_control_is_ok_and_its_pilot_is_no_part_of_the_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vendomini.analysis.tables.tables import find_results
-
+    from vendomini.analysis.tables.aggregate import find_results
     from vendomini.config.experiments import folders_of
     from vendomini.errors import ResultsError
 

@@ -40,6 +40,9 @@ Templates = Annotated[
 ]
 RunsPerJob = Annotated[int | None, typer.Option("--runs-per-job", min=1, show_default="by time limit")]
 MaxJobs = Annotated[int | None, typer.Option("--max-jobs", min=1, help="At most so many jobs for a phase.")]
+GPUHours = Annotated[
+    float | None, typer.Option("--gpu-hours", min=0, help="Plan what fits into so many, whole seeds first.")
+]
 Throttle = Annotated[int | None, typer.Option("--throttle", min=1, help="Tasks of an array at once.")]
 Retries = Annotated[int, typer.Option("--retries", min=0, help="How often a job tries a failed run again.")]
 After = Annotated[list[str] | None, typer.Option("--after", help="Begin when this phase's jobs have ended.")]
@@ -78,6 +81,7 @@ def submit(
     templates: Templates = None,
     runs_per_job: RunsPerJob = None,
     max_jobs: MaxJobs = None,
+    gpu_hours: GPUHours = None,
     throttle: Throttle = None,
     retries: Retries = 1,
     after: After = None,
@@ -110,19 +114,18 @@ def submit(
 
     if describe and not dry_run:
         raise UsageError("--describe is for --dry-run: jobs can only be sent where SLURM is")
+    if gpu_hours is not None and (keep or one_round):
+        raise UsageError("--gpu-hours is for one submission: with --keep, every round would plan as much again")
     asked = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
     offers = offers_of(templates, describe, time, asked)
     waiting = jobs_to_wait_for(after or ())
-    again = [
-        *phases,
-        *(word for one in override or () for word in ("-o", one)),
-        *(["-r", str(results)] if results else []),
-    ]
+    again = _words(phases, override, results)
     request = Request(
         *(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes),
         restart_changed=restart_changed,
         anyway=anyway,
+        gpu_hours=gpu_hours,
         pilot_command="" if pilot or one_round else shlex.join(["vendomini", "submit", *again, "--pilot"]),
         require_pilot=require_pilot,
     )
@@ -136,6 +139,12 @@ def submit(
         _send(folders, offers, request, only or (), limit, keeper, dry_run, as_json)
         if pilot and not (dry_run or as_json):
             typer.echo(f"The verdict: {shlex.join(['vendomini', 'pilot', *again])}")
+
+
+def _words(phases: list[str], override: list[str] | None, results: Path | None) -> list[str]:
+    """What names these phases on a command line."""
+    overrides = [word for one in override or () for word in ("-o", one)]
+    return [*phases, *overrides, *(["-r", str(results)] if results else [])]
 
 
 def _folders(phases: list[str], override: list[str] | None, results: Path | None) -> list[tuple[Phase, Results]]:
@@ -275,6 +284,8 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
     out.print(_table(submission))
     hours = f", about {outcome.gpu_hours:,.1f} GPU-hours" if outcome.gpu_hours else ""
     out.print(f"{submission.jobs:,} {'job' if submission.jobs == 1 else 'jobs'}{hours}", markup=False)
+    if submission.missing:
+        out.print(f"Within --gpu-hours {submission.request.gpu_hours:g}, {submission.missing}.", markup=False)
     if dry_run:
         _print_scripts(outcome, out)
     else:

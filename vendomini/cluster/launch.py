@@ -74,6 +74,7 @@ class Outcome:
             "hidden": submission.hidden,
             "damaged": submission.refused,
             "halted": submission.halted[0],
+            "missing": submission.missing,
             "arrays": arrays,
             "job_ids": self.job_ids,
             "problems": self.problems,

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
+from vendomini.cluster.budget import within
 from vendomini.cluster.ledger import array_folder, live_runs
-from vendomini.cluster.offers import Offers
-from vendomini.cluster.plan import Limits, Shape, arrays, cut, group_runs
+from vendomini.cluster.offers import Offer, Offers
+from vendomini.cluster.plan import Group, Limits, Shape, arrays, cut, group_runs
 from vendomini.cluster.site import Site
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.templates import Template
 from vendomini.config import Phase, RunSpec
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.records import Halt, Manifest, Results, ShardArray
+from vendomini.records import Halt, Manifest, Results, Shard, ShardArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Submission:
         finished, live, hidden: how many runs are left alone; hidden ones are in other users' jobs, which this cluster
             does not show.
         refused: run id → what is wrong with its files.
+        missing: which runs don't fit into the budget, in words; empty without one, or where all fit.
         halted: how many runs are left because runs like them were stopped, and the halts.
     """
 
@@ -78,6 +81,7 @@ class Submission:
     hidden: int
     refused: dict[str, str]
     halted: tuple[int, list[Halt]] = (0, [])
+    missing: str = ""
 
     @property
     def runs(self) -> int:
@@ -116,10 +120,13 @@ def prepare(
     free = [spec for spec in todo if spec.run_id not in taken]
     halts = {} if request.anyway else halts_of(phase, free, results)
     free = [spec for spec in free if spec.run_id not in halts]
-    groups = group_runs(free, sizing.shape, sizing.pace)
-    offered = {group.shape: offers(group.shape.gpus, group.shape.nodes) for group in groups}
-    usable = {shape: offer.template.minutes * 60.0 - offer.template.signal_s for shape, offer in offered.items()}
-    shards = cut(groups, Limits(usable, request.runs_per_job, request.max_jobs))
+    missing = ""
+    if request.gpu_hours is not None:
+        fits = within(
+            request.gpu_hours, free, phase.world.dose, lambda runs: _plan(runs, request, offers, sizing).gpu_hours
+        )
+        free, missing = fits.runs, fits.missing
+    groups, offered, shards = _plan(free, request, offers, sizing)
     size = min((offer.site.max_array_size for offer in offered.values()), default=0)
     size = min(size, request.max_array_size or size)
     submission_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -156,7 +163,26 @@ def prepare(
         hidden=sum(1 for spec in todo if spec.run_id in taken and taken[spec.run_id].hidden),
         refused=tally.refused,
         halted=(len(halts), list({halt.key: halt for halt in halts.values()}.values())),
+        missing=missing,
     )
+
+
+class _Plan(NamedTuple):
+    groups: list[Group]
+    offered: dict[Shape, Offer]
+    shards: list[tuple[Shape, Shard]]
+
+    @property
+    def gpu_hours(self) -> float:
+        return sum(shard.seconds * shape.total_gpus for shape, shard in self.shards) / 3600
+
+
+def _plan(runs: Sequence[RunSpec], request: Request, offers: Offers, sizing: Sizing) -> _Plan:
+    """Groups by model, what the jobs of each shape get, and the shards."""
+    groups = group_runs(runs, sizing.shape, sizing.pace)
+    offered = {group.shape: offers(group.shape.gpus, group.shape.nodes) for group in groups}
+    usable = {shape: offer.template.minutes * 60.0 - offer.template.signal_s for shape, offer in offered.items()}
+    return _Plan(groups, offered, cut(groups, Limits(usable, request.runs_per_job, request.max_jobs)))
 
 
 def halts_of(phase: Phase, specs: Sequence[RunSpec], results: Results) -> dict[str, Halt]:
