@@ -79,6 +79,8 @@ ON_A_CLUSTER = {
     "vendomini submit configs/demo.yaml": Expect(),
     "vendomini status demo": Expect(says="demo: "),
     "vendomini estimate phase1": Expect(),
+    "vendomini submit phase1 --pilot": Expect(says="The verdict: vendomini pilot phase1"),
+    "vendomini pilot phase1": Expect(says="phase1_large_models: pilot in results/phase1_large_models/pilot"),
     "vendomini submit phase1 --dry-run": Expect(says="Nothing was sent: this is a dry run."),
     "vendomini submit phase1": Expect(says="Submitted as job"),
     "vendomini submit phase1_small --dry-run": Expect(says="phase1_small_models: "),
