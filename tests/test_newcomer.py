@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("config schema", 0, '"$schema": "https://json-schema.org'),
         (" ".join(SMALL), 0, "Results are in results/demo."),
         ("status", 0, "demo: 12 of 240 runs done"),
+        ("pilot -c configs/demo.yaml --steps 5 --here", 0, "ok      scripted/reactive"),
         ("run -c configs/demo.yaml --dry-run", 0, "… and 220 more (--json lists all)"),
         (
             "run -c configs/demo.yaml -o agent.model.name=./model",
