@@ -3,6 +3,8 @@
 import math
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import pandas
@@ -80,6 +82,36 @@ def test_the_report_fits_and_asks_nobody(quiet, page, width, theme):
     assert quiet.wait(drawn)
     assert quiet.run("document.documentElement.scrollWidth") <= width
     assert [address for address in quiet.requests if not address.startswith("data:")] == [page.as_uri()]
+
+
+CUT_OFF = """[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.getAttribute('aria-label'))"""
+ASKEW = """[...document.querySelectorAll('table.sortable')].flatMap(table => [...table.tHead.rows[0].cells].filter(
+    (head, place) => [...table.tBodies[0].rows].some(row => row.cells[place].classList.contains('number'))
+        && getComputedStyle(head.firstChild).textAlign !== 'right').map(head => head.textContent))"""
+
+
+@pytest.mark.parametrize("width", [1400, 1000])
+def test_no_table_is_cut_off_and_headings_stand_above_their_numbers(quiet, page, width):
+    quiet.open(page.as_uri(), width=width)
+    assert quiet.run(CUT_OFF) == []
+    assert quiet.run(ASKEW) == []
+
+
+def test_what_the_report_has_not_is_one_list_at_its_end(quiet, page):
+    quiet.open(page.as_uri())
+    assert quiet.run("[...document.querySelectorAll('main section h2')].at(-1).textContent") == "Not in this report"
+    assert "What failed: Nothing failed." in quiet.text(".absent")
+    assert (
+        quiet.run("[...document.querySelectorAll('nav a')].some(link => link.textContent === 'What failed')") is False
+    )
+
+
+def test_figures_are_named_groups_and_legends_have_titles(quiet, page):
+    """A picture may hold no buttons, and the figures' toolbars do."""
+    quiet.open(page.as_uri())
+    assert quiet.run("document.querySelectorAll('[role=img] button, [role=img] a, [role=img] [tabindex]').length") == 0
+    assert quiet.text("#figure-survival .legendtitletext") == "model"
 
 
 def test_the_report_can_be_used(quiet, page):
@@ -168,6 +200,17 @@ def test_a_long_episode_is_read_page_by_page(quiet, served):
     assert quiet.run("document.querySelectorAll('*').length") < 1500
     assert all(address.startswith(served) for address in quiet.requests if not address.startswith("data:"))
     assert sum("/steps?" in address for address in quiet.requests) <= 4
+
+
+def test_claims_and_the_strip_are_labelled(quiet, served, tmp_path):
+    steps = ("run", "-c", "configs/demo.yaml", "--limit", "1", "-o", "simulation.max_steps=9", "-r", str(tmp_path))
+    subprocess.run([sys.executable, "-m", "vendomini", *steps], check=True, capture_output=True)
+    library = Library([tmp_path])
+    quiet.open(write_static(library, *library.select(None, None, None)[0], tmp_path / "run.html").as_uri())
+    claims = quiet.run("[...document.querySelectorAll('#step th, #step td')].map(cell => cell.textContent)")
+    assert claims[:5] == ["claim", "made at step", "expected", "actual", "error"]
+    assert "success true, storage after 100, budget after 2000" in claims
+    assert quiet.run("[...document.querySelectorAll('.axis span')].map(tick => tick.textContent)") == ["1", "5", "9"]
 
 
 def test_an_address_leads_back_to_a_step(quiet, served, folder):

@@ -25,15 +25,15 @@
     return copy;
   }
 
-  function layoutFor(figure, narrow) {
+  function layoutFor(figure, narrow, small) {
     const ink = css("--ink"), line = css("--line");
-    const axis = (given) => ({ ...given, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true });
+    const axis = (given) => ({ ...given, title: { text: small ? given.title.text.replace(" (", "<br>(") : given.title.text }, gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true });
     const entries = figure.data.filter((trace) => trace.showlegend !== false).length;
     const rows = figure.layout.showlegend ? Math.ceil(entries / (narrow ? 1 : 3)) : 0;
     const shapes = (figure.layout.shapes || []).map((shape) => ({ ...shape, line: { ...shape.line, color: css("--soft") } }));
     return { ...figure.layout, shapes, xaxis: axis(figure.layout.xaxis), yaxis: axis(figure.layout.yaxis),
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
+      legend: { ...figure.layout.legend, orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent") },
       font: { color: ink, family: css("--font"), size: narrow ? 12 : 14 },
       margin: { l: 56, r: 16, t: narrow ? 12 : 30, b: 56 + 22 * rows }, hovermode: "closest", dragmode: narrow ? false : "zoom",
@@ -48,7 +48,7 @@
       return copy;
     });
     const narrow = holder.clientWidth < 560;
-    Plotly.react(holder, data, layoutFor(figure, narrow), { ...config, displayModeBar: narrow ? false : "hover" });
+    Plotly.react(holder, data, layoutFor(figure, narrow, holder.clientWidth < 380), { ...config, displayModeBar: narrow ? false : "hover" });
     holder.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
   }
 

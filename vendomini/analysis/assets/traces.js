@@ -159,6 +159,8 @@
       });
       parts.push(element("span", {}, label), drawing);
     }
+    const ends = length > 2 ? [1, Math.round((length + 1) / 2), length] : [1, width];
+    parts.push(element("span", {}, "step"), element("div", { class: "axis" }, ...ends.map((step) => element("span", {}, String(step)))));
     $("timeline").replaceChildren(...parts);
     const crash = onset() ? `event at step ${onset()}` : "no event";
     $("timeline").setAttribute("aria-label",
@@ -212,10 +214,18 @@
       block(record.result.ok ? "Result" : "Result: failed", pretty(record.result), !record.result.ok),
       record.shocks.length ? block("Shocks", record.shocks.map(pretty).join("\n")) : "");
     parts.push(grid);
-    if (record.resolved.length) parts.push(table("Claims settled at this step", ["type", "made", "expected", "actual", "pe"], record.resolved));
+    if (record.resolved.length) parts.push(table("Claims settled at this step", ["claim", "made at step", "expected", "actual", "error"],
+      record.resolved.map(claim)));
     parts.push(element("div", { class: "grid" }, errorTable(record.pe), detectorTable(record.detectors)));
     parts.push(folded("Raw completion", record.completion));
     return parts;
+  }
+  function claim({ type, made, expected, actual, pe }) {
+    return { claim: type, "made at step": made, expected: named(expected), actual: named(actual), error: pe };
+  }
+  function named(value) {
+    if (!Array.isArray(value) || value.length !== state.run.causal.length) return value;
+    return value.map((one, place) => `${state.run.causal[place]} ${cell(one)}`).join(", ");
   }
   function pretty(value) {
     const short = JSON.stringify(value);

@@ -44,6 +44,7 @@ class Figure:
         forest: points with horizontal intervals around 1, on a logarithmic axis.
         x_log, y_log: logarithmic axes.
         y_range: fixed, where it should be.
+        legend: what the series are levels of.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Figure:
     x_log: bool = False
     y_log: bool = False
     y_range: tuple[float, float] | None = None
+    legend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ def number(value: float, digits: int = 3) -> str:
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
     """``2.1 (1.7 to 2.6)``; a value without an interval says so."""
-    if math.isnan(estimate.lower) or math.isnan(estimate.upper):
+    unbounded = math.isinf(estimate.lower) and math.isfinite(estimate.value)
+    if math.isnan(estimate.lower) or math.isnan(estimate.upper) or unbounded:
         return f"{number(estimate.value, digits)} (no interval)"
     if math.isinf(estimate.value) and estimate.value == estimate.lower == estimate.upper:
         return number(estimate.value)

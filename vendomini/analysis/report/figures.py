@@ -73,7 +73,7 @@ def _lines(axes: Axes, figure: Figure) -> None:
     if figure.y_range:
         axes.set_ylim(*figure.y_range)
     if legend_needed(figure):
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize="small", title=figure.legend or None, title_fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -136,6 +136,8 @@ def _layout(figure: Figure) -> Json:
     if figure.y_range:
         y["range"] = list(figure.y_range)
     layout: Json = {"xaxis": x, "yaxis": y, "height": 420, "showlegend": legend_needed(figure)}
+    if figure.legend:
+        layout["legend"] = {"title": {"text": _text(figure.legend)}}
     if figure.forest:
         layout["height"] = 140 + 34 * max(len(series.x) for series in figure.series)
         layout["shapes"] = [

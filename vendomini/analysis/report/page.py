@@ -29,6 +29,9 @@ from vendomini.analysis.report.content import (
 from vendomini.analysis.report.interactive import plotly_figure
 from vendomini.analysis.statistics.estimate import Estimate
 
+LONG = 24
+"""Characters of a cell that are too many to be repeated in every row."""
+
 
 def asset(name: str) -> str:
     """A file of the package's assets, as text."""
@@ -55,7 +58,8 @@ def render(
     from plotly.offline import get_plotlyjs
 
     page = _Page()
-    body = "\n".join(page.section(section) for section in sections)
+    shown, absent = _split(sections)
+    body = "\n".join([*map(page.section, shown), *([_absent(absent)] if absent else [])])
     scripts, digests = inline_scripts(asset("theme.js"), _closed(get_plotlyjs()), asset("report.js"))
     return Template(asset("report.html")).substitute(
         policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -66,12 +70,26 @@ def render(
         style=asset("base.css") + asset("report.css"),
         notes="\n".join(page.block(note) for note in notes),
         tiles="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles),
-        contents="".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections),
+        contents="".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in shown),
         sections=body,
         footer=escape(footer),
         data="\n".join(page.data),
         scripts=scripts,
     )
+
+
+def _split(sections: Sequence[Section]) -> tuple[list[Section], list[Section]]:
+    """Sections that show something, and those that only say why they don't."""
+    absent = [one for one in sections if all(isinstance(block, Note) and not block.warning for block in one.blocks)]
+    return [one for one in sections if one not in absent], absent
+
+
+def _absent(sections: Sequence[Section]) -> str:
+    """Why each of them is not there."""
+    reasons = {one.title: " ".join(block.text for block in one.blocks if isinstance(block, Note)) for one in sections}
+    told = "".join(f"<li>{escape(title)}: {escape(reason)}</li>" for title, reason in reasons.items())
+    heading = '<h2 id="absent">Not in this report</h2>'
+    return f'<section aria-labelledby="absent">{heading}<ul class="absent">{told}</ul></section>'
 
 
 def _closed(script: str) -> str:
@@ -129,7 +147,7 @@ class _Page:
         bar = f'<div class="choices">{controls}</div>' if controls else ""
         return (
             f'<figure id="figure-{key}" data-figures="data-{key}">{bar}<h{level} class="title"></h{level}>'
-            '<div class="plot" role="img"></div><figcaption></figcaption></figure>'
+            '<div class="plot" role="group"></div><figcaption></figcaption></figure>'
         )
 
 
@@ -139,12 +157,14 @@ def _bands_box(figure: Figure | Heatmap) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in table.columns)
+    common = _common(table)
+    kept = [place for place in range(len(table.columns)) if place not in common]
+    head = "".join(_heading(table, place) for place in kept)
     body = "\n".join(
-        "<tr>" + "".join(_cell(value, name) for value, name in zip(row, table.columns, strict=True)) + "</tr>"
-        for row in table.rows
+        "<tr>" + "".join(_cell(row[place], table.columns[place]) for place in kept) + "</tr>" for row in table.rows
     )
-    note = f'<p class="note soft">{escape(table.note)}</p>' if table.note else ""
+    notes = [*([table.note] if table.note else []), *(f"{table.columns[k]}: {text}." for k, text in common.items())]
+    note = f'<p class="note soft">{escape(" ".join(notes))}</p>' if notes else ""
     title = escape(table.title)
     return (
         f'<h3>{title}</h3><div class="scroll" tabindex="0" role="region" aria-label="{title}">'
@@ -153,13 +173,28 @@ def _table(table: Table) -> str:
     )
 
 
+def _common(table: Table) -> dict[int, str]:
+    """Columns of long text that is the same in every row: said once, below the table."""
+    columns = {place: {row[place] for row in table.rows} for place in range(1, len(table.columns)) if table.rows}
+    texts = {place: cells.pop() for place, cells in columns.items() if len(cells) == 1}
+    return {place: text for place, text in texts.items() if isinstance(text, str) and len(text) >= LONG}
+
+
+def _heading(table: Table, place: int) -> str:
+    numeric = any(isinstance(row[place], Estimate | int | float) for row in table.rows)
+    kind = ' class="number"' if numeric else ""
+    return f'<th scope="col"{kind}><button type="button">{escape(table.columns[place])}</button></th>'
+
+
 def _cell(value: object, column: str) -> str:
     if isinstance(value, Estimate):
         return _number_cell(value.value, interval(value))
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return '<td class="number" data-sort="nan">–</td>'
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number_cell(float(value), p_value(value) if column in {"p", "p, Holm"} else _plain(value))
+        return _number_cell(
+            float(value), p_value(value) if column == "p" or column.startswith("p, ") else _plain(value)
+        )
     return f"<td>{escape(str(value))}</td>"
 
 

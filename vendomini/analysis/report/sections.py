@@ -122,6 +122,7 @@ def _curve_figure(key: str, label: str, among: str, group: Sequence[Curve]) -> F
         description=f"Kaplan–Meier curves. At the last step, {ends}.",
         ordered=_ordered(group),
         y_range=(0.0, 1.02),
+        legend=label if label != TOGETHER else "",
     )
 
 
@@ -179,4 +180,5 @@ def _dose_figure(study: Study, dose: Factor, factor: Factor | None) -> Figure:
         y_label="restricted mean survival, steps",
         series=lines,
         description=f"Restricted mean survival time at each {dose.label} with 95 % intervals.",
+        legend=factor.label if factor else "",
     )

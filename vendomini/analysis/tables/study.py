@@ -121,6 +121,8 @@ class Study:
 
 def show(value: object) -> str:
     """A value as it is shown; a scripted agent is labelled as such."""
+    if value is None or value != value:
+        return "–"
     if isinstance(value, float):
         return f"{value:g}"
     text = str(value)

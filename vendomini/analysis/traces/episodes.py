@@ -16,6 +16,7 @@ from vendomini.analysis.tables.rows import flatten
 from vendomini.analysis.tables.study import MODEL, show
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
+from vendomini.measures.cards import SUCCESS
 from vendomini.records import Results, RunPaths, StepRecord, decode_step, open_record, step_lines
 from vendomini.worlds.conversation import user_turn
 
@@ -122,6 +123,7 @@ class Library:
             **entry,
             "parameters": {key: value for key, value in entry["parameters"].items() if value},
             "facts": _facts(info.parameters) if info else [],
+            "causal": _causal(info.parameters) if info else [],
             "system_prompt": info.system_prompt if info else "",
             "length": index.steps,
             "timeline": index.timeline,
@@ -187,6 +189,16 @@ def describe(results: Results, run_id: str) -> Json:
         "model": parameters.get(MODEL, ""),
         "parameters": parameters,
     }
+
+
+def _causal(parameters: Json) -> list[str]:
+    """What the values of a causal claim are, in order; nothing for a world that is not known here."""
+    try:
+        fields = getattr(world_of(parameters, trusted=False), "expectations", ())
+    except ConfigError:
+        return []
+    names = [SUCCESS, *(one.field for one in fields if one.score == "exact")]
+    return [name.removeprefix("expected_").replace("_", " ") for name in names]
 
 
 def _facts(parameters: Json) -> list[str]:
