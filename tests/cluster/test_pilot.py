@@ -72,7 +72,8 @@ def test_controls_are_piloted_where_slurm_is(bench: Bench) -> None:
 def test_two_hundred_runs_of_unreadable_replies_stop(bench: Bench) -> None:
     """The job is killed on its way; what follows is as if it had not been."""
     pytest.importorskip("torch")
-    config = _models(bench, simulation__max_steps=500, experiment__replications=100)
+    engine = {"backend": "hf", "gpus": 1, "max_num_seqs": 16}
+    config = _models(bench, simulation__max_steps=500, experiment__replications=100, engine=engine)
     only = ("--only", f"model={bench.folder / 'random'}")
     sent = bench.submit(config, *only)
     assert sent["runs"] == 200

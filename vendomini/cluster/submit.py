@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from vendomini.cluster.budget import within
+from vendomini.cluster.budget import Budget, within
 from vendomini.cluster.ledger import array_folder, live_runs
 from vendomini.cluster.offers import Offer, Offers
 from vendomini.cluster.plan import Group, Limits, Shape, arrays, cut, group_runs
@@ -120,50 +120,22 @@ def prepare(
     free = [spec for spec in todo if spec.run_id not in taken]
     halts = {} if request.anyway else halts_of(phase, free, results)
     free = [spec for spec in free if spec.run_id not in halts]
-    missing = ""
-    if request.gpu_hours is not None:
-        fits = within(
-            request.gpu_hours, free, phase.world.dose, lambda runs: _plan(runs, request, offers, sizing).gpu_hours
-        )
-        free, missing = fits.runs, fits.missing
-    groups, offered, shards = _plan(free, request, offers, sizing)
-    size = min((offer.site.max_array_size for offer in offered.values()), default=0)
-    size = min(size, request.max_array_size or size)
-    submission_id = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    manifest = Manifest(
-        id=submission_id,
-        name=phase.name,
-        config=phase.config.model_dump(mode="json"),
-        created_at=datetime.now().astimezone().isoformat(timespec="seconds"),
-        retries=request.retries,
-        restart_changed=request.restart_changed,
-        anyway=request.anyway,
-        arrays=[
-            ShardArray(
-                job_name=f"{phase.name}.{submission_id}.{k}",
-                gpus=shape.gpus,
-                shards=some,
-                nodes=shape.nodes,
-                replicas=shape.replicas,
-                clusters=str(offered[shape].template.options.get("clusters", "")),
-            )
-            for k, (shape, some) in enumerate(arrays(shards, size))
-        ],
-    )
+    fits = _affordable(phase, free, request, offers, sizing)
+    plan = _plan(fits.runs, request, offers, sizing)
     return Submission(
-        manifest=manifest,
+        manifest=_manifest(phase, request, plan),
         results=results,
         request=request,
-        templates={shape: offer.template for shape, offer in offered.items()},
-        sites={shape: offer.site for shape, offer in offered.items()},
-        loads=tuple((group.model, sizing.of(group.model)) for group in groups),
-        steps=sum(item.steps for group in groups for item in group.items),
+        templates={shape: offer.template for shape, offer in plan.offered.items()},
+        sites={shape: offer.site for shape, offer in plan.offered.items()},
+        loads=tuple((group.model, sizing.of(group.model)) for group in plan.groups),
+        steps=sum(item.steps for group in plan.groups for item in group.items),
         finished=tally.already,
         live=sum(1 for spec in todo if spec.run_id in taken and not taken[spec.run_id].hidden),
         hidden=sum(1 for spec in todo if spec.run_id in taken and taken[spec.run_id].hidden),
         refused=tally.refused,
         halted=(len(halts), list({halt.key: halt for halt in halts.values()}.values())),
-        missing=missing,
+        missing=fits.missing,
     )
 
 
@@ -175,6 +147,44 @@ class _Plan(NamedTuple):
     @property
     def gpu_hours(self) -> float:
         return sum(shard.seconds * shape.total_gpus for shape, shard in self.shards) / 3600
+
+
+def _affordable(phase: Phase, free: list[RunSpec], request: Request, offers: Offers, sizing: Sizing) -> Budget:
+    """The runs that fit into the GPU-hours asked for, if any were."""
+    if request.gpu_hours is None:
+        return Budget(free)
+
+    def cost(runs: Sequence[RunSpec]) -> float:
+        return _plan(runs, request, offers, sizing).gpu_hours
+
+    return within(request.gpu_hours, free, phase.world.dose, cost)
+
+
+def _manifest(phase: Phase, request: Request, plan: _Plan) -> Manifest:
+    size = min((offer.site.max_array_size for offer in plan.offered.values()), default=0)
+    size = min(size, request.max_array_size or size)
+    now = datetime.now()
+    submission_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return Manifest(
+        id=submission_id,
+        name=phase.name,
+        config=phase.config.model_dump(mode="json"),
+        created_at=now.astimezone().isoformat(timespec="seconds"),
+        retries=request.retries,
+        restart_changed=request.restart_changed,
+        anyway=request.anyway,
+        arrays=[
+            ShardArray(
+                job_name=f"{phase.name}.{submission_id}.{k}",
+                gpus=shape.gpus,
+                shards=some,
+                nodes=shape.nodes,
+                replicas=shape.replicas,
+                clusters=str(plan.offered[shape].template.options.get("clusters", "")),
+            )
+            for k, (shape, some) in enumerate(arrays(plan.shards, size))
+        ],
+    )
 
 
 def _plan(runs: Sequence[RunSpec], request: Request, offers: Offers, sizing: Sizing) -> _Plan:
