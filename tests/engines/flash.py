@@ -64,20 +64,32 @@ class Kernels:
 
     def flash_attn_with_kvcache(
         self, q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tensor | None = None, v: Tensor | None = None,
-        cache_seqlens: Tensor | None = None, softmax_scale: float | None = None, causal: bool = False,
-        window_size: Window = (-1, -1), softcap: float = 0.0,
+        cache_seqlens: Tensor | None = None, cache_batch_idx: Tensor | None = None,
+        softmax_scale: float | None = None, causal: bool = False, window_size: Window = (-1, -1),
+        softcap: float = 0.0,
     ) -> Tensor:  # fmt: skip
-        """Writes ``k`` and ``v`` into the caches at ``cache_seqlens``, in place, and attends to all of them."""
+        """Writes ``k`` and ``v`` into the caches at ``cache_seqlens``, in place, and attends to all of them.
+
+        Args:
+            k_cache, v_cache: ``[slots, capacity, kv heads, dim]``, any strides but for the last.
+            cache_batch_idx: slot of each row of ``q``; as many slots as rows without it.
+        """
         self.calls.append("flash_attn_with_kvcache")
         self._refuse(q)
+        for index in (cache_seqlens, cache_batch_idx):
+            if index is not None and index.dtype != torch.int32:
+                raise RuntimeError("cache_seqlens and cache_batch_idx must have dtype int32")
+        if self.strict and k_cache.stride(-1) != 1:
+            raise RuntimeError("Input tensor must have contiguous last dimension")
         rows = []
         for row, query in enumerate(q):
+            slot = row if cache_batch_idx is None else int(cache_batch_idx[row])
             end = int(cache_seqlens[row]) if cache_seqlens is not None else k_cache.shape[1]
             if k is not None and v is not None:
                 new = k.shape[1]
-                k_cache[row, end : end + new], v_cache[row, end : end + new] = k[row], v[row]
+                k_cache[slot, end : end + new], v_cache[slot, end : end + new] = k[row], v[row]
                 end += new
-            keys, values = k_cache[row, :end], v_cache[row, :end]
+            keys, values = k_cache[slot, :end], v_cache[slot, :end]
             rows.append(attend(query, keys, values, softmax_scale, causal, window_size, softcap))
         return torch.stack(rows)
 

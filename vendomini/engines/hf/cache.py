@@ -37,15 +37,19 @@ class Batch:
 
     Attributes:
         rows: slot indices, ``[batch]``.
+        lengths: what each row holds with its new tokens, ``[batch]``, 32-bit integers.
         positions: column of each new token, ``[batch, queries]``; beyond a row's own tokens, the spare column.
         length: columns to read.
         span: the rows as a slice where they lie side by side: reading them then copies nothing.
+        in_place: the attention finds rows and lengths in the slots by itself.
     """
 
     rows: Tensor
+    lengths: Tensor
     positions: Tensor
     length: int
     span: slice | None
+    in_place: bool
 
 
 class SlotCache:
@@ -74,13 +78,13 @@ class SlotCache:
         return new
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Writes the new tokens' keys and values and returns those of the whole batch.
+        """Writes the new tokens' keys and values and returns those of the whole batch, or of all slots if ``in_place``.
 
         Args:
             keys, values: ``[batch, heads, queries, dim]``; the two may differ in ``dim``.
 
         Returns:
-            ``[batch, heads, length, dim]`` each.
+            ``[batch, heads, length, dim]`` each; ``[slots, heads, capacity + 1, dim]``.
         """
         assert self.batch is not None
         stored = self.layers.get(layer_idx) or (self._empty(keys), self._empty(values))
@@ -94,6 +98,8 @@ class SlotCache:
     def _write(stored: Tensor, new: Tensor, batch: Batch) -> Tensor:
         rows, positions = batch.rows.to(stored.device), batch.positions.to(stored.device)
         stored[rows[:, None], :, positions] = new.transpose(1, 2)
+        if batch.in_place:
+            return stored
         return (stored[batch.span] if batch.span else stored[rows])[:, :, : batch.length]
 
     def truncate(self, _slot: Slot, length: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vendomini.engines.hf.cache import Batch, SlotCache
 from vendomini.engines.hf.model import LoadedModel
+from vendomini.engines.hf.slots import reading
 
 Tensor = Any
 Row = tuple[int, list[int], int]
@@ -30,7 +31,7 @@ class Forward:
     def __call__(self, rows: list[Row]) -> Tensor:
         import torch
 
-        slots, picked, span = _layout(rows)
+        slots, picked, span = _layout(rows, in_place=self.loaded.flash)
         width = max(len(tokens) for _, tokens, _ in rows)
         length = max(start + len(tokens) for _, tokens, start in rows)
         self.cache.reserve(length)
@@ -38,17 +39,26 @@ class Forward:
         ids, positions, columns = zip(*(self._row(*by_slot.get(slot, ([0], -1)), width) for slot in slots), strict=True)
         device = self.loaded.device
         position_ids = torch.tensor(positions, device=device)
-        self.cache.batch = Batch(torch.tensor(slots, device=device), torch.tensor(columns, device=device), length, span)
+        lengths = [start + len(tokens) for tokens, start in (by_slot.get(slot, ([], 0)) for slot in slots)]
+        batch = self.cache.batch = Batch(
+            torch.tensor(slots, device=device),
+            torch.tensor(lengths, device=device, dtype=torch.int32),
+            torch.tensor(columns, device=device),
+            length,
+            span,
+            self.loaded.flash,
+        )
         ends = [len(tokens) - 1 for _, tokens, _ in rows]
         keep = sorted(set(ends))
-        logits = self.loaded.model(
-            input_ids=torch.tensor(ids, device=device),
-            attention_mask=self._mask(position_ids, length),
-            position_ids=position_ids,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor(keep, device=device),
-        ).logits
+        with reading(batch):
+            logits = self.loaded.model(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=self._mask(position_ids, length),
+                position_ids=position_ids,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(keep, device=device),
+            ).logits
         return logits[picked, [keep.index(end) for end in ends]]
 
     def _row(self, tokens: list[int], start: int, width: int) -> tuple[list[int], list[int], list[int]]:
@@ -64,10 +74,9 @@ class Forward:
         """Each token sees the columns up to its own position; in sliding layers, only the last ``window`` of them."""
         import torch
 
-        columns = torch.arange(length, device=positions.device)
         if self.loaded.flash:
-            # Keys beyond a row's end are dropped before the kernel; with one row there is nothing to drop.
-            return columns <= positions[:, -1:] if len(positions) > 1 else None
+            return None  # the kernel knows the length of each row
+        columns = torch.arange(length, device=positions.device)
         full = columns <= positions[:, None, :, None]
         sliding = full & (columns > positions[:, None, :, None] - self._window) if self._window else full
         masks = {"full_attention": self._as_asked(full), "sliding_attention": self._as_asked(sliding)}
@@ -86,13 +95,15 @@ class Forward:
         return torch.where(allowed, zero, torch.finfo(dtype).min)
 
 
-def _layout(rows: list[Row]) -> tuple[list[int], list[int], slice | None]:
+def _layout(rows: list[Row], in_place: bool) -> tuple[list[int], list[int], slice | None]:
     """Which slots to run, where the asked rows are among them, and the slots as a slice if they are one.
 
     A slice is read in place; scattered rows are copied. So for single tokens gaps are run along, unless most would be
     gaps.
     """
     wanted = [slot for slot, _, _ in rows]
+    if in_place:
+        return wanted, list(range(len(wanted))), None
     low, high = min(wanted), max(wanted) + 1
     single = all(len(tokens) == 1 for _, tokens, _ in rows)
     if high - low == len(wanted) or (single and high - low <= 2 * len(wanted)):

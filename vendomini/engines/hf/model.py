@@ -8,6 +8,7 @@ from typing import Any
 
 from vendomini.config import schema
 from vendomini.engines.hf.attention import attention_choices, for_model
+from vendomini.engines.hf.slots import install
 from vendomini.errors import EngineUnavailable, MissingExtraError
 from vendomini.probe import Capabilities
 
@@ -105,6 +106,7 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
     except ImportError as exc:
         raise MissingExtraError("the Hugging Face engine", exc.name or "transformers", "hf") from exc
     transformers_logging.disable_progress_bar()
+    install()
     options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     tokenizer = load_tokenizer(model)
     try:

@@ -1,0 +1,118 @@
+"""Attention that reads the slots of ``cache`` where they are; Transformers' own copies them first.
+
+It stands under the library's names, so that what a model reports and the masks it builds stay as they are. Outside
+:func:`reading` the library's functions run: a plain pass remains one to compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from vendomini.engines.hf.cache import Batch
+
+Tensor = Any
+Attention = Callable[..., tuple[Tensor, Tensor | None]]
+
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""Implementation → the module that has its kernels."""
+
+_reading: ContextVar[Batch | None] = ContextVar("reading", default=None)
+
+
+@contextmanager
+def reading(batch: Batch) -> Iterator[None]:
+    """For the length of one forward pass over these slots."""
+    token = _reading.set(batch)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def install() -> None:
+    """Once for the process."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ours: dict[str, Attention] = {"sdpa": _grouped} | {name: partial(_flash, module) for name, module in FLASH.items()}
+    for name, function in ours.items():
+        theirs = ALL_ATTENTION_FUNCTIONS[name]
+        if not isinstance(theirs, partial):
+            ALL_ATTENTION_FUNCTIONS[name] = partial(_choose, function, theirs)
+
+
+def _choose(ours: Attention, theirs: Attention, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    return (theirs if _reading.get() is None else partial(ours, theirs))(*args, **kwargs)
+
+
+def _flash(
+    kernels: str,
+    _theirs: Attention,
+    _module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Tensor,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The kernel takes each row up to its own length, of the slots as they are stored.
+
+    Args:
+        query: ``[batch, heads, queries, dim]``; the last one of each row is that of the row's newest key.
+        key, value: all slots, ``[slots, kv heads, capacity, dim]``.
+
+    Returns:
+        ``[batch, queries, heads, dim]``.
+
+    Raises:
+        ValueError: the kernel can't compute this model's attention.
+    """
+    if s_aux is not None:
+        raise ValueError("attention sinks can't be computed over a cache")
+    if key.shape[3] != value.shape[3]:
+        raise ValueError("keys and values differ in width")
+    batch = _reading.get()
+    assert batch is not None
+    out = import_module(kernels).flash_attn_with_kvcache(
+        query.transpose(1, 2).to(key.dtype),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        cache_seqlens=batch.lengths.to(key.device),
+        cache_batch_idx=batch.rows.to(key.device, batch.lengths.dtype),
+        softmax_scale=scaling,
+        causal=True,
+        window_size=(-1, -1) if sliding_window is None else (sliding_window - 1, 0),
+        softcap=softcap or 0.0,
+    )
+    return (out[0] if isinstance(out, tuple) else out), None
+
+
+def _grouped(
+    theirs: Attention, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """One query a row: the heads that share keys are so many queries on them, which repeats no key.
+
+    Args:
+        query: ``[batch, heads, 1, dim]``; more queries go to Transformers' own function.
+        key, value: ``[batch, kv heads, length, dim]``.
+        mask: ``[batch, 1, 1, length]``.
+    """
+    import torch
+
+    batch, heads, queries, dim = query.shape
+    special = kwargs.keys() & {"position_bias", "s_aux"}
+    if queries > 1 or heads == key.shape[1] or any(kwargs[name] is not None for name in special):
+        return theirs(module, query, key, value, mask, **kwargs)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(batch, key.shape[1], -1, dim), key, value, attn_mask=mask, scale=kwargs.get("scaling")
+    )
+    return out.reshape(batch, 1, heads, value.shape[3]), None
