@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tests.engines.flash import Kernels, attend, emulate
 from tests.engines.test_hf import completions, ids, other_model, reference
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import SamplingParams
+from vendomini.engines.hf import batch, cache, check
+from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.engine import HuggingFaceEngine
 
 GREEDY = SamplingParams(max_tokens=16, temperature=0)
@@ -92,6 +95,43 @@ def test_windows_on_flash_attention_say_what_generate_says(
     answers = completions(engine, prompts, GREEDY)
     assert engine.info.attention == "flash_attention_2"
     assert [answer.text for answer in answers] == [reference(folder, prompt, 16) for prompt in prompts]
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "sdpa"])
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma3Text"])
+def test_layers_with_a_window_keep_little_and_say_the_same(
+    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, kind: str, attention: str
+) -> None:
+    """Rows move on in their slots many times; turns drop nothing, less than the margin, more, and nearly all."""
+    emulate(monkeypatch)
+    for module in (cache, batch, check):
+        monkeypatch.setattr(module, "PREFILL_TOKENS", 16)
+    monkeypatch.setattr(cache, "MARGIN", 4)
+    monkeypatch.setattr(cache, "FIRST_CAPACITY", 8)
+    folder = other_model(tmp_path, kind)
+
+    async def converse(engine: HuggingFaceEngine, seed: int) -> list[tuple[str, str, int | None]]:
+        conversation, seen = Conversation(ids(90 + seed, 5)), []
+        for turn, dropped in enumerate((0, 2, 30, 150)):
+            answer = await engine.generate(conversation, GREEDY)
+            seen.append((answer.text, reference(folder, conversation.token_ids, 16), answer.cached_tokens))
+            left = conversation.token_ids[: len(conversation.token_ids) - dropped]
+            conversation.token_ids = left + ids(50, seed + turn)
+        return seen
+
+    async def run() -> tuple[list[list[tuple[str, str, int | None]]], SlotCache]:
+        async with flash(folder, attn_implementation=attention, max_num_seqs=3) as engine:
+            turns = await asyncio.gather(*(converse(engine, seed) for seed in range(4)))
+            assert isinstance(engine._batcher, batch.Batcher)
+            assert engine.info.attention == attention
+            return turns, engine._batcher._cache  # type: ignore[return-value]
+
+    turns, kept = wait(run())
+    for conversation in turns:
+        assert [got for got, _, _ in conversation] == [wanted for _, wanted, _ in conversation]
+    assert max(kept.sliding.first) > 50
+    assert {keys.shape[2] for keys, _ in kept.sliding.stored.values()} == {8 + 4 + 16 + 1}
+    assert len(kept.full.stored) == (1 if kind == "Gemma3Text" else 0)
 
 
 def test_a_conversation_on_flash_attention_keeps_its_keys(

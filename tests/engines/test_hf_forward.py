@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.forward import Forward
 from vendomini.engines.hf.model import load
 from vendomini.probe import Capabilities
@@ -19,7 +18,7 @@ def test_rows_that_lie_apart_are_computed_as_if_alone(tiny: Path, here: Capabili
     """Their keys are copied together for the step; reading them from the wrong row would change the logits."""
     model = Model(name=str(tiny), dtype="float32", context_length=512, max_tokens=64)
     loaded = load(model, EngineConfig(), here)
-    forward = Forward(loaded, SlotCache(slots=8, capacity=64))
+    forward = Forward(loaded, slots=8, limit=64)
     texts = {0: [(7 * n) % 97 + 3 for n in range(20)], 7: [(11 * n) % 89 + 5 for n in range(20)]}
     with torch.inference_mode():
         for slot, ids in texts.items():

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from vendomini.engines.base import SamplingParams
-from vendomini.engines.hf.cache import Slot, common_prefix
+from vendomini.engines.hf.cache import PREFILL_TOKENS, Slot, common_prefix
 from vendomini.engines.hf.forward import CannotBatch
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars, has_penalty, penalise, sample
@@ -23,8 +23,6 @@ from vendomini.errors import EngineError
 
 Tensor = Any
 Forward = Callable[[list[tuple[int, list[int], int]]], Tensor]
-PREFILL_TOKENS = 2048
-"""New tokens that one forward pass takes at most, padding included: bounds what attention needs at once."""
 
 
 class Kept(Protocol):

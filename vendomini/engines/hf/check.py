@@ -9,7 +9,7 @@ import os
 import re
 from typing import Any
 
-from vendomini.engines.hf.cache import SlotCache
+from vendomini.engines.hf.cache import PREFILL_TOKENS, SlotCache
 from vendomini.engines.hf.forward import CannotBatch, Forward
 from vendomini.engines.hf.model import LoadedModel, first_line, rope_switch
 from vendomini.errors import EngineUnavailable
@@ -126,8 +126,7 @@ def check_batching(loaded: LoadedModel, limit: int) -> SlotCache:
             f"(with agent.model.context_length: {switch} it is batched)"
         )
     lengths = probe_tokens(loaded, limit)
-    cache = SlotCache(slots=2, capacity=lengths[-1] + 8)
-    forward = Forward(loaded, cache)
+    forward = Forward(loaded, slots=2, limit=lengths[-1] + 8)
     with torch.inference_mode():
         for length in lengths:
             try:
@@ -142,7 +141,7 @@ def check_batching(loaded: LoadedModel, limit: int) -> SlotCache:
                     raise CannotBatch(
                         f"batching changes its answers at {length} tokens (relative error of the logits {error:.2g})"
                     )
-    return cache
+    return forward.cache
 
 
 def _pieces(loaded: LoadedModel, forward: Forward, length: int) -> list[tuple[Tensor, list[int]]]:
@@ -150,8 +149,9 @@ def _pieces(loaded: LoadedModel, forward: Forward, length: int) -> list[tuple[Te
     long, short = loaded.some_tokens(length), loaded.some_tokens(SHORT)[::-1]
     head = length * 2 // 3
     forward([(0, short[:5], 0)])
-    forward([(1, long[:head], 0)])
-    forward([(1, long[head : length - 2], head)])
+    for first, last in ((0, head), (head, length - 2)):
+        for start in range(first, last, PREFILL_TOKENS):
+            forward([(1, long[start : min(last, start + PREFILL_TOKENS)], start)])
     both = forward([(0, short[5:6], 5), (1, long[length - 2 : -1], length - 2)])
     if not loaded.flash:  # unequal rows in one pass; Flash Attention takes prompts one by one
         together = forward([(0, short[6:9], 6), (1, long[-1:], length - 1)])
@@ -166,14 +166,10 @@ def affordable_slots(sample: SlotCache, context: int) -> int:
     """How many conversations of ``context`` tokens fit into the memory that is left, by a token's measured size."""
     import torch
 
-    per_token: dict[Any, int] = {}
-    for keys, values in sample.layers.values():
-        size = sum(part.shape[1] * part.shape[3] * part.element_size() for part in (keys, values))
-        per_token[keys.device] = per_token.get(keys.device, 0) + size
     rooms = []
-    for device, size in per_token.items():
+    for device, size in sample.slot_bytes(context).items():
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
-        rooms.append(int(free * MEMORY_SHARE.get(device.type, 0.5)) // (size * context))
+        rooms.append(int(free * MEMORY_SHARE.get(device.type, 0.5)) // size)
     return min(rooms)
 
 

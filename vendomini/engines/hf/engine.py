@@ -17,7 +17,6 @@ from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
 from vendomini.engines.hf.attention import attention_line
 from vendomini.engines.hf.batch import Batcher
-from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.check import affordable_slots, first_prompt, settle
 from vendomini.engines.hf.forward import CannotBatch, Forward
 from vendomini.engines.hf.model import LoadedModel, first_line, load
@@ -107,10 +106,10 @@ class HuggingFaceEngine(Engine):
             raise EngineUnavailable(f"no memory is left for one conversation of {limit} tokens")
         wanted = self._engine.max_num_seqs or SLOTS.get(loaded.device.type, SLOTS["cpu"])
         self.max_num_seqs = min(wanted, affordable)
-        cache = SlotCache(self.max_num_seqs, limit)
+        forward = Forward(loaded, self.max_num_seqs, limit)
         self._batcher = Batcher(
-            Forward(loaded, cache),
-            cache,
+            forward,
+            forward.cache,
             loaded.eos,
             partial(_decode, loaded.tokenizer),
             Grammars(loaded.tokenizer, loaded.vocabulary),

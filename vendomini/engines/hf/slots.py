@@ -13,7 +13,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from vendomini.engines.hf.cache import Batch
+from vendomini.engines.hf.cache import SlotCache
 
 Tensor = Any
 Attention = Callable[..., tuple[Tensor, Tensor | None]]
@@ -21,13 +21,13 @@ Attention = Callable[..., tuple[Tensor, Tensor | None]]
 FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 """Implementation → the module that has its kernels."""
 
-_reading: ContextVar[Batch | None] = ContextVar("reading", default=None)
+_reading: ContextVar[SlotCache | None] = ContextVar("reading", default=None)
 
 
 @contextmanager
-def reading(batch: Batch) -> Iterator[None]:
+def reading(cache: SlotCache) -> Iterator[None]:
     """For the length of one forward pass over these slots."""
-    token = _reading.set(batch)
+    token = _reading.set(cache)
     try:
         yield
     finally:
@@ -52,7 +52,7 @@ def _choose(ours: Attention, theirs: Attention, *args: Any, **kwargs: Any) -> tu
 def _flash(
     kernels: str,
     _theirs: Attention,
-    _module: Any,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -80,14 +80,17 @@ def _flash(
         raise ValueError("attention sinks can't be computed over a cache")
     if key.shape[3] != value.shape[3]:
         raise ValueError("keys and values differ in width")
-    batch = _reading.get()
-    assert batch is not None
+    cache = _reading.get()
+    assert cache is not None
+    assert cache.batch is not None
+    batch = cache.batch
+    places = batch.sliding if cache.slides(module.layer_idx) else batch.full
     out = import_module(kernels).flash_attn_with_kvcache(
         query.transpose(1, 2).to(key.dtype),
         key.transpose(1, 2),
         value.transpose(1, 2),
-        cache_seqlens=batch.lengths.to(key.device),
-        cache_batch_idx=batch.rows.to(key.device, batch.lengths.dtype),
+        cache_seqlens=places.lengths.to(key.device),
+        cache_batch_idx=batch.rows.to(key.device, places.lengths.dtype),
         softmax_scale=scaling,
         causal=True,
         window_size=(-1, -1) if sliding_window is None else (sliding_window - 1, 0),
