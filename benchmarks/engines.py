@@ -4,17 +4,19 @@
     python benchmarks/engines.py runner        whole episodes, against the bare engine on the same token ids
     python benchmarks/engines.py cache         share of the prompt served from the cache in a long episode
     python benchmarks/engines.py tokenise      cost of a step's prompt at short and long histories
+    python benchmarks/engines.py decode        the Hugging Face engine's decoding, against plain batched generate
 
 The first three take --backend hf or vllm.
 
 The model is made on the spot: a Llama with random weights. What it says makes no sense and takes as long as
-sense would.
+sense would. ``decode`` takes the trained model of the tests, SmolLM2-135M.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import statistics
 import sys
@@ -30,11 +32,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.tiny_model import make_character_tokenizer, make_tiny_model
+from tests.trained_model import trained_model
 from vendomini.agent import History, history
 from vendomini.bench import Conversation, converse, together
 from vendomini.config import expand, load_config
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, Engine, SamplingParams
+from vendomini.engines.hf.engine import HuggingFaceEngine
+from vendomini.engines.hf.model import LoadedModel
 from vendomini.engines.resolve import start_engine
 from vendomini.records import Results
 from vendomini.runner import Counters, Stop
@@ -42,6 +47,9 @@ from vendomini.runner.episode import Episode
 
 CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
+
+DECODE_CONTEXT = 1700
+"""Tokens that each row holds while it is decoded."""
 
 
 def elsewhere(function: Callable[..., Any], *arguments: object) -> Any:
@@ -240,16 +248,68 @@ def tokenise() -> None:
     print(f"ratio {late / early:.2f}")
 
 
+async def decode(rounds: int) -> None:
+    """Processor time of a decoded token at equal lengths, where plain ``generate`` wastes nothing on padding; in turns."""
+    for dtype, rows in itertools.product(("float32", "bfloat16"), (1, 4)):
+        model = Model(name=str(trained_model()), dtype=dtype, context_length=DECODE_CONTEXT + 2 * NEW, max_tokens=NEW)
+        async with await start_engine(model, EngineConfig(backend="hf", max_num_seqs=rows)) as engine:
+            prompts = [[(7 * i + 13 * row) % 1000 + 100 for i in range(DECODE_CONTEXT)] for row in range(rows)]
+            conversations = [Conversation() for _ in prompts]
+            for conversation, prompt in zip(conversations, prompts, strict=True):
+                conversation.token_ids = prompt
+            ours, plain = [], []
+            for _ in range(rounds + 1):
+                ours.append(await decoded_by_engine(engine, conversations))
+                plain.append(await asyncio.to_thread(decoded_by_generate, engine.loaded, prompts))
+            ratios = [theirs / mine for mine, theirs in zip(ours[1:], plain[1:], strict=True)]  # the first prefills
+            print(
+                f"  {dtype}, {rows} rows of {DECODE_CONTEXT} tokens: ours {statistics.median(ours[1:]):.1f} ms a step,"
+                f" generate {statistics.median(plain[1:]):.1f}; generate over ours, median of {rounds} rounds:"
+                f" {statistics.median(ratios):.2f}"
+            )
+
+
+async def decoded_by_engine(engine: HuggingFaceEngine, conversations: list[Conversation]) -> float:
+    """Milliseconds of processor time for a step, all rows at once; their prompts are cached from the second call on."""
+    params = SamplingParams(max_tokens=NEW, temperature=0)
+    began = time.process_time()
+    answers = await asyncio.gather(*(engine.generate(one, params) for one in conversations))
+    return (time.process_time() - began) * 1000 / max(answer.completion_tokens for answer in answers)
+
+
+def decoded_by_generate(loaded: LoadedModel, prompts: list[list[int]]) -> float:
+    import torch
+
+    ids = torch.tensor(prompts)
+    how = {"do_sample": False, "pad_token_id": 0}
+    with torch.inference_mode():
+        first = loaded.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, return_dict_in_generate=True, **how
+        )
+        ids = first.sequences
+        began = time.process_time()
+        out = loaded.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            past_key_values=first.past_key_values,
+            max_new_tokens=NEW,
+            **how,
+        )
+    return (time.process_time() - began) * 1000 / (out.shape[1] - ids.shape[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise"])
+    parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise", "decode"])
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
-    parser.add_argument("--rounds", type=int, default=3, help="of throughput and runner")
+    parser.add_argument("--rounds", type=int, default=3, help="of throughput, runner and decode")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
     if arguments.what == "tokenise":
         tokenise()
+    elif arguments.what == "decode":
+        asyncio.run(decode(arguments.rounds))
     elif arguments.what == "cache":
         asyncio.run(cache_share(arguments.backend))
     else:
