@@ -249,7 +249,7 @@ def tokenise() -> None:
 
 
 async def decode(rounds: int) -> None:
-    """Processor time of a decoded token, in turns; the rows are of equal length, so that ``generate`` has no padding."""
+    """Processor time of a decoded token, in turns; rows of equal length, so that ``generate`` has no padding."""
     for dtype, rows in itertools.product(("float32", "bfloat16"), (1, 4)):
         model = Model(name=str(trained_model()), dtype=dtype, context_length=DECODE_CONTEXT + 2 * NEW, max_tokens=NEW)
         async with await start_engine(model, EngineConfig(backend="hf", max_num_seqs=rows)) as engine:
