@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date
 from itertools import product
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from vendomini.errors import ConfigError
 from vendomini.model_info.formats import ReplyFormat, find_format, opened_by, template_source
@@ -29,6 +30,7 @@ PROMPT_DATE = "2026-01-01"
 _USER, _ASSISTANT, _LAST, _THOUGHT = "vmFirstMark", "vmAnswerMark", "vmLastMark", "vmThoughtMark"
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _READS_REASONING = re.compile(rf"""(?:\.|\[['"]|get\(['"])(?:{"|".join(_REASONING_KEYS)})\b""")
+_READS_PARTS = re.compile(r"""==\s*['"]thinking['"]""")
 _TRIAL = ('{"thought":"a","tool":"b","arguments":{}}', "An answer.")
 
 Messages = list[Mapping[str, object]]
@@ -42,6 +44,15 @@ class Tokenizer(Protocol):
     def apply_chat_template(
         self, conversation: Messages, *, tokenize: bool, add_generation_prompt: bool, **kwargs: object
     ) -> object: ...
+
+
+class _Thoughtful(NamedTuple):
+    """What stands between a user's text and an old answer with a thought: before the thought and after it, where it is
+    kept."""
+
+    before: str
+    after: str
+    kept: bool
 
 
 class ChatTemplate:
@@ -82,7 +93,7 @@ class ChatTemplate:
         self.next, self.open = rest.split(_LAST)
         added = tokenizer.get_added_vocab()
         self.format = opened_by(reply_format or find_format(source, added, self.open), self.open)
-        self._thought = self._around_thoughts(source, options, messages)
+        self._thoughtful = self._find_thoughts(source, options, messages)
         self.seams, self.close, self.begin = self._cut(added)
 
     def encode(self, text: str) -> list[int]:
@@ -90,34 +101,35 @@ class ChatTemplate:
 
     @property
     def keeps_thoughts(self) -> bool:
-        return self._thought is not None
+        return self._thoughtful.kept
 
     def answered(self, answer: str, reasoning: str) -> str:
         """What follows a user's text once it is answered, up to ``next``."""
-        if self._thought is None or not reasoning:
+        if not reasoning:
             return self.past + answer
-        before, after = self._thought
-        return f"{before}{reasoning}{after}{answer}"
+        before, after, kept = self._thoughtful
+        return f"{before}{reasoning if kept else ''}{after}{answer}"
 
-    def _around_thoughts(self, source: str, options: dict[str, object], messages: Messages) -> tuple[str, str] | None:
-        """What comes before and after the thought of an earlier turn; None where it is dropped there."""
+    def _find_thoughts(self, source: str, options: dict[str, object], messages: Messages) -> _Thoughtful:
+        """What the template makes of a thought in an earlier turn, given to it in the ways that it may read."""
+        dropped = _Thoughtful(self.past, "", False)
         if not self.format.start:
-            return None
+            return dropped
         listed = isinstance(messages[-1]["content"], list)
-        answer = _thoughtful(self.format, source, listed=listed)
         later = [
             {**messages[-1], "content": _content("More.", listed)},
             {**messages[-2], "content": _content("Yes.", listed)},
         ]
-        told = [*messages[:-2], answer, *later, messages[-1]]
-        try:
-            text = _render(self._tokenizer, told, options | {"chat_template": source})
-        except Exception:  # this template refuses such an answer
-            return None
-        if not _in_order(text, [_USER, _THOUGHT, _ASSISTANT, _LAST]) or _THOUGHT not in text:
-            return None
-        before, rest = text.split(_USER)[1].split(_THOUGHT)
-        return before, rest.split(_ASSISTANT)[0]
+        for answer, own_field in _thoughtful(self.format, source, listed=listed):
+            text, told = "", [*messages[:-2], answer, *later, messages[-1]]
+            with suppress(Exception):  # this template refuses such an answer
+                text = _render(self._tokenizer, told, options | {"chat_template": source})
+            if _THOUGHT in text and _in_order(text, [_USER, _THOUGHT, _ASSISTANT, _LAST]):
+                before, rest = text.split(_USER)[1].split(_THOUGHT)
+                return _Thoughtful(before, rest.split(_ASSISTANT)[0], True)
+            if own_field and _THOUGHT not in text and _in_order(text, [_USER, _ASSISTANT, _LAST]):
+                dropped = _Thoughtful(text.split(_USER)[1].split(_ASSISTANT)[0], "", False)
+        return dropped
 
     def _cut(self, added: dict[str, int]) -> tuple[bool, str, str]:
         """Where ``next`` may be cut, and whether anywhere."""
@@ -182,13 +194,21 @@ def _variants(system: str) -> Iterator[Messages]:
         yield [{**message, "content": _content(message["content"], True)} for message in messages]
 
 
-def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> dict[str, object]:
-    """An answer with its thought: in a field of its own where the template reads one, else before the answer."""
+def _thoughtful(form: ReplyFormat, source: str, *, listed: bool) -> Iterator[tuple[dict[str, object], bool]]:
+    """An answer with its thought, and whether it has a field of its own: in a field or a part of the content where the
+    template reads one, else before the answer."""
+    reads = False
     if _READS_REASONING.search(source):
-        content, fields = _ASSISTANT, dict.fromkeys(_REASONING_KEYS, _THOUGHT)
-    else:
-        content, fields = f"{form.start}\n{_THOUGHT}\n{form.end}\n\n{_ASSISTANT}", {}
-    return {"role": "assistant", "content": _content(content, listed), **fields}
+        reads = True
+        content = _content(_ASSISTANT, listed)
+        yield {"role": "assistant", "content": content, **dict.fromkeys(_REASONING_KEYS, _THOUGHT)}, True
+    if _READS_PARTS.search(source):
+        reads = True
+        thought = {"type": "thinking", "thinking": _THOUGHT}
+        yield {"role": "assistant", "content": [thought, {"type": "text", "text": _ASSISTANT}]}, True
+    if not reads:
+        content = _content(f"{form.start}\n{_THOUGHT}\n{form.end}\n\n{_ASSISTANT}", listed)
+        yield {"role": "assistant", "content": content}, False
 
 
 def _content(text: str, listed: bool) -> object:

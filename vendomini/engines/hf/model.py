@@ -184,7 +184,8 @@ def load_tokenizer(model: schema.Model) -> Any:
         if getattr(tokenizer, "chat_template", None) is None and _is_mistrals_own(tokenizer):
             options["mistral_format"] = False
             tokenizer = AutoTokenizer.from_pretrained(model.name, **options)
-        if getattr(tokenizer, "fix_mistral_regex", None) is False:  # an early export splits words at wrong places
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if getattr(backend, "fix_mistral_regex", None) is False:  # an early export splits words at wrong places
             tokenizer = AutoTokenizer.from_pretrained(model.name, fix_mistral_regex=True, **options)
         return tokenizer
     except (OSError, ValueError, ImportError) as exc:
