@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,9 @@ class TestOneAction:
         [
             f"Sure! Here it is:\n{GOOD}\nGood luck.",
             f"Ich mache Folgendes: {GOOD}",
+            f"The stock is not enough, so I order:\n{GOOD}\nThen I wait.",
+            f"<final>{GOOD}</final>",
+            f"Thought: there is not enough.\nAction:\n{GOOD}",
             f"我的行动是：{GOOD}",
             f"```json\n{GOOD}\n```",
             f"```\n{GOOD}\n```",
@@ -138,6 +142,19 @@ class TestDrafts:
             f"Here is my thought process: {DRAFT}\nHere is my response: {GOOD}",
             f"{DRAFT}\n[BEGIN FINAL RESPONSE]\n{GOOD}\n[END FINAL RESPONSE]",
             f"<|open|>think<|sep|>{DRAFT}<|close|>think<|sep|><|open|>response<|sep|>{GOOD}<|close|>response<|sep|>",
+            f"<seed:think>{DRAFT}<seed:cot_budget_reflect>12</seed:cot_budget_reflect></seed:think>{GOOD}<seed:eos>",
+            f"<think>{DRAFT}</think>\n<|begin_of_box|>{GOOD}<|end_of_box|><|user|>",
+            f"<thought>\n{DRAFT}\n</thought>\n\n{GOOD}[|endofturn|]",
+            f"<think>{DRAFT}</think>\n{GOOD}\n<SPECIAL_12>",
+            f'<think type="long">{DRAFT}</think >{GOOD}',
+            f"<longcat_think>{DRAFT}</longcat_think>{GOOD}",
+            f"<|thinking|>{DRAFT}<|/thinking|>{GOOD}",
+            f"<|think_start|>{DRAFT}<|think_end|>\n{GOOD}",
+            f"<｜begin▁of▁thinking｜>{DRAFT}<｜end▁of▁thinking｜>{GOOD}",
+            f"<|message_thought|>{DRAFT}<|end_thought|>{GOOD}",
+            f"<plan>{DRAFT}</plan>\n{GOOD}",
+            f"<think>Then <tool_call>{DRAFT}</tool_call></think>{GOOD}",
+            f"<think>{json.dumps(DRAFT)}</think>{GOOD}",
         ],
     )
     def test_a_thought_is_not_the_answer(self, text):
@@ -168,6 +185,17 @@ class TestDrafts:
             (f"{GOOD}\n<think>or {DRAFT}", "no_answer"),
             (f"Do NOT do {DRAFT}. I do: {GOOD}", "ambiguous"),
             (f"Maybe {DRAFT} but I am not sure.", "ambiguous"),
+            (f"Do not:\n\n{DRAFT}", "ambiguous"),
+            (f"Example:\n```json\n{DRAFT}\n```", "ambiguous"),
+            (f"<example>\n{DRAFT}\n</example>", "ambiguous"),
+            (f"<tool_response>{DRAFT}</tool_response>", "ambiguous"),
+            (f"Draft:\n```json\n{DRAFT}\n```\nI will not do this.", "ambiguous"),
+            (f"I looked at this:\n{DRAFT}\nbut it is too early.", "ambiguous"),
+            (f"If the stock was zero, I'd say:\n{DRAFT}", "ambiguous"),
+            (f"> {DRAFT}\n\nThat was my last idea.", "ambiguous"),
+            (f"Thinking Process:\n{DRAFT}", "ambiguous"),
+            (f"<|think_start|>{DRAFT}", "no_answer"),
+            (f"<plan>{DRAFT}", "no_answer"),
             (f"Vielleicht {DRAFT}, aber erst später.", "ambiguous"),
             (f"也许 {DRAFT} 但是现在不行。", "ambiguous"),
             (f"```json\n{DRAFT}\n```\nor rather\n```json\n{GOOD}\n```", "ambiguous"),

@@ -18,7 +18,7 @@ EARLY = (
     r"|\s+(?!\S)|\s+"
 )
 """How early exports split words: Llama 3's way."""
-TEXT = "{'tool': 'tool_order', 'sku': 'SKU09'}"
+TEXT = '{"path": {"sku": "SKU09"},\n/x}'
 
 
 def tekken() -> Path:

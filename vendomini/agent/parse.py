@@ -60,6 +60,30 @@ _ANNOUNCES = tuple(":：>[]`*|")
 _CLOSES = tuple("],;`*<[|.。")
 """What may come before and after an object on its lines for it to count as a call, not as an example."""
 
+_DOUBT = re.compile(
+    r"\b(?:if|unless|wrong|invalid|incorrect|examples?|instance|e\.g|drafts?|consider(?:ed|ing)?|previous(?:ly)?|rejected"
+    r"|alternatives?|rather than|ideas?|thoughts?|thinking|observation)\b"
+    r"|\b(?:not|never|\w+n['’]t|avoid|bad|maybe|perhaps|might|could|earlier|plan)\b[^,;]*$",
+    re.IGNORECASE,
+)
+"""In the line before an object: then it is spoken of, not chosen. The second group counts in the last clause alone."""
+
+_TAKEN_BACK = re.compile(
+    r"\W*(?:but|however|wait|no|not|hmm+|actually|or|instead|on second thoughts?|nothing"
+    r"|i (?:will|would|should|do) not|i (?:won't|don't|wouldn't|shouldn't)"
+    r"|(?:this|that) (?:is|was|would)(?:n't| not| my last| wrong| bad| too| only)|too (?:early|late|soon))\b",
+    re.IGNORECASE,
+)
+"""At the beginning of the line after an object."""
+
+_WRAPPER = re.compile(r"<(?!/)([\w:.-]+)[^<>]*>$")
+_ANSWER_TAGS = re.compile(
+    r"(?:\w+:)?(?:final(?:_answer)?|answer|response|reply|output|solution|action|act|call|tool_?(?:call|use)s?"
+    r"|function(?:_?calls?)?|invoke|json|result)",
+    re.IGNORECASE,
+)
+"""Tags around an answer; an object in another one is quoted."""
+
 _CODE = re.compile(
     r"^[ \t]*(?:def |class |import \w|from \w[\w.]* import |return\b|print\(|async |const |let |var |function )"
     r"|^[ \t]*[\w.\[\]]+ ?= ?(?:\S|$)|^[ \t]*(?:for|if|while) .*:$|^```(?!json|text|plaintext|tool)\w+",
@@ -205,13 +229,23 @@ def _outside(text: str, objects: list[_Found]) -> str:
 
 
 def _stands_alone(text: str, found: _Found) -> bool:
-    """Whether an object has its lines to itself, or follows a colon, or is wrapped: then it is a call, not an
-    example."""
+    """Whether an object has its lines to itself, or follows a colon, or is wrapped, and no word about it says that it
+    is an example, a draft or no longer meant: then it is a call."""
     before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip()
     line_end = text.find("\n", found.end)
     after = text[found.end : line_end if line_end >= 0 else len(text)].strip()
     announced = not before or before.endswith(_ANNOUNCES) or _NATIVE.search(before[-200:])
-    return bool(announced and (not after or after.startswith(_CLOSES)))
+    return bool(announced and (not after or after.startswith(_CLOSES))) and not _doubtful(text, found)
+
+
+def _doubtful(text: str, found: _Found) -> bool:
+    lead = text[max(0, found.start - 500) : found.start].rstrip().removesuffix("[").rstrip("`\n ")
+    lead = re.sub(r"```\w*$", "", lead).rstrip()
+    line = lead[lead.rfind("\n") + 1 :]
+    if (tag := _WRAPPER.search(line)) and not _ANSWER_TAGS.fullmatch(tag[1]) and not _NATIVE.search(lead[-200:]):
+        return True
+    rest = re.sub(r"^[\s`\]>*;,.]+", "", text[found.end : found.end + 200])
+    return bool(line == ">" or _DOUBT.search(re.sub(r"\{.*\}", "", line)) or _TAKEN_BACK.match(rest))
 
 
 # ------------------------------------------------------------------------------------------------ objects

@@ -21,12 +21,15 @@ MAX_OBJECTS = 32
 _lenient = json.JSONDecoder(strict=False)
 
 _TAG = (
-    r"(?i:(?:[\w.-]+[:|])?(?:think\w*|thoughts?|reason(?:ing)?|reflect\w*|scratchpad|analysis|inner[_-]\w+)"
-    r"(?:[:_|-][\w.-]+)?)"
+    r"(?i:(?:[\w.-]+[:|_-])?(?:think\w*|thoughts?|reason(?:ing|s)?|reflect\w*|scratchpad|analysis|inner[_-]\w+|cot"
+    r"|rationale|monologue|deliberat\w*|internal|plan(?:ning)?|drafts?|brainstorm\w*)(?:[:_|-][\w.-]+)?)"
 )
+_STEM = r"(?:think|thought|reason|cot\b)"
+_PIPED = rf"<[|｜](?![^|｜<>]*(?:/|end|close|stop))(?i:[^|｜<>\s]*{_STEM}[^|｜<>\s]*)[|｜]>"
+_PIPED_END = re.compile(rf"<[|｜](?=[^|｜<>]*(?:/|end|close|stop))(?i:[^|｜<>\s]*{_STEM}[^|｜<>\s]*)[|｜]>")
 _CLOSERS = (
     *("</response>", "</answer>", "<|END_RESPONSE|>", "<|END_TEXT|>"),
-    *("<|end_of_solution|>", "<|close|>response<|sep|>", "[END FINAL RESPONSE]"),
+    *("<|begin_of_box|>", "<|end_of_box|>", "<|end_of_solution|>", "<|close|>response<|sep|>", "[END FINAL RESPONSE]"),
 )
 
 
@@ -37,11 +40,14 @@ def _one_of(texts: set[str]) -> str:
 _LISTED = [family for family in FAMILIES if family is not HARMONY]
 _ENDS = {family.start: family.end for family in _LISTED}
 _MARKS = re.compile(
-    rf"(?P<brace>\{{)|(?P<start>{_one_of(set(_ENDS))})|(?P<tag><(?P<name>{_TAG})>)"
-    rf"|(?P<end>{_one_of({f.end for f in _LISTED} - {'<|end|>', '<|eom|>'})}|</{_TAG}>)"
+    rf"(?P<brace>\{{)|(?P<start>{_one_of(set(_ENDS))})|(?P<tag><(?P<name>{_TAG})(?:\s[^<>]{{0,80}})?>)"
+    rf"|(?P<end>{_one_of({f.end for f in _LISTED} - {'<|end|>', '<|eom|>'})}|</{_TAG}\s*>|{_PIPED_END.pattern})"
+    rf"|(?P<piped>{_PIPED})"
     rf"|(?P<header>{_one_of({header for f in _LISTED for header in f.answer})})|(?P<closer>{_one_of(set(_CLOSERS))})"
 )
-_ENDING_TOKEN = re.compile(r"(?:<[|｜][^|｜<>\s]{1,60}[|｜]>|</?s>|<pad>|<eos>|<end_of_turn>)$")
+_ENDING_TOKEN = re.compile(
+    r"(?:<[|｜][^|｜<>\s]{1,60}[|｜]>|\[\|[^|\[\]\s]{1,60}\|\]|</?s>|<pad>|<(?:\w+:)?eos>|<end_of_turn>|<SPECIAL_\d+>)$"
+)
 _CHANNELS = re.compile(
     r"(?:<\|start\|>assistant)?(?P<to>[^<]{0,200})<\|channel\|>(?P<channel>[^<]{0,200})"
     r"(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
@@ -137,7 +143,11 @@ class _Splitter:
                 return self._think_until(_ENDS.get(mark[0], self._form.end), mark.end())
             case "tag":
                 self._answer.append(before)
-                return self._think_until(f"</{mark['name']}>", mark.end())
+                end = re.compile(rf"</{re.escape(mark['name'])}\s*>", re.IGNORECASE).search(self._text, mark.end())
+                return self._think_to(end, mark.end())
+            case "piped":
+                self._answer.append(before)
+                return self._think_to(_PIPED_END.search(self._text, mark.end()), mark.end())
             case "closer":
                 self._answer.append(before)
             case _:  # an end without a start, or the answer's header: the text before was no answer
@@ -150,6 +160,11 @@ class _Splitter:
         self._thoughts.append(self._text[begin : position if position >= 0 else None])
         self._position = position + len(end)
         return position >= 0
+
+    def _think_to(self, end: re.Match[str] | None, begin: int) -> bool:
+        self._thoughts.append(self._text[begin : end.start() if end else None])
+        self._position = end.end() if end else len(self._text)
+        return end is not None
 
     def _object_end(self, start: int) -> int:
         """Where the JSON object that begins here ends; where there is none, after its brace."""
