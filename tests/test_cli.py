@@ -677,3 +677,38 @@ class TestNames:
         command = [Path(sys.executable).with_name("vendomini")]
         done = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True)
         assert done.stdout.split() == ["own"]
+
+
+class TestInit:
+    @pytest.fixture
+    @staticmethod
+    def call(tmp_path):
+        return lambda *words: vendomini("init", *words, cwd=tmp_path, PYTHONPATH=str(Path.cwd()))
+
+    def test_a_phase_of_ones_own_is_valid_from_any_folder(self, call, tmp_path, monkeypatch):
+        models = ("-m", "Qwen/Qwen3-8B", "-m", "Qwen/Qwen3-32B", "-m", "scripted/oracle")
+        done = call("mine", *models, "--p-shock", "0,0.5", "--replications", "2")
+        assert "Wrote mine.yaml: 12 runs" in done.stdout
+        monkeypatch.chdir(tmp_path)
+        phase = load_config("mine.yaml")
+        assert phase.axes["pe_induction.p_shock"] == [0.0, 0.5]
+        assert sorted(phase.own_settings()) == ["Qwen/Qwen3-32B", "Qwen/Qwen3-8B"]
+        assert phase.own_settings()["Qwen/Qwen3-32B"]["agent.model.top_k"] == 20, "the shipped settings"
+        assert "there is a file mine.yaml already" in fails(call("mine"), 2)
+
+    @pytest.mark.parametrize(
+        ("words", "says", "code"),
+        [
+            (("x", "--p-shock", "0,2"), "less than or equal to 1", 1),
+            (("x", "--p-shock", "much"), "write numbers between 0 and 1", 2),
+            (("a/b", "-m", "scripted/idle"), "can't write a/b.yaml", 1),
+        ],
+    )
+    def test_an_answer_that_can_not_be_leaves_no_file(self, call, tmp_path, words, says, code):
+        assert says in fails(call(*words), code)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_copied_phase_finds_what_it_inherits(self, tmp_path, monkeypatch):
+        shutil.copy("configs/phases/phase1_small_models.yaml", tmp_path / "copy.yaml")
+        monkeypatch.chdir(tmp_path)
+        assert load_config("copy.yaml").config.analysis.primary

@@ -229,4 +229,4 @@ def test_config_show_and_doctor_show_what_each_model_gets(tmp_path: Path) -> Non
         "org/a": {"agent.model.top_k": 20},
         "org/b": {"agent.model.top_k": 20, "engine.gpus": 2},
     }
-    assert "org/b has settings of its own: top_k 20, engine.gpus 2" in told("doctor", "--config", str(file))
+    assert "settings of its own: top_k 20, engine.gpus 2" in told("doctor", "--config", str(file))

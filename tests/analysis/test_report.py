@@ -194,7 +194,7 @@ def test_two_folders_of_one_experiment_are_told_apart(tmp_path):
     again = open_study(
         [tmp_path / "vllm", tmp_path / "hf"], aggregate([tmp_path / "vllm", tmp_path / "hf"], tmp_path / "o", workers=1)
     )
-    assert [factor.label for factor in again.factors] == ["p_shock", "results folder"]
+    assert [factor.label for factor in again.factors] == ["p_shock", "experiment"]
     for run_id in ids:
         path = Results(tmp_path / "hf").run(run_id).summary
         record = read_record(path, RunSummary)
@@ -207,6 +207,50 @@ def test_two_folders_of_one_experiment_are_told_apart(tmp_path):
     assert [factor.label for factor in study.factors] == ["p_shock", "engine"]
     assert len(study.analysed) == 18
     assert "Survival by engine" in page.read_text(encoding="utf-8")
+
+
+def test_before_and_after_are_compared_and_never_pooled(tmp_path):
+    """Two folders whose configs differ in more than a grid varies: the experiment is a factor, named by its folder."""
+    before = config(name="p", replications=4, max_steps=40, models=["a", "b"])
+    after = config(name="p", replications=4, max_steps=60, models=["a", "b"])
+    write_results(tmp_path / "before", before, hazard=0.03)
+    write_results(tmp_path / "after", after, hazard=0.03, seed=3)
+    folders = [tmp_path / "before", tmp_path / "after"]
+    tables = aggregate(folders, tmp_path / "o", workers=1)
+    study = open_study(folders, tables)
+    assert [factor.label for factor in study.factors] == ["model", "p_shock", "experiment"]
+    assert study.apart.levels == ["after", "before"]
+    sections = build_sections(study, tables)
+    found = {b.title: b for section in sections for b in section.blocks if isinstance(b, Table)}
+    sizes = {(group, by, among): n for group, by, among, n, *_ in found["Every curve in numbers"].rows}
+    assert sizes["after", "experiment", "all runs"] == sizes["before", "experiment", "all runs"] == 24
+    assert sizes["a", "model", "before"] == sizes["after", "experiment", "a"] == 12
+    assert {among for _, by, among in sizes if by != "experiment"} == {
+        "before", "after", "a, before", "a, after", "b, before", "b, after"
+    }  # fmt: skip
+    assert "after: " in said(headline(study))
+    contrasts = [row[0].partition(",")[0] for row in found["Main contrast (exploratory)"].rows]
+    assert contrasts == ["experiment", "p_shock", "p_shock"]
+
+
+def test_a_trial_in_an_experiments_folder_is_named_and_set_apart(tmp_path):
+    """As earlier versions left them: two horizons in one folder."""
+    write_results(tmp_path, config(replications=2, max_steps=40, models=["a"]), hazard=0.03)
+    (tmp_path / "plans" / "plan.json").rename(tmp_path / "plans" / "a.json")
+    write_results(tmp_path, config(replications=2, max_steps=7, models=["a"]), hazard=0.03)
+    study, _ = studied(tmp_path)
+    assert study.apart.levels == [tmp_path.name, f"{tmp_path.name}@max_steps=7"]
+    assert study.analysed["experiment"].value_counts().tolist() == [6, 6]
+
+
+def test_a_grid_in_two_folders_is_one_experiment(tmp_path):
+    """Half of the doses here, half there."""
+    write_results(tmp_path / "x", config(replications=2, max_steps=40, models=["a"], shocks=(0.0, 0.2)), hazard=0.03)
+    write_results(tmp_path / "y", config(replications=2, max_steps=40, models=["a"], shocks=(0.4, 0.6)), hazard=0.03)
+    folders = [tmp_path / "x", tmp_path / "y"]
+    study = open_study(folders, aggregate(folders, tmp_path / "o", workers=1))
+    assert study.apart is None
+    assert study.dose.levels == [0.0, 0.2, 0.4, 0.6]
 
 
 def test_a_library_that_fails_costs_its_own_place(tmp_path, monkeypatch):

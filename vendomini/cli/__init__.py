@@ -20,6 +20,7 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 """Errors of a standard output that leads to a full disk or nowhere."""
 
 COMMANDS = {
+    "init": "Write a phase of your own.",
     "run": "Run the episodes of a config here, resuming what was begun.",
     "pilot": "Try a few short episodes of each model first, and say whether to go on.",
     "submit": "Launch phases on the cluster through SLURM.",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from vendomini.config.shipped import shipped
 from vendomini.errors import ConfigError
 
 KeyPath = tuple[str, ...]
@@ -47,11 +48,13 @@ def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, object], d
         raise ConfigError(f"{place}: inherit must name one file, as a path from this file's folder")
     try:
         target = (file.parent / parent).resolve()
+        if not target.is_file():  # a copy of a shipped phase, in any folder
+            target = shipped("configs") / target.name
         exists = target.is_file()
     except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, or links in a circle
         exists = False
     if not exists:
-        raise ConfigError(f"{place}: inherit names {parent}, which does not exist")
+        raise ConfigError(f"{place}: inherit names {parent}, which is neither there nor shipped")
     base, base_places = read(target, (*stack, file))
     return _merge(base, raw), base_places | places
 

@@ -59,10 +59,11 @@ def survival_section(study: Study) -> Section:
 def _curves(study: Study) -> list[Block]:
     figures: dict[tuple[str, str], Figure] = {}
     rows = []
-    for among, frame in strata(study):
-        for label, group in _groupings(study, frame):
-            if not group:
-                continue
+    compared = [(study.apart.label, among, frame) for among, frame in comparable(study)] if study.apart else []
+    groups = [(label, among, _by(study, frame, label)) for label, among, frame in compared]
+    groups += [(label, among, group) for among, frame in strata(study) for label, group in _groupings(study, frame)]
+    for label, among, group in groups:
+        if group:
             key = slug(f"survival-{label}-{among}")
             figures[label, among] = _curve_figure(key, label, among, group)
             rows += [[curve.label, label, among, *_curve_row(curve)] for curve in group]
@@ -87,13 +88,39 @@ def _curves(study: Study) -> list[Block]:
 
 
 def strata(study: Study) -> list[tuple[str, pandas.DataFrame]]:
-    """All runs, and the runs of each model where there are several."""
-    frame = study.analysed
-    found = [(EVERYTHING, frame)]
+    """All runs, and the runs of each model where there are several; of each experiment by itself."""
+    return [*wholes(study), *by_model(study)]
+
+
+def wholes(study: Study) -> list[tuple[str, pandas.DataFrame]]:
+    """The runs of each experiment."""
+    frame, apart = study.analysed, study.apart
+    if apart is None:
+        return [(EVERYTHING, frame)]
+    return [(show(level), frame[frame[apart.path] == level]) for level in apart.levels]
+
+
+def by_model(study: Study) -> list[tuple[str, pandas.DataFrame]]:
+    """The runs of each model in each experiment, where there are several models."""
     models = next((factor for factor in study.factors if factor.path == MODEL), None)
-    if models:
-        found += [(show(level), frame[frame[MODEL] == level]) for level in models.levels]
-    return found
+    found = [
+        (show(level) if study.apart is None else f"{show(level)}, {name}", frame[frame[MODEL] == level])
+        for name, frame in wholes(study)
+        for level in (models.levels if models else [])
+    ]
+    return [(name, frame) for name, frame in found if study.apart is None or len(frame)]
+
+
+def comparable(study: Study) -> list[tuple[str, pandas.DataFrame]]:
+    """All runs of all experiments, and those of each model: for nothing but a comparison between experiments."""
+    models = next((factor for factor in study.factors if factor.path == MODEL), None)
+    frame = study.analysed
+    return [(EVERYTHING, frame), *((show(m), frame[frame[MODEL] == m]) for m in (models.levels if models else []))]
+
+
+def _by(study: Study, frame: pandas.DataFrame, label: str) -> list[Curve]:
+    factor = next(factor for factor in study.factors if factor.label == label)
+    return curves(frame, factor.path, factor.levels, show)
 
 
 def _groupings(study: Study, frame: pandas.DataFrame) -> list[tuple[str, list[Curve]]]:
@@ -148,15 +175,21 @@ def _doses(study: Study) -> list[Block]:
     dose = study.dose
     if dose is None:
         return []
-    others = [factor for factor in study.factors if factor != dose]
-    figures = {(factor.label, EVERYTHING): _dose_figure(study, dose, factor) for factor in others}
+    others = [factor for factor in study.factors if factor not in (dose, study.apart)]
+    figures = {}
+    if study.apart:
+        figures = {
+            (study.apart.label, among): _dose_figure(study, dose, study.apart, among, frame)
+            for among, frame in comparable(study)
+        }
+    for among, frame in wholes(study):
+        figures |= {(factor.label, among): _dose_figure(study, dose, factor, among, frame) for factor in others}
     if not figures:
-        figures = {(TOGETHER, EVERYTHING): _dose_figure(study, dose, None)}
+        figures = {(TOGETHER, EVERYTHING): _dose_figure(study, dose, None, EVERYTHING, study.analysed)}
     return [Choice("dose", "Dose–response by", "Among", figures)]
 
 
-def _dose_figure(study: Study, dose: Factor, factor: Factor | None) -> Figure:
-    frame = study.analysed
+def _dose_figure(study: Study, dose: Factor, factor: Factor | None, among: str, frame: pandas.DataFrame) -> Figure:
     levels = factor.levels if factor else [None]
     groups = {level: frame if factor is None else reference(frame, factor, level) for level in levels}
     lines = []
@@ -173,6 +206,7 @@ def _dose_figure(study: Study, dose: Factor, factor: Factor | None) -> Figure:
             )
         )
     by = f", by {factor.label}" if factor else ""
+    by += f", {among}" if among != EVERYTHING else ""
     return Figure(
         key=slug(f"dose{by}"),
         title=f"Mean survival against {dose.label}{by}",

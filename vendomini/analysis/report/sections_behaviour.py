@@ -16,8 +16,9 @@ from vendomini.analysis.report.content import (
     interval,
     number,
     p_value,
+    slug,
 )
-from vendomini.analysis.report.sections import attempt
+from vendomini.analysis.report.sections import attempt, wholes
 from vendomini.analysis.report.sections_effects import evidence
 from vendomini.analysis.statistics.competing import association, cumulative_incidence
 from vendomini.analysis.statistics.estimate import CannotFit
@@ -26,22 +27,24 @@ from vendomini.analysis.statistics.survival import curves
 from vendomini.analysis.tables.study import MODEL, Study, show
 
 if TYPE_CHECKING:
-    pass
+    import pandas
 
 
 def endings_section(study: Study) -> Section:
-    blocks = attempt(partial(_incidence, study), "How runs end")
+    blocks: list[Block] = []
+    for name, frame in wholes(study):
+        blocks += attempt(partial(_incidence, frame, f", {name}" if study.apart else ""), "How runs end")
     blocks += _severities(study)
     blocks += attempt(partial(_crash_by_pe, study), "Crash type and prediction error")
     return Section("endings", "How runs end", blocks)
 
 
-def _incidence(study: Study) -> list[Block]:
-    estimates = cumulative_incidence(study.analysed, "outcome")
+def _incidence(frame: pandas.DataFrame, among: str) -> list[Block]:
+    estimates = cumulative_incidence(frame, "outcome")
     ends = "; ".join(f"{one.ending}: {interval(one.final)}" for one in estimates)
     figure = Figure(
-        key="endings",
-        title="How runs end",
+        key=slug(f"endings{among}"),
+        title=f"How runs end{among}",
         x_label="step",
         y_label="cumulative incidence",
         series=[Series(one.ending, one.times, one.incidence, shape="stack") for one in estimates],
@@ -50,7 +53,10 @@ def _incidence(study: Study) -> list[Block]:
     )
     rows = [[one.ending, one.events, one.n, one.final] for one in estimates]
     note = "Aalen–Johansen, each ending competing with the others; 95 % intervals by the log-log delta method."
-    return [figure, Table("Endings", ("Ending", "Events", "n", "Incidence at the last event (95 % CI)"), rows, note)]
+    return [
+        figure,
+        Table(f"Endings{among}", ("Ending", "Events", "n", "Incidence at the last event (95 % CI)"), rows, note),
+    ]
 
 
 def _severities(study: Study) -> list[Block]:
@@ -107,6 +113,8 @@ def _scaling(study: Study) -> list[Block]:
     models = next((factor for factor in study.factors if factor.path == MODEL), None)
     if models is None:
         raise CannotFit("There is one model only, so its size can't be compared.")
+    if study.apart:
+        raise CannotFit("These are several experiments, and a scaling law is of one: report them one by one.")
     sizes = {show(name): size for name in models.levels if (size := parameters_of(str(name)))}
     law = scaling_law(curves(study.analysed, MODEL, models.levels, show), sizes)
     told = (

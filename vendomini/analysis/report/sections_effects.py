@@ -6,13 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, interval, number, p_value
-from vendomini.analysis.report.sections import EVERYTHING, attempt, strata
+from vendomini.analysis.report.sections import attempt, by_model, wholes
 from vendomini.analysis.statistics.cox import Covariate, CoxModel, cox, proportionality
 from vendomini.analysis.statistics.estimate import CannotFit, Test, holm
 from vendomini.analysis.statistics.survival import correct, kaplan_meier, logrank, pairwise_logrank
 from vendomini.analysis.tables.study import Factor, Study, show
+
+if TYPE_CHECKING:
+    import pandas
 
 PAIRS = 6
 """Factors with more levels than this are not compared pair by pair."""
@@ -26,14 +30,19 @@ def headline(study: Study) -> list[Block]:
 
 
 def _headline(study: Study) -> list[Block]:
-    curve = kaplan_meier(study.analysed, EVERYTHING)
+    told = [_survival(study, name, frame) for name, frame in wholes(study)]
+    return [*told, *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))], "Hazard ratios")]
+
+
+def _survival(study: Study, name: str, frame: pandas.DataFrame) -> Note:
+    curve = kaplan_meier(frame, name)
     median = (
         f"median survival {interval(curve.median)} steps (Kaplan–Meier)"
         if math.isfinite(curve.median.value)
         else "the others reached their last step without one, so more than half survive and there is no median"
     )
-    told = f"{curve.events} of {curve.n} runs had an event ({study.events}); {median}."
-    return [Note(told), *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))], "Hazard ratios")]
+    among = f"{name}: " if study.apart else ""
+    return Note(f"{among}{curve.events} of {curve.n} runs had an event ({study.events}); {median}.")
 
 
 def effects_section(study: Study) -> Section:
@@ -110,7 +119,7 @@ def _forest(model: CoxModel) -> Figure:
 def _dose_hazards(study: Study) -> list[Block]:
     """The effect of the dose within each model: who derails with prediction errors, and who does not."""
     dose = study.dose
-    groups = strata(study)[1:]
+    groups = by_model(study) or (wholes(study) if study.apart else [])
     if dose is None or not groups:
         return []
     blocks: list[Block] = []
@@ -144,14 +153,15 @@ def _logrank_blocks(study: Study) -> list[Block]:
     overall: list[Test] = []
     for factor in study.factors:
         try:
-            test = logrank(study.analysed, factor.path, factor.levels, show)
+            within = study.apart.path if study.apart and factor != study.apart else None
+            test = logrank(study.analysed, factor.path, factor.levels, show, strata=within)
             overall.append(replace(test, subject=factor.label))
         except CannotFit as exc:
             blocks.append(Note(str(exc)))
     if overall:
         blocks.append(evidence("Do curves differ at all?", correct(overall)))
     for factor in study.factors:
-        if 2 < len(factor.levels) <= PAIRS:
+        if 2 < len(factor.levels) <= PAIRS and study.apart in (None, factor):
             blocks += attempt(partial(_pairs, study, factor), f"Pairs of {factor.label}")
     return blocks
 

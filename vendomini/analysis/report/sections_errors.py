@@ -144,7 +144,7 @@ def _until_event(study: Study, steps: pandas.DataFrame, factor: Factor | None) -
 
 def _trajectories(study: Study, tables: Tables, column: str) -> list[Block]:
     """Mean accumulated error over the runs still alive, at about a hundred steps."""
-    factor = study.dose or (study.factors[0] if study.factors else None)
+    factor = study.apart or study.dose or (study.factors[0] if study.factors else None)
     steps = _until_event(study, _scan(tables, [column], max(1, _longest(study) // TRAJECTORY_POINTS)), factor)
     lines = [_trajectory(steps, column, factor, level) for level in (factor.levels if factor else [None])]
     title, axis, told = SERIES[column]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from vendomini.analysis.report.content import (
     p_value,
     slug,
 )
-from vendomini.analysis.report.sections import EVERYTHING, attempt, strata
+from vendomini.analysis.report.sections import EVERYTHING, attempt, by_model, wholes
 from vendomini.analysis.statistics.cox import step_of
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
 from vendomini.analysis.statistics.paired import paired_difference, paired_slope
@@ -67,6 +67,7 @@ def primary_section(study: Study) -> Section:
     blocks: list[Block] = [Note(text, warning=True) for text in notes]
     if not planned:
         contrasts = [Contrast(study.dose, None, {})] if study.dose else []
+    contrasts = _of_each_experiment(study, contrasts)
     answers = attempt(partial(_answers, study, contrasts, planned), "Primary contrast")
     sentences = [block for block in answers if isinstance(block, Note)]
     tables = [block for block in answers if not isinstance(block, Note)]
@@ -90,6 +91,19 @@ def preregistered(study: Study) -> tuple[list[Contrast], list[str]]:
             if contrast not in found:
                 found.append(contrast)
     return found, notes
+
+
+def _of_each_experiment(study: Study, contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """Where there are several: each question about each of them, and of two the difference between them."""
+    apart = study.apart
+    if apart is None:
+        return list(contrasts)
+    between = [Contrast(apart, (apart.levels[0], apart.levels[1]), {})] if len(apart.levels) == 2 else []
+    return between + [
+        replace(contrast, within={**contrast.within, apart.path: level})
+        for contrast in contrasts
+        for level in apart.levels
+    ]
 
 
 def _answers(study: Study, contrasts: Sequence[Contrast], planned: bool) -> list[Block]:
@@ -162,8 +176,7 @@ def _figure(study: Study) -> list[Block]:
     dose = study.dose
     if dose is None:
         raise CannotFit("There is no dose that varies.")
-    groups = strata(study)
-    panels = groups[1:] or groups
+    panels = by_model(study) or wholes(study)
     points = [(label, curves(frame, dose.path, dose.levels)) for label, frame in panels]
     top = max((curve.horizon for _, group in points for curve in group), default=1.0)
     figures = [_panel(study, label, group, top) for label, group in points if group]

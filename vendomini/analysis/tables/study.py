@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vendomini.analysis.tables.aggregate import Tables, find_results, source_name
 from vendomini.analysis.tables.copies import without_copies
+from vendomini.analysis.tables.experiments import COLUMN, Expanded, experiments
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.config.paths import leaf_paths
@@ -56,6 +57,7 @@ class Study:
         analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
             those in progress as censored at their last step (leaving them out would favour early crashes).
         factors: what varies among them.
+        apart: the one of them that tells experiments apart, where there are several; their runs are never pooled.
         worlds: the worlds of the runs, as far as they are installed here.
         copies: finished runs at dose 0 that duplicate others and are left out.
         notes: sentences about what could not be read.
@@ -70,6 +72,7 @@ class Study:
     worlds: list[type[WorldInfo]]
     copies: int
     notes: list[str]
+    apart: Factor | None = None
 
     @property
     def dose(self) -> Factor | None:
@@ -142,18 +145,22 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
     analysed, copies = _without_copies(_analysed(runs), worlds)
     planned: set[str] = set()
     order: dict[str, list[object]] = {}
-    for folder, plan in plans:
-        planned |= {f"{folder}/{run_id}" for run_id in _expanded(plan, order, notes)}
+    expanded = [found for folder, plan in plans if (found := _expanded(folder, plan, order, notes))]
+    for plan in expanded:
+        planned |= {f"{plan.folder}/{run_id}" for run_id in plan.runs}
+    analysed[COLUMN] = experiments(analysed, expanded) if len(analysed) else []
+    factors = _factors(analysed, order, worlds)
     return Study(
         names=list(dict.fromkeys(plan.name for _, plan in plans)),
         plans=[plan.config for _, plan in plans],
         planned=planned,
         runs=runs,
         analysed=analysed,
-        factors=_factors(analysed, order, worlds),
+        factors=factors,
         worlds=worlds,
         copies=copies,
         notes=notes,
+        apart=next((factor for factor in factors if factor.path in {COLUMN, ENGINE}), None),
     )
 
 
@@ -178,16 +185,16 @@ def _plans(found: Sequence[Results]) -> tuple[list[tuple[str, Plan]], list[str]]
     return plans, notes
 
 
-def _expanded(plan: Plan, order: dict[str, list[object]], notes: list[str]) -> set[str]:
+def _expanded(folder: str, plan: Plan, order: dict[str, list[object]], notes: list[str]) -> Expanded | None:
     try:
         phase = build_phase(plan.config, trusted=False)
     except ConfigError as exc:
         notes.append(f"The plan of {plan.name} can't be expanded, so its pending runs are not counted: {exc}")
-        return set()
+        return None
     for path, values in phase.axes.items():
         known = order.setdefault(path, [])
         known += [cell for cell in map(_cell, values) if cell not in known]
-    return {spec.run_id for spec in expand(phase)}
+    return Expanded(folder, phase, {spec.run_id for spec in expand(phase)})
 
 
 def _cell(value: object) -> object:
@@ -228,21 +235,24 @@ def _factors(
     parameters = dict.fromkeys(path for world in worlds for path in leaf_paths(world.config))
     known = [path for path in parameters if path in analysed and path not in order]
     varying = [path for path in [*order, *known] if path in analysed and analysed[path].nunique() > 1]
+    apart = _apart(analysed)
     kept: list[str] = []
     for path in varying:
-        if path in order or not any(_determines(analysed, other, path) for other in kept):
+        if path in order or not any(_determines(analysed, other, path) for other in [*apart, *kept]):
             kept.append(path)
-    kept += _apart(analysed)
+    kept += apart
     return [Factor(path, _label(path, kept), _levels(analysed, path, order.get(path, []))) for path in kept]
 
 
 def _apart(analysed: pandas.DataFrame) -> list[str]:
-    """What distinguishes runs of one id, where several folders hold them: their engine, else the folder."""
-    if "run_id" not in analysed or not analysed["run_id"].duplicated().any():
+    """What tells experiments apart, where there are several: their engine if each has one of its own and they are the
+    same otherwise, else their name."""
+    if analysed.empty or analysed[COLUMN].nunique() < 2:
         return []
-    if ENGINE in analysed and analysed[ENGINE].nunique() > 1 and _determines(analysed, "folder", ENGINE):
-        return [ENGINE]
-    return ["folder"]
+    same = bool(analysed["run_id"].duplicated().any())
+    if same and ENGINE in analysed and analysed[ENGINE].nunique() == analysed[COLUMN].nunique():
+        return [ENGINE] if _determines(analysed, COLUMN, ENGINE) else [COLUMN]
+    return [COLUMN]
 
 
 def _determines(runs: pandas.DataFrame, first: str, second: str) -> bool:
@@ -250,8 +260,8 @@ def _determines(runs: pandas.DataFrame, first: str, second: str) -> bool:
 
 
 def _label(path: str, paths: Sequence[str]) -> str:
-    if path in {MODEL, ENGINE, "folder"}:
-        return {MODEL: "model", ENGINE: "engine", "folder": "results folder"}[path]
+    if path in {MODEL, ENGINE, COLUMN}:
+        return {MODEL: "model", ENGINE: "engine", COLUMN: "experiment"}[path]
     last = path.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in paths) == 1 else path
 
