@@ -7,6 +7,7 @@ follow from the numbers of layers and heads on the model's card.
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,54 @@ def test_parameters_follow_from_an_index(
     facts = described(tmp_path, config, size, index)
     assert facts.parameters == pytest.approx(billions * 1e9, rel=0.05)
     assert facts.weight_bytes == size
+
+
+def wide(layers: int, hidden: int, intermediate: int, heads: int, kv: int, vocabulary: int) -> dict[str, Any]:
+    sizes = {"hidden_size": hidden, "intermediate_size": intermediate, "vocab_size": vocabulary}
+    return {**sizes, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv}
+
+
+PARAMETERS: dict[str, tuple[str, dict[str, Any], float]] = {
+    # billions, as the card of that name says; classes without settings here have this model's as their defaults
+    "Llama-3.3-70B-Instruct": ("llama", wide(80, 8192, 28672, 64, 8, 128256), 70.6),
+    "Qwen2.5-72B-Instruct": ("qwen2", wide(80, 8192, 29568, 64, 8, 152064), 72.7),
+    "Qwen3-32B": ("qwen3", wide(64, 5120, 25600, 64, 8, 151936) | {"head_dim": 128}, 32.8),
+    "Mixtral-8x7B-Instruct-v0.1": ("mixtral", wide(32, 4096, 14336, 32, 8, 32000) | {"num_local_experts": 8}, 46.7),
+    "gemma-2-9b-it": ("gemma2", wide(42, 3584, 14336, 16, 8, 256000) | {"head_dim": 256}, 9.24),
+    "gpt-oss-20b": ("gpt_oss", wide(24, 2880, 2880, 64, 8, 201088) | {"num_local_experts": 32, "head_dim": 64}, 20.9),
+    "phi-4": ("phi3", wide(40, 5120, 17920, 40, 10, 100352), 14.7),
+    "OLMo-2-1124-13B-Instruct": ("olmo2", wide(40, 5120, 13824, 40, 40, 100352), 13.7),
+    "deepseek-llm-7b-chat": ("llama", wide(30, 4096, 11008, 32, 32, 102400), 6.91),
+    "DeepSeek-V3": ("deepseek_v3", {}, 671),
+    "Qwen3-Next-80B-A3B-Instruct": ("qwen3_next", {}, 80),
+    "Jamba-v0.1": ("jamba", {}, 51.6),
+    "granite-4.0-h-small": (
+        "granitemoehybrid",
+        wide(40, 4096, 768, 32, 8, 100352)
+        | {"shared_intermediate_size": 1536, "num_local_experts": 72, "num_experts_per_tok": 10, "layer_types": GRANITE}
+        | {"mamba_n_heads": 128, "mamba_d_head": 64, "mamba_d_state": 128, "tie_word_embeddings": True},
+        32,
+    ),
+}
+
+
+@pytest.mark.parametrize("model", PARAMETERS)
+def test_parameters_are_as_many_as_published(model: str, tmp_path: Path) -> None:
+    """Headers of weights with the shapes that Transformers' own class has, without the weights."""
+    pytest.importorskip("transformers")
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kind, settings, billions = PARAMETERS[model]
+    config = AutoConfig.for_model(kind, **settings)
+    with torch.device("meta"):
+        shapes = [list(weight.shape) for weight in AutoModelForCausalLM.from_config(config).parameters()]
+    header = json.dumps({str(n): {"dtype": "BF16", "shape": shape} for n, shape in enumerate(shapes)}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(), default=str))
+    facts = model_facts(str(tmp_path), None, machine())
+    assert facts.parameters == pytest.approx(billions * 1e9, rel=0.05)
+    assert facts.weight_bytes == 2 * facts.parameters
 
 
 def test_weights_in_pytorchs_own_files_have_a_size(tmp_path: Path) -> None:
