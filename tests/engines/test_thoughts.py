@@ -94,6 +94,18 @@ def test_without_a_budget_it_is_cut_off_and_censored(tmp_path: Path) -> None:
         None,
     )
     assert [(step.parse, step.parse_reason, step.tool) for step in steps] == [("cut_off", "cut_off", None)] * 8
+    assert "replies: 8 cut off [WARNING] 100% of these were cut off: raise agent.model.max_tokens" in status(tmp_path)
+    (summary_file,) = (tmp_path / "results").glob("runs/*/summary.json")
+    summary_file.unlink()  # as if this process was still at it
+    assert "newest replies: 8 cut off [WARNING] 100% of these" in status(tmp_path)
+
+
+def status(folder: Path) -> str:
+    from typer.testing import CliRunner
+
+    from vendomini.cli import app
+
+    return " ".join(CliRunner().invoke(app, ["status", "-r", str(folder / "results")]).output.split())
 
 
 @pytest.mark.parametrize(("name", "opened"), [("think", True), ("think", False), ("harmony", False)])

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from vendomini.cluster.status import Status
 
+MANY = 0.05
+"""Share of replies that were cut off, from which on it is said."""
+
 SHOWN = 5
 """Failed runs and lost jobs listed; --json lists all."""
 
@@ -88,6 +91,8 @@ def _print(one: Status, out: Console) -> None:
         from vendomini.runner.progress import duration
 
         out.print(f"  {one.tokens_s:,.0f} tokens/s, about {duration(one.eta_s)} to go", markup=False)
+    for line in _reply_lines(one):
+        out.print(f"  {line}", markup=False)
     for line in _job_lines(one):
         out.print(f"  {line}", markup=False)
     for halt in one.halts:
@@ -106,6 +111,24 @@ def _print(one: Status, out: Console) -> None:
         out.print(f"  (the queue was not asked: {one.queue_problem})", markup=False)
     elif one.done < one.runs and not one.halts and not one.running + one.waiting:
         out.print(f"  Nothing is live; this does what is missing: {one.again}", markup=False)
+
+
+def _reply_lines(one: Status) -> list[str]:
+    """How the replies were read, and a warning where many were cut off."""
+    lines = []
+    for what, counts in (("replies", one.replies), ("newest replies", one.newest_replies)):
+        total = sum(counts.values())
+        if not total:
+            continue
+        words = {"ok": "ok", "repaired": "repaired", "unparsable": "unparsable", "cut_off": "cut off"}
+        lines.append(
+            f"{what}: " + ", ".join(f"{counts[key]:,} {word}" for key, word in words.items() if counts.get(key))
+        )
+        if (cut := counts.get("cut_off", 0) / total) > MANY:
+            lines.append(
+                f"[WARNING] {cut:.0%} of these were cut off: raise agent.model.max_tokens or max_thinking_tokens"
+            )
+    return lines
 
 
 def _job_lines(one: Status) -> list[str]:

@@ -14,10 +14,13 @@ from typing import TypedDict
 from vendomini.cluster.ledger import Job, job_ids, jobs_of, live_tasks
 from vendomini.cluster.slurm import End, ended
 from vendomini.errors import ClusterError, ConfigError, CorruptRecordError, ResultsError
-from vendomini.records import Plan, Results, RunInfo, RunOutcome, RunPaths, read_record
+from vendomini.records import Plan, Results, RunInfo, RunOutcome, RunPaths, last_steps, read_record
 
 FRESH_S = 900.0
 """A log that no submission knows of and that was written to within this time belongs to a run in progress."""
+
+NEWEST = 20
+"""Replies of a run in progress that are counted."""
 
 TAIL = 3
 """Lines of a log that are shown with a failure."""
@@ -51,6 +54,8 @@ class Status:
     Attributes:
         crashed, censored: ended runs with an event, and without one.
         endings: ending → ended runs.
+        replies: ``ok``, ``repaired``, ``unparsable``, ``cut_off`` → replies of ended runs.
+        newest_replies: the same of the newest ``NEWEST`` of each run in progress.
         failed: run id → why; the next submit tries them again.
         damaged: run id → what is wrong with its files.
         running, waiting: unfinished runs of live jobs, and runs in progress here.
@@ -72,6 +77,8 @@ class Status:
     crashed: int = 0
     censored: int = 0
     endings: dict[str, int] = field(default_factory=dict)
+    replies: dict[str, int] = field(default_factory=dict)
+    newest_replies: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     running: int = 0
@@ -145,6 +152,7 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             found.crashed += bool(outcome.event_observed)
             found.censored += not outcome.event_observed
             found.endings[outcome.ending] = found.endings.get(outcome.ending, 0) + 1
+            _add(found.replies, outcome.parse)
             cost.add(outcome)
             continue
         unfinished.append(run_id)
@@ -156,10 +164,24 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             found.failed[run_id] = outcome.reason or "unknown"
         else:
             setattr(found, state, getattr(found, state) + 1)
+        if state == "running":
+            _add(found.newest_replies, _newest_replies(results.run(run_id)))
     if found.running and cost.seconds > 0:
         found.tokens_s = found.running * cost.tokens / cost.seconds
         found.eta_s = (found.running + found.waiting) * cost.seconds / cost.runs / found.running
     return unfinished
+
+
+def _newest_replies(run: RunPaths) -> Counter[str]:
+    try:
+        return Counter(step.parse for step in last_steps(run.steps, NEWEST))
+    except (OSError, ResultsError):  # not there yet, or being written
+        return Counter()
+
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for key, number in more.items():
+        counts[key] = counts.get(key, 0) + number
 
 
 def _not_begun(found: Status, results: Results, known: set[str]) -> int:

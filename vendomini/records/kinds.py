@@ -84,7 +84,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
 
 class RunOutcome(msgspec.Struct, kw_only=True):
-    """The part of ``summary.json`` that says whether a run counts, and what it cost.
+    """The part of ``summary.json`` that says whether a run counts, what it cost, and how its replies were read.
 
     Enough for code that looks at every run: reading this costs a sixth of reading the whole, and builds no trees.
     """
@@ -97,6 +97,7 @@ class RunOutcome(msgspec.Struct, kw_only=True):
     completion_tokens: int = 0
     seconds: float = 0.0
     attempt: int = 1
+    parse: dict[str, int] = {}
 
     @property
     def finished(self) -> bool:
@@ -124,7 +125,6 @@ class RunSummary(RunOutcome, kw_only=True):
     world: JsonObject = {}
     pe: JsonObject = {}
     shocks: JsonObject = {}
-    parse: JsonObject = {}
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     engine: JsonObject = {}
