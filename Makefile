@@ -20,7 +20,7 @@ endif
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
 SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux libfaketime
 
-.PHONY: demo demo-model test coverage check bench validity chaos fuzz system clean
+.PHONY: demo demo-model test coverage check bench validity chaos servers fuzz system clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
@@ -95,6 +95,9 @@ chaos: $(VENV)/.test system  ## faults on whole experiments, the table of docs/r
 conformance: $(VENV)/.test  ## the chat templates that packages ship, token for token, and every causal architecture
 	$(BIN)/python -m tests.conformance
 	$(BIN)/python -m tests.conformance.architectures
+
+servers: $(VENV)/.test  ## the client against vllm serve, transformers serve and, if it is in PATH, LiteLLM
+	SERVERS=all $(BIN)/python -m pytest tests/engines/test_servers.py
 
 # Findings are kept in tests/corpus: the next run and the tests begin with them.
 FUZZ_SECONDS ?= 120

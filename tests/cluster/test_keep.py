@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,24 @@ def test_a_keeper_of_its_own_waits_out_a_submit_limit(bench: Bench) -> None:
     assert "waiting for room in the queue" in log.read_text()
     assert log.read_text().rstrip().endswith("many: done, 8 runs")
     assert bench.logs(bench.results("many")) == bench.undisturbed(config)
+
+
+def test_a_round_from_cron_and_one_from_scrontab(bench: Bench) -> None:
+    """Cron has a bare environment; an entry of scrontab is a job itself, with the variables of one."""
+    config = bench.config("rounds", grid__pe_induction__p_shock=[0.1], simulation__max_steps=20)
+    line = f"cd {bench.folder} && {sys.executable} -m vendomini keep {config} --partition gpu"
+    bare = {"HOME": str(bench.folder), "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin", **bench.slurm.environ}
+    bare["PYTHONPATH"] = os.getcwd()
+    done = subprocess.run(["/bin/sh", "-c", line], env=bare, capture_output=True, text=True, timeout=300)
+    assert "sent 4 runs" in done.stdout, done.stdout + done.stderr
+    bench.slurm.wait_for_jobs()
+    more = bench.config("rounds", grid__pe_induction__p_shock=[0.1, 0.3], simulation__max_steps=20)
+    assert more == config
+    entry = ["sbatch", "--job-name=entry", "--time=5", f"--output={bench.folder}/entry", f"--wrap={line}"]
+    bench.slurm.call(*entry, PYTHONPATH=os.getcwd())
+    bench.slurm.wait_for_jobs()
+    assert "sent 4 runs" in (bench.folder / "entry").read_text()
+    assert bench.logs(bench.results("rounds")) == bench.undisturbed(config)
 
 
 def test_cancelled_jobs_are_not_sent_again(bench: Bench, config: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cluster.bench import Bench
 from tests.cluster.slurm import Slurm
+from vendomini.cluster import slurm
 
 LATER = "now+1hour"
 """A job that begins then can be looked at in the queue."""
@@ -240,6 +241,20 @@ def test_a_submit_limit_in_the_middle(bench: Bench) -> None:
         assert list(bench.results("none").glob("submissions/*/")) == []
 
 
+def test_thousands_of_arrays(bench: Bench, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names and ids are more than a command line takes; SLURM is asked in several calls and forgets none."""
+    shown = _pending(bench, config)
+    monkeypatch.setenv("SLURM_CONF", bench.slurm.environ["SLURM_CONF"])
+    names = {shown["JobName"], *(f"{shown['JobName']}-{number}" for number in range(30_000))}
+    assert sum(map(len, names)) > os.sysconf("SC_ARG_MAX") // 2
+    assert [task.job_id for task in slurm.queue(names)] == [shown["JobId"]]
+    bench.slurm.call("scancel", shown["JobId"])
+    ids = {shown["JobId"], *(str(number) for number in range(1_000_000, 1_030_000))}
+    bench.slurm.until("accounting knows", lambda: bool(slurm.ended(ids, names)))
+    (end,) = slurm.ended(ids, names)[shown["JobId"]]
+    assert end.state.startswith("CANCELLED")
+
+
 ONCE = """
 if mkdir {folder}/stumbled-$(basename $0) 2>/dev/null; then
   {first}
@@ -279,6 +294,20 @@ def test_a_requeue_that_stumbles(bench: Bench, config: Path) -> None:
     assert (bench.folder / "stumbled-scontrol").is_dir()
     bench.slurm.wait_for_jobs()
     assert bench.logs(bench.results("stumble")) == bench.undisturbed(config)
+
+
+DOWN = "sacct: error: Sending PersistInit msg: Connection refused"
+
+
+@pytest.mark.parametrize("sacct", ["exit 0", f"echo '{DOWN}' >&2; exit 1"], ids=["says nothing", "is down"])
+def test_accounting_that_stumbles_makes_no_job_look_ended(bench: Bench, config: Path, sacct: str) -> None:
+    shown = _pending(bench, config)
+    environ = bench.wrap("sacct", sacct)
+    assert "pending (BeginTime)" in bench.vendomini("status", str(config), **environ)
+    assert "4 live in the queue" in bench.vendomini("submit", str(config), **environ)
+    bench.slurm.call("scancel", shown["JobId"])
+    bench.slurm.wait_for_jobs()
+    assert "0 of 4 runs done" in bench.vendomini("status", str(config), **environ)
 
 
 def test_a_slow_login_node(bench: Bench, config: Path) -> None:

@@ -55,6 +55,9 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 """Key of a config → its value in the tiny model, where the family has such a key."""
 
+GLOBAL = {"hidden_size_global": 64}
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+
 SPECIAL: dict[str, dict[str, Any]] = {
     "phi3": {
         "max_position_embeddings": 128,
@@ -75,7 +78,18 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba", "attention"]},
     "codegen": {"rotary_dim": 8},
     "gptj": {"rotary_dim": 8},
-    "dbrx": {"attn_config": {"kv_n_heads": 2}, "ffn_config": {"moe_num_experts": 4, "ffn_hidden_size": 32}},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
+        "ffn_config": {"moe_num_experts": 4, "ffn_hidden_size": 32},
+    },
+    "dots1": {"first_k_dense_replace": 1, "n_shared_experts": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "zamba": {"layers_block_type": ["mamba", "hybrid"] * 2},
+    "zamba2": {"layer_types": ["mamba", "hybrid"] * 2, "hybrid_layer_ids": [1, 3]},
+    "zaya": {"num_experts_per_tok": 1},
+    "qwen2_vl": {"text_config": {"rope_parameters": MROPE}},
+    "qwen2_5_vl": {"text_config": {"rope_parameters": MROPE}},
+    "blt": {"encoder_hash_byte_group_vocab": 1000, "encoder_config": GLOBAL, "decoder_config": GLOBAL},
     "gemma2": {"attn_logit_softcapping": 2.0},
     "roberta": {"is_decoder": True},
 }
@@ -127,7 +141,7 @@ def _shrunk(kind: Any, special: dict[str, Any]) -> Any:
     except Exception:  # one that is nothing without its parts
         whole = None
     parts = {
-        name: _shrunk(type(part), {})
+        name: _shrunk(type(part), special.get(name, {}))
         for name in getattr(kind, "sub_configs", {})
         if hasattr(part := getattr(whole, name, None), "to_dict")
     }
@@ -139,7 +153,7 @@ def _shrunk(kind: Any, special: dict[str, Any]) -> Any:
         own["num_key_value_heads"] = SIZES["num_attention_heads"]
         own["head_dim"] = SIZES["qk_rope_head_dim"]
     own |= {key: SIZES[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id") if key in default}
-    return kind(**{**own, **parts, **special})
+    return kind(**{**own, **special, **parts})
 
 
 def make_model(family: str, folder: Path) -> None:

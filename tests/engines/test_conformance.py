@@ -30,6 +30,8 @@ from vendomini.probe import Capabilities
         ("gpt_neo", "one at a time", "batching changes its answers"),
         ("phi3", "one at a time", "beyond 64 tokens its rotary factors depend on the longest row of a batch"),
         ("mamba", "one at a time", "computing each prompt anew"),
+        ("nemotron_h", "one at a time", "keeping each conversation"),
+        ("granitemoehybrid", "one at a time", "keeping each conversation"),
     ],
 )
 def test_a_family_answers_as_generate_does(family: str, verdict: str, note: str) -> None:

@@ -141,6 +141,23 @@ def test_a_start_that_failed_for_a_passing_reason_is_tried_again(
     assert (engine.starts, len(lines)) == (starts, starts - 1)
 
 
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("OSError: [Errno 98] Address already in use", True), ("RuntimeError: torch_compile_cache is truncated", False)],
+)
+def test_what_was_compiled_is_forgotten_where_it_may_be_the_cause(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, kept: bool
+) -> None:
+    """Else every later job would begin with the same copy, and fail once."""
+    monkeypatch.setattr("vendomini.engines.vllm.engine.START_AGAIN_S", (0.0,))
+    engine = NeverStarts(Model(name=str(tiny)), EngineConfig(), machine("A100"), [].append)
+    engine.reason, engine._cache, engine._warm = reason, compiled(tmp_path / "a", "x"), compiled(tmp_path / "warm", "x")
+    with pytest.raises(EngineUnavailable):
+        wait(engine.start())
+    assert (tmp_path / "a" / "vllm").exists() == kept
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == (["a", "warm"] if kept else ["a"])
+
+
 def test_little_shared_memory_is_announced_where_several_ranks_need_it(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +254,14 @@ LOG = """\
 (EngineCore pid=6) ERROR 11-23 10:48:21 [core.py:1] Exception: WorkerProc initialization failed due to an exception
 """
 
+IN_USE = """\
+(EngineCore_0 pid=892764) INFO 09-10 23:09:10 [parallel_state.py:1134] rank 0 in world size 1 is assigned as DP rank 0
+(EngineCore_0 pid=892764) ERROR 09-10 23:09:12 [core.py:718] torch.distributed.DistNetworkError: The server socket has \
+failed to listen on any local network address. port: 43301, useIpv6: false, code: -98, name: EADDRINUSE, message: \
+address already in use
+Exception: See root cause above.
+"""
+
 INSPECTED = """\
 ERROR 11-25 10:48:20 [registry.py:1] Error in inspecting model architecture 'X'
 ERROR 11-25 10:48:20 [registry.py:1] Traceback (most recent call last):
@@ -254,6 +279,11 @@ ERROR 11-25 10:48:20 [registry.py:1] ModuleNotFoundError: No module named 'torch
             "No module named 'torchvision'",
         ),
         ("ValueError: too long", LOG, "ValueError: too long"),
+        (
+            "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+            IN_USE,
+            "EADDRINUSE, message: address already in use",
+        ),
         ("RuntimeError: Engine core initialization failed.", "", "was killed, or crashed without a word"),
     ],
 )

@@ -48,6 +48,8 @@ PASSES: dict[str, Reply] = {
     "finish_reason abort": choice("abort"),
     "no choices": (200, {"choices": []}),
     "content null and nothing else": choice("stop"),
+    "content null although tokens were counted": (200, answer(None, reasoning=None, tool_calls=[])),
+    "content null beside an error that is null": (200, answer(None, refusal=None) | {"usage": {}, "error": None}),
     "the body is cut": cut,
     "the chunks are cut": cut_chunks,
     "a reset inside an error": reset_in_error,
@@ -116,6 +118,11 @@ READ: dict[str, tuple[Any, dict[str, Any]]] = {
     "counts": (answer(), {"prompt_tokens": 12, "completion_tokens": 3, "cached_tokens": 8}),
     "no counts": (answer() | {"usage": None}, {"text": "hello", "prompt_tokens": 0, "cached_tokens": None}),
     "counts that are null": (answer() | {"usage": {"prompt_tokens": None}}, {"prompt_tokens": 0}),
+    "a thought left in the text": (
+        answer("<think>hm</think>\n\nhello", reasoning_content=None, tool_calls=[]),
+        {"text": "<think>hm</think>\n\nhello", "reasoning": None},
+    ),
+    "ended by a tool that is not there": (answer(finish="tool_call"), {"raw_finish_reason": "tool_call"}),
     "unknown fields": (answer(annotations=[], audio=None) | {"id": 7, "x_groq": {}}, {"text": "hello"}),
     "an empty error beside the answer": (answer() | {"error": None}, {"text": "hello"}),
 }

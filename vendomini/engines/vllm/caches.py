@@ -88,6 +88,16 @@ def copy_back(cache: Path, warm: Path) -> bool:
     return True
 
 
+def discard(warm: Path) -> None:
+    """Removes a kept copy that may be damaged, in one move: another job may be copying it."""
+    with suppress(OSError):
+        aside = tempfile.mkdtemp(prefix=f".{warm.name}-", dir=warm.parent)
+        try:
+            os.rename(warm, aside)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
 def empty(cache: Path) -> None:
     """Removes caches that may be damaged."""
     for entry in cache.iterdir():

@@ -18,8 +18,8 @@ from pathlib import Path
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
 from vendomini.engines.hf.model import load_tokenizer
-from vendomini.engines.vllm.caches import copy_back, copy_in, empty, job_cache
-from vendomini.engines.vllm.process import HostProcess, may_pass, root_cause
+from vendomini.engines.vllm.caches import copy_back, copy_in, discard, empty, job_cache
+from vendomini.engines.vllm.process import HostProcess, may_pass, root_cause, spoilt_cache
 from vendomini.engines.vllm.protocol import Abort, Done, Generate, Ready, Refused, pack_ids
 from vendomini.engines.vllm.settings import CPU_SEQS, Settings
 from vendomini.engines.vllm.thought import constraint
@@ -106,10 +106,15 @@ class VllmEngine(Engine):
                     raise
                 self._say(f"[WARNING] vLLM did not start ({exc}): trying again in {pause:g} s")
                 self._host = None
-                if self._cache is not None:
-                    await asyncio.to_thread(empty, self._cache)
+                if spoilt_cache(str(exc)):
+                    await asyncio.to_thread(self._forget_what_was_compiled)
                 await asyncio.sleep(pause)
         return await self._launch()
+
+    def _forget_what_was_compiled(self) -> None:
+        if self._cache is not None and self._warm is not None:
+            empty(self._cache)
+            discard(self._warm)
 
     async def _launch(self) -> Ready:
         if self._cache is None and (cache := job_cache(os.environ)) is not None:

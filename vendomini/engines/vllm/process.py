@@ -31,13 +31,19 @@ SECOND_HAND = (
 )
 """Exceptions that only say that another process failed."""
 
-PASSING = re.compile(
-    r"address already in use|EADDRINUSE|errno 98\b|stale file handle|errno 116\b|/dev/shm|bus error|shared memory|"
-    r"torch_compile_cache|torchinductor|triton.{0,40}cache|inductor.{0,40}cache|cache.{0,40}(?:corrupt|truncated)|"
-    r"unpicklingerror|connection (?:refused|reset)|errno 11\b|resource temporarily unavailable|device or resource busy",
+SPOILT = re.compile(
+    r"stale file handle|errno 116\b|torch_compile_cache|torchinductor|triton.{0,40}cache|inductor.{0,40}cache|"
+    r"cache.{0,40}(?:corrupt|truncated)|unpicklingerror",
     re.IGNORECASE,
 )
-"""Reasons for a failed start that may be gone a moment later: a port, a cache, a handle, memory that is being freed."""
+"""Reasons for a failed start that lie in what was compiled before."""
+
+PASSING = re.compile(
+    r"address already in use|EADDRINUSE|errno 98\b|/dev/shm|bus error|shared memory|connection (?:refused|reset)|"
+    r"errno 11\b|resource temporarily unavailable|device or resource busy",
+    re.IGNORECASE,
+)
+"""Other reasons that may be gone a moment later: a port, memory that is being freed."""
 
 
 class HostProcess:
@@ -133,7 +139,12 @@ def root_cause(said: str, log: Path) -> str:
 
 def may_pass(reason: str) -> bool:
     """Whether a start that failed this way is worth another try."""
-    return PASSING.search(reason) is not None
+    return PASSING.search(reason) is not None or spoilt_cache(reason)
+
+
+def spoilt_cache(reason: str) -> bool:
+    """Whether what was compiled before may be the cause."""
+    return SPOILT.search(reason) is not None
 
 
 def first_sentence(text: str) -> str:
