@@ -26,6 +26,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.engines.chat_server import Asked
+from tests.tiny_model import make_tiny_model
 from vendomini.cli import app
 from vendomini.engines import Completion, SamplingParams
 from vendomini.errors import PromptTooLong
@@ -33,6 +34,8 @@ from vendomini.records import read_steps
 
 KEY = "sk-tests"
 PATIENCE_S = 400
+CONTEXT = 16_384
+"""Tokens: the rules of the world are some thousands of this tokenizer's."""
 
 
 @dataclass
@@ -65,7 +68,7 @@ def transformers_serve(port: int, folder: Path) -> list[str]:
 
 def vllm_serve(port: int, folder: Path) -> list[str]:
     """``vllm serve`` under the name that the build for CPUs has, too, and in one process."""
-    options = ["--dtype", "float32", "--max-model-len", "2048", "--enforce-eager", "--max-num-seqs", "8"]
+    options = ["--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager", "--max-num-seqs", "8"]
     options += ["--distributed-executor-backend", "uni", "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *options]
 
@@ -76,31 +79,36 @@ def litellm(port: int, folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def transformers_server(tiny: Path) -> Iterator[Server]:
-    if reason := _lacks("fastapi", "uvicorn", "openai", "accelerate"):
-        pytest.skip(f"transformers serve needs {reason}")
-    with _running(transformers_serve, tiny, "/health") as url:
-        sampling = {"generation_config": json.dumps({"do_sample": True})}
-        yield Server("transformers", f"{url}/v1", str(tiny), sampling)
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("small"), context=CONTEXT)
 
 
 @pytest.fixture(scope="module")
-def vllm_server(tiny: Path) -> Iterator[Server]:
+def transformers_server(small: Path) -> Iterator[Server]:
+    if reason := _lacks("fastapi", "uvicorn", "openai", "accelerate"):
+        pytest.skip(f"transformers serve needs {reason}")
+    with _running(transformers_serve, small, "/health") as url:
+        sampling = {"generation_config": json.dumps({"do_sample": True})}
+        yield Server("transformers", f"{url}/v1", str(small), sampling)
+
+
+@pytest.fixture(scope="module")
+def vllm_server(small: Path) -> Iterator[Server]:
     if reason := _lacks("vllm"):
         pytest.skip(f"vllm serve needs {reason}")
     environ = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    with _running(vllm_serve, tiny, "/health", **environ) as url:
-        yield Server("vllm", f"{url}/v1", str(tiny))
+    with _running(vllm_serve, small, "/health", **environ) as url:
+        yield Server("vllm", f"{url}/v1", str(small))
 
 
 @pytest.fixture(scope="module")
 def litellm_server(
-    transformers_server: Server, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+    transformers_server: Server, small: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     if not shutil.which("litellm"):
         pytest.skip("the command litellm is not in PATH (pip install 'litellm[proxy]', in an environment of its own)")
     folder = tmp_path_factory.mktemp("litellm")
-    behind = {"model": f"hosted_vllm/{tiny}", "api_base": transformers_server.url, "api_key": "none"}
+    behind = {"model": f"hosted_vllm/{small}", "api_base": transformers_server.url, "api_key": "none"}
     models = [{"model_name": "small", "litellm_params": behind}]
     (folder / "litellm.yaml").write_text(yaml.safe_dump({"model_list": models}))
     with _running(litellm, folder, "/health/liveliness", LITELLM_MASTER_KEY=KEY) as url:
@@ -186,10 +194,10 @@ def test_what_a_server_does_not_know_is_left_out(server: Server) -> None:
 def test_a_context_is_reported_or_not(server: Server) -> None:
     asked = server.asked()
     asked.once()
-    assert asked.engine.context_length == (2048 if server.kind == "vllm" else None)
+    assert asked.engine.context_length == (CONTEXT if server.kind == "vllm" else None)
     if server.kind == "vllm":
         with pytest.raises(PromptTooLong):
-            server.ask("word " * 3000)
+            server.ask("word " * CONTEXT)
 
 
 def test_a_form_is_kept_or_ignored(server: Server) -> None:
