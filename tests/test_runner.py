@@ -317,6 +317,19 @@ class TestBreaker:
         reasons = [[h.reason for h in Results(tmp_path / name).halts().values()] for name in ("killed", "undisturbed")]
         assert reasons[0] == reasons[1]
 
+    def test_what_another_job_found_counts(self, tmp_path):
+        specs, one = grid(*UNREADABLE), EngineConfig(max_num_seqs=1)
+        run_here(specs[:100], tmp_path, one, start=chatty())
+        (halt,) = Results(tmp_path).halts().values()
+        Results(tmp_path).halt(halt.key).unlink()
+
+        async def meanwhile(model, config):
+            write_record(Results(tmp_path).halt(halt.key), halt)
+            return await chatty()(model, config)
+
+        tally, counters = run_here(specs[100:], tmp_path, one, start=meanwhile)
+        assert (len(tally.unfinished), counters.steps) == (100, 0)
+
     @pytest.mark.parametrize(("prose", "stops"), [(lambda n: n % 5 < 3, True), (lambda n: n % 5 < 2, False)])
     def test_the_limit_is_a_share(self, tmp_path, prose, stops):
         specs = grid("simulation.max_steps=12", "experiment.replications=20", "agent.model.name=scripted/oracle",

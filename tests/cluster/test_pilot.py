@@ -88,7 +88,7 @@ def test_two_hundred_runs_of_unreadable_replies_stop(bench: Bench) -> None:
     assert halt["cause"] == "replies", bench.job_logs("models")
     assert "replies can't be used" in halt["reason"]
     steps = sum(log.read_bytes().count(b"\n") for log in logs.glob("*/steps.jsonl"))
-    assert steps <= 0.05 * 200 * 58  # an unreadable run crashes at step 8 and ends 50 steps later
+    assert 8 * 5 <= steps <= 0.05 * 200 * 500, f"{sent['jobs']} jobs"
     assert "is stopped: " in bench.vendomini("status", str(config))
     how: dict[str, Any] = {"cwd": bench.folder, "env": bench.environ, "stdout": subprocess.PIPE, "text": True}
     again = [subprocess.Popen(bench.command("submit", str(config), *only, "--json"), **how) for _ in range(2)]

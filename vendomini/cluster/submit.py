@@ -196,11 +196,7 @@ def _plan(runs: Sequence[RunSpec], request: Request, offers: Offers, sizing: Siz
 
 
 def halts_of(phase: Phase, specs: Sequence[RunSpec], results: Results) -> dict[str, Halt]:
-    """Run id → why runs set like this one were stopped.
-
-    Raises:
-        CorruptRecordError: what the results folder says about it is damaged.
-    """
+    """Run id → why runs set like this one were stopped."""
     from vendomini.runner.breaker import halt_key
 
     halts = results.halts()

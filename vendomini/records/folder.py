@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,11 @@ class Results:
         return self.root / "halts" / f"{key}.json"
 
     def halts(self) -> dict[str, Halt]:
-        """By key, the oldest first.
-
-        Raises:
-            CorruptRecordError: one is damaged.
-        """
-        found = [read_record(file, Halt) for file in self.root.glob("halts/*.json")]
+        """By key, the oldest first. A damaged one is left out: without it runs are tried again, no more."""
+        found = []
+        for file in self.root.glob("halts/*.json"):
+            with contextlib.suppress(CorruptRecordError, FileNotFoundError):
+                found.append(read_record(file, Halt))
         return {halt.key: halt for halt in sorted(found, key=lambda halt: halt.halted_at)}
 
     def manifests(self) -> list[Manifest]:

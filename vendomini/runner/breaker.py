@@ -17,8 +17,8 @@ import msgspec
 
 from vendomini.config import RunSpec
 from vendomini.config import schema as config
-from vendomini.errors import ResultsError
-from vendomini.records import Halt, Results, write_record
+from vendomini.errors import CorruptRecordError, ResultsError
+from vendomini.records import Halt, Results, read_record, write_record
 
 FEWEST_FRUITLESS = 3
 """Failed runs in a row, without a step between them, that may still be chance, however few are in flight."""
@@ -98,6 +98,15 @@ class Breaker:
     def watch(self, spec: RunSpec) -> Watch:
         """What it knows of runs set like this one."""
         return self._watches.setdefault(self.key(spec), Watch(self._watched))
+
+    def stops(self, spec: RunSpec) -> bool:
+        """Whether runs set like this one stop: by what was seen here, or in another job meanwhile."""
+        watch = self.watch(spec)
+        if watch.reason is None and not self._anyway:
+            with suppress(FileNotFoundError, CorruptRecordError):
+                halt = read_record(self._results.halt(self.key(spec)), Halt)
+                watch.reason = halt.reason if halt.cause == "replies" else None
+        return watch.reason is not None
 
     def key(self, spec: RunSpec) -> str:
         place = id(spec.parameters)  # which all replications of a cell share

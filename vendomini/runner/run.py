@@ -171,7 +171,7 @@ class Runner:
             while queue:
                 spec = queue.popleft()
                 lost = started.gone or breaker.hopeless(width)
-                if self.stop.reason is not None or lost or breaker.watch(spec).reason is not None:
+                if self.stop.reason is not None or lost or breaker.stops(spec):
                     self.tally.unfinished.append(spec.run_id)
                     continue
                 try:
