@@ -3,10 +3,12 @@
 import json
 from zipfile import ZipFile
 
+import pandas
 import pytest
 from inspect_ai.log import read_eval_log, read_eval_log_sample, read_eval_log_sample_summaries
 
 from tests.analysis.synthetic import PROMPT, config, summary, write_results, write_steps
+from vendomini.analysis.tables.dataset import write_dataset
 from vendomini.analysis.traces.export import export_inspect, export_jsonl
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
@@ -123,3 +125,22 @@ def test_a_run_that_has_not_ended_is_named(folder, tmp_path):
     Results(folder).run(run_id).summary.unlink()
     with pytest.raises(ResultsError, match="has not ended yet"):
         export_inspect(chosen(folder), tmp_path / "logs")
+
+
+def test_a_hugging_face_dataset_with_its_card(tmp_path):
+    """Read by the hub's own card parser; both tables join."""
+    hub = pytest.importorskip("huggingface_hub")
+    write_results(tmp_path / "a", config(name="a.b", replications=2, max_steps=30))
+    write_results(tmp_path / "b", config(name="b", replications=1, max_steps=20))
+    out = write_dataset([tmp_path / "a", tmp_path / "b"], tmp_path / "set")
+    card = hub.DatasetCard.load(out / "README.md")
+    assert card.data.pretty_name == "a.b, b"
+    assert [entry["config_name"] for entry in card.data.to_dict()["configs"]] == ["runs", "steps"]
+    runs, steps = pandas.read_parquet(out / "runs.parquet"), pandas.read_parquet(out / "steps")
+    assert len(runs) == 27
+    assert f"| {len(steps):,} |" in card.text
+    assert "scripted/fragile" in card.text
+    joined = steps.merge(runs, on=["folder", "run_id"])
+    assert len(joined) == len(steps)
+    with pytest.raises(ResultsError, match="name a new folder with --out"):
+        write_dataset([tmp_path / "a"], out)

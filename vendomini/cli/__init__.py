@@ -31,6 +31,7 @@ COMMANDS = {
     "forget": "Delete an experiment, a plan or runs, after asking.",
     "dashboard": "Watch experiments in a browser: progress, survival so far, failures.",
     "report": "Turn results into survival curves, tables and figures.",
+    "export": "Write results as a Hugging Face dataset, with its card.",
     "traces": "Read episodes step by step in a browser, or export them.",
     "doctor": "Show what this machine can do, and why.",
     "estimate": "Estimate the GPU hours of phases on this cluster.",

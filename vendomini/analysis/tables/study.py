@@ -142,13 +142,13 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
     runs = tables.runs()
     runs["run"] = runs["folder"] + "/" + runs["run_id"] if len(runs) else ""
     worlds = _worlds(runs, notes)
-    analysed, copies = _without_copies(_analysed(runs), worlds)
     planned: set[str] = set()
     order: dict[str, list[object]] = {}
     expanded = [found for folder, plan in plans if (found := _expanded(folder, plan, order, notes))]
     for plan in expanded:
         planned |= {f"{plan.folder}/{run_id}" for run_id in plan.runs}
-    analysed[COLUMN] = experiments(analysed, expanded) if len(analysed) else []
+    runs[COLUMN] = experiments(runs, expanded) if len(runs) else []
+    analysed, copies = _without_copies(_analysed(runs), worlds)
     factors = _factors(analysed, order, worlds)
     return Study(
         names=list(dict.fromkeys(plan.name for _, plan in plans)),
