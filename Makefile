@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
+# uv, where it is installed: the same packages, sooner.
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+PIP := $(INSTALL) --quiet --constraint requirements/constraints.txt
 
 # A .venv whose Python is too old, or is another one than PYTHON=… asks for, is made again.
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
@@ -20,7 +23,7 @@ endif
 # A real SLURM cluster and a browser for the tests. Where they can't be installed, those tests skip and say why.
 SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariadb-server chromium tmux libfaketime
 
-.PHONY: demo demo-model test coverage check bench validity chaos servers fuzz system clean
+.PHONY: demo demo-model test coverage check docs bench validity chaos servers fuzz system clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
@@ -61,6 +64,13 @@ bench: $(VENV)/.test  ## every speed that docs/performance.md states, but for GP
 		$(BIN)/python benchmarks/engines.py $$what || exit 1; \
 	done
 
+docs: $(VENV)/bin/python  ## the pages as a site that needs no network: build/site/index.html
+	$(PIP) --editable ".[docs]"
+	rm -rf build/pages && mkdir -p build/pages && cp -r docs/. CONTRIBUTING.md SECURITY.md build/pages/
+	sed 's#](docs/#](#g' README.md > build/pages/index.md
+	sed -i 's#](docs/#](#g; s#](\.\./#](#g' build/pages/*.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 validity: $(VENV)/.test  ## all the evidence of docs/validity.md, on all seeds
 	$(BIN)/python -m benchmarks.validity
 
@@ -70,9 +80,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || \
 		{ echo "VendoMini needs Python 3.11 or newer, and $(PYTHON) is $(call version,$(PYTHON))." \
 		"Name a newer one, for example: make demo PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	@[ -n "$(UV)" ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "$(PYTHON) can't make environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(if $(UV),uv venv --quiet --seed --python $(PYTHON),$(PYTHON) -m venv) $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml requirements/constraints.txt
 	$(PIP) --editable ".[report]"
