@@ -69,7 +69,9 @@ def test_a_sound_control_is_ok_and_its_pilot_is_no_part_of_the_experiment(
         ("scripted/reactive", "ok", []),
         ("scripted/fragile", "ok", []),
     ]
-    assert found[0]["figures"]["replies"] == 4 * 12
+    figures = found[0]["figures"]
+    assert (figures["replies"], figures["healthy_calls"], figures["healthy_ok"]) == (4 * 12, 2 * 12, 2 * 12)
+    assert (figures["claims"] > 0, figures["error"]) == (True, 0.0), "it foresees what nothing disturbs"
     with pytest.raises(ResultsError, match="nothing was run or submitted"):
         folders_of((), None)
     with pytest.raises(ResultsError, match="holds no runs"):

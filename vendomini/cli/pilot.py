@@ -143,6 +143,9 @@ def _figures(figures: Figures) -> list[str]:
         f"{figures.replies:,} replies: {', '.join(parts)}; {share(figures.at_limit):.0%} at their limit",
         ", ".join(costs),
     ]
+    if figures.claims:
+        error = figures.error / figures.claims
+        lines.append(f"prediction error without shocks {error:.3f}, over {figures.claims:,} predictions")
     if figures.errors:
         lines.append("failed calls: " + ", ".join(f"{code} {n}" for code, n in figures.errors.most_common(4)))
     rejected = engine.get("rejected")

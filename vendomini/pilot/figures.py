@@ -29,6 +29,7 @@ class Figures:
         seconds: from request to last token, over all replies.
         healthy: episodes without any dose; ``healthy_calls`` and ``healthy_ok`` are their replies, and those whose call
             succeeded.
+        claims, error: predictions that were settled in such episodes, and the sum of their errors.
         on, near: detector → such episodes in which it went on, or would have at the strict thresholds.
         engine: of the last summary.
     """
@@ -49,6 +50,8 @@ class Figures:
     healthy: int = 0
     healthy_calls: int = 0
     healthy_ok: int = 0
+    claims: int = 0
+    error: float = 0.0
     on: Counter[str] = field(default_factory=Counter)
     near: Counter[str] = field(default_factory=Counter)
     engine: dict[str, object] = field(default_factory=dict)
@@ -107,6 +110,8 @@ def _add_steps(found: Figures, steps: list[StepRecord], info: RunInfo, world: ty
         found.healthy += 1
         found.healthy_calls += len(steps)
         found.healthy_ok += sum(bool(step.result.get("ok")) for step in steps)
+        found.claims += sum(len(step.resolved) for step in steps)
+        found.error += sum(float(claim["pe"]) for step in steps for claim in step.resolved)
         on = _onsets(steps, str(lookup(info.parameters, "crash_detector.thresholds")))
         found.on.update(on)
         found.near.update(_onsets(steps, "strict") - on)
