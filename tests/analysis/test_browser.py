@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 
 import pandas
 import pytest
@@ -298,8 +299,12 @@ def test_the_dashboard_fits_and_asks_nobody(quiet, dashboard, width, theme):
     }
 
 
-def test_the_dashboard_tells_where_an_experiment_stands(quiet, dashboard):
+def test_the_dashboard_tells_where_an_experiment_stands(quiet, dashboard, running):
     quiet.open(dashboard)
+    endings = Counter(found.ending for run_id in running.run_ids() if (found := running.summary(run_id)))
+    for ending in ("survived", "crashed", "bankrupt"):
+        assert f"{endings[ending]} {ending}" in quiet.text(".experiment")
+    assert status(running).endings == {ending: endings[ending] for ending in endings if ending != "failed"}
     assert "51 of 54 runs done" in quiet.text(".experiment")
     assert "1 interrupted · 1 not begun · 1 failed" in quiet.text(".experiment")
     assert quiet.text("#reasons") == "1 × the server <b>went</b> away"

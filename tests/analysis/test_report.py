@@ -26,7 +26,8 @@ from vendomini.analysis.report.content import (
 from vendomini.analysis.report.figures import draw
 from vendomini.analysis.report.interactive import plotly_figure
 from vendomini.analysis.report.palette import CATEGORICAL, colours
-from vendomini.analysis.report.sections_effects import headline
+from vendomini.analysis.report.sections import survival_section
+from vendomini.analysis.report.sections_effects import effects_section
 from vendomini.analysis.report.sections_runs import completeness_notes
 from vendomini.analysis.statistics.estimate import Estimate, holm
 from vendomini.analysis.tables.aggregate import aggregate
@@ -35,6 +36,7 @@ from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import ResultsError
 from vendomini.records import Results, RunSummary, read_record, write_record
+from vendomini.worlds.vending.environment import Vending
 
 TREE = config(replications=6, max_steps=80, models=["Qwen/Qwen3-32B", "scripted/fragile"])
 
@@ -85,7 +87,7 @@ def test_a_known_effect_is_stated(tmp_path):
     write_results(tmp_path, config(replications=25, max_steps=80, models=["a", "b"]), steps=False, hazard=0.004)
     for run_id in Results(tmp_path).run_ids():  # the logs are beside the point here
         shorten(tmp_path, run_id)
-    sentence = said(headline(studied(tmp_path)[0]))
+    sentence = said(effects_section(studied(tmp_path)[0]).blocks)
     found = re.search(r"p_shock, per \+0\.2: × ([\d.]+) \(([\d.]+) to ([\d.]+)\), p < 0\.001", sentence)
     assert found
     ratio, low, high = map(float, found.groups())
@@ -97,7 +99,7 @@ def test_a_known_effect_is_stated(tmp_path):
 def test_no_effect_is_stated_where_there_is_none(tmp_path):
     write_results(tmp_path, TREE, ratio=no_effect, hazard=0.02, seed=3)
     assert "No factor shows an effect on the hazard of an event at the 5 % level (Cox regression" in said(
-        headline(studied(tmp_path)[0])
+        effects_section(studied(tmp_path)[0]).blocks
     )
 
 
@@ -155,14 +157,18 @@ def test_phase_four_states_its_scaling_law(tmp_path):
 def test_a_preregistered_contrast_comes_first(tmp_path):
     tree = config(replications=6, max_steps=80, models=["a", "b"]) | {
         "analysis": {"primary": [{"factor": "pe_induction.p_shock", "compare": [0.0, 0.4]},
-                                 {"factor": "agent.model.name", "compare": ["a", "b"]}]}}  # fmt: skip
+                                 {"factor": "agent.model.name", "compare": ["a", "b"]},
+                                 {"factor": "agent.model.name", "compare": ["b", "a"]}]}}  # fmt: skip
     write_results(tmp_path, tree, hazard=0.01)
     first, *_ = build_sections(*studied(tmp_path))
     assert (first.key, first.blocks[0].text[:43]) == ("primary", "Preregistered: p_shock (0.4 − 0) shortens s")
     table = next(block for block in first.blocks if isinstance(block, Table))
     assert table.title == "Primary contrasts"
     assert [row[6] for row in table.rows] == holm([row[5] for row in table.rows])
-    assert not any("exploratory, too" in block.text for block in first.blocks if isinstance(block, Note))
+    (_, paired, unpaired), (_, opposite, reverse) = ([row[0], row[4].value, row[8].value] for row in table.rows[1:])
+    assert (paired, unpaired) == pytest.approx((-opposite, -reverse))
+    assert paired * unpaired > 0
+    assert not any("is exploratory" in block.text for block in first.blocks if isinstance(block, Note))
 
 
 def test_without_preregistration_the_dose_is_exploratory(tmp_path):
@@ -172,18 +178,43 @@ def test_without_preregistration_the_dose_is_exploratory(tmp_path):
     assert len(next(block for block in first.blocks if isinstance(block, Facets)).figures) == 2
 
 
-def test_runs_that_were_made_again_at_no_dose_count_once(tmp_path):
-    """Grids once ran dose 0 for each magnitude: the same runs again, to the byte."""
-    for magnitude in ("low", "high"):
+COPIED = {
+    "pe_mag": ["low", "medium", "high"],
+    "pe_type_mix": ["realistic", "temporal_only"],
+    "observability": ["full", "delayed", "partial", "hidden"],
+    "notice_delay_days": [1, 3],
+}
+"""Factors that do nothing at dose 0, each with levels that grids once ran there: the same runs again, to the byte."""
+
+
+@pytest.mark.parametrize("factor", COPIED)
+def test_runs_that_were_made_again_at_no_dose_count_once(tmp_path, factor):
+    levels = COPIED[factor]
+    for level in levels:
         tree = config(replications=4, max_steps=40, models=["a"])
-        tree["pe_induction"] = {"pe_mag": magnitude}
+        tree["pe_induction"] = {factor: level}
         write_results(tmp_path, tree, seed=1, hazard=0.02)
     study, tables = studied(tmp_path)
-    assert (len(study.runs), len(study.analysed), study.copies) == (24, 20, 4)
-    assert study.analysed.loc[study.analysed["pe_induction.p_shock"] == 0, "pe_induction.pe_mag"].isna().all()
-    assert "4 runs at dose 0 are others again" in said(completeness_notes(study))
+    extra = 4 * (len(levels) - 1)
+    assert (len(study.runs), len(study.analysed), study.copies) == (12 * len(levels), 12 * len(levels) - extra, extra)
+    assert study.analysed.loc[study.analysed["pe_induction.p_shock"] == 0, f"pe_induction.{factor}"].isna().all()
+    assert f"{extra} runs at dose 0 are others again" in said(completeness_notes(study))
     figures = {figure.key: figure for figure in figures_of(build_sections(study, tables))}
-    assert [list(line.x) for line in figures["dose-by-pe-mag"].series] == [[0.0, 0.2, 0.4]] * 2
+    by_factor = figures[f"dose-by-{factor.replace('_', '-')}"]
+    assert [list(line.x) for line in by_factor.series] == [[0.0, 0.2, 0.4]] * len(levels)
+
+
+def test_each_factor_that_does_nothing_at_dose_0_is_tried():
+    assert {f"pe_induction.{factor}" for factor in COPIED} == set(Vending.inert_without_dose)
+
+
+def test_copies_that_differ_in_all_of_these_factors_count_once(tmp_path):
+    for magnitude, mix, seen in itertools.product(("low", "high"), ("realistic", "temporal_only"), ("full", "hidden")):
+        tree = config(replications=3, max_steps=40, models=["a"], shocks=(0.0, 0.4))
+        tree["pe_induction"] = {"pe_mag": magnitude, "pe_type_mix": mix, "observability": seen}
+        write_results(tmp_path, tree, seed=1, hazard=0.02)
+    study, _ = studied(tmp_path)
+    assert (len(study.runs), len(study.analysed), study.copies) == (48, 27, 21)
 
 
 def test_two_folders_of_one_experiment_are_told_apart(tmp_path):
@@ -228,7 +259,7 @@ def test_before_and_after_are_compared_and_never_pooled(tmp_path):
     assert {among for _, by, among in sizes if by != "experiment"} == {
         "before", "after", "a, before", "a, after", "b, before", "b, after"
     }  # fmt: skip
-    assert "after: " in said(headline(study))
+    assert "after: " in said(survival_section(study).blocks)
     contrasts = [row[0].partition(",")[0] for row in found["Main contrast (exploratory)"].rows]
     assert contrasts == ["experiment", "p_shock", "p_shock"]
 

@@ -225,7 +225,7 @@ def test_a_paired_contrast_without_pairs_is_a_sentence(rng):
         paired_difference(frame.assign(seed=range(len(frame))), "dose", [0.0, 1.0], ["cell"])
     with pytest.raises(CannotFit, match="needs 3 seeds"):
         paired_difference(frame[frame["seed"] < 2], "dose", [0.0, 1.0], ["cell"])
-    with pytest.raises(CannotFit, match="lasted equally long"):
+    with pytest.raises(CannotFit, match="as long at one level as at another"):
         paired_difference(frame.assign(durations=9.0), "dose", [0.0, 1.0], ["cell"])
 
 
@@ -292,6 +292,22 @@ def test_no_event_at_all_is_named(rng):
     with pytest.raises(CannotFit, match="no ending to compare"):
         competing.cumulative_incidence(frame)
     assert survival.kaplan_meier(frame).median.value == math.inf
+
+
+def test_a_median_at_the_only_step_with_events_has_no_interval():
+    median = survival.kaplan_meier(pd.DataFrame({"durations": [9.0] * 6, "event_observed": True})).median
+    assert median.value == 9
+    assert math.isnan(median.lower)
+    assert math.isnan(median.upper)
+
+
+def test_separation_in_discrete_time_is_one_sentence_and_no_warning(rng, recwarn):
+    frame = pd.DataFrame({"dose": np.repeat([0.0, 1.0], 20), "seed": np.tile(range(5), 8),
+                          "durations": np.where(np.repeat([0.0, 1.0], 20) > 0, np.tile([8.0, 9.0], 20), 60.0),
+                          "event_observed": np.repeat([False, True], 20)})  # fmt: skip
+    with pytest.raises(CannotFit, match="no finite solution"):
+        time_models.discrete_hazards(frame, [cox.Covariate("dose", "dose", [0.0, 1.0], numeric=True)])
+    assert not recwarn.list
 
 
 def test_one_group_is_named(rng):

@@ -77,7 +77,7 @@ def _print(one: Status, out: Console) -> None:
         return
     out.print(f"{one.name}: {one.done:,} of {one.runs:,} runs done ({one.results})", markup=False, style="bold")
     counts = {
-        **dict(sorted(one.endings.items())),
+        **one.endings,
         "running": one.running,
         "waiting in the queue": one.waiting,
         "failed": len(one.failed),

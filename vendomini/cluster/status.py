@@ -52,8 +52,7 @@ class Status:
     """One results folder.
 
     Attributes:
-        crashed, censored: ended runs with an event, and without one.
-        endings: ending → ended runs.
+        endings: ending → ended runs, by name.
         replies: ``ok``, ``repaired``, ``unparsable``, ``cut_off`` → replies of ended runs.
         newest_replies: the same of the newest ``NEWEST`` of each run in progress.
         failed: run id → why; the next submit tries them again.
@@ -74,8 +73,6 @@ class Status:
 
     name: str
     results: str
-    crashed: int = 0
-    censored: int = 0
     endings: dict[str, int] = field(default_factory=dict)
     replies: dict[str, int] = field(default_factory=dict)
     newest_replies: dict[str, int] = field(default_factory=dict)
@@ -97,7 +94,7 @@ class Status:
 
     @property
     def done(self) -> int:
-        return self.crashed + self.censored
+        return sum(self.endings.values())
 
     @property
     def runs(self) -> int:
@@ -141,6 +138,7 @@ def status(results: Results) -> Status:
 def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> list[str]:
     """Sorts every known run into one of the states; returns those that are not done."""
     cost = _Cost()
+    endings: Counter[str] = Counter()
     unfinished = []
     for run_id in begun.union(owner):
         try:
@@ -149,9 +147,7 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             found.damaged[run_id] = str(exc)
             continue
         if outcome is not None and outcome.finished:
-            found.crashed += bool(outcome.event_observed)
-            found.censored += not outcome.event_observed
-            found.endings[outcome.ending] = found.endings.get(outcome.ending, 0) + 1
+            endings[outcome.ending] += 1
             _add(found.replies, outcome.parse)
             cost.add(outcome)
             continue
@@ -166,6 +162,7 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             setattr(found, state, getattr(found, state) + 1)
         if state == "running":
             _add(found.newest_replies, _newest_replies(results.run(run_id)))
+    found.endings = dict(sorted(endings.items()))
     if found.running and cost.seconds > 0:
         found.tokens_s = found.running * cost.tokens / cost.seconds
         found.eta_s = (found.running + found.waiting) * cost.seconds / cost.runs / found.running

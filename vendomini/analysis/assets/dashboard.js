@@ -160,7 +160,7 @@
   function experiment(one) {
     const states = [["running", "running"], ["waiting", "waiting in the queue"], ["interrupted", "interrupted"],
       ["open", "not begun"]].map(([key, label]) => [one[key], label]);
-    states.unshift(...Object.entries(one.endings).sort().map(([ending, runs]) => [runs, ending]));
+    states.unshift(...Object.entries(one.endings).map(([ending, runs]) => [runs, ending]));
     states.push([Object.keys(one.failed).length, "failed"], [Object.keys(one.damaged).length, "damaged"]);
     const rest = [];
     if (one.tokens_s) rest.push(`${count(one.tokens_s)} tokens/s`);

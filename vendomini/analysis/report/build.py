@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import vendomini
-from vendomini.analysis.report.content import Section, figures_of
+from vendomini.analysis.report.content import Note, Section, figures_of
 from vendomini.analysis.report.figures import draw
 from vendomini.analysis.report.page import render
 from vendomini.analysis.report.sections import survival_section
 from vendomini.analysis.report.sections_behaviour import endings_section, scaling_section
-from vendomini.analysis.report.sections_effects import effects_section, headline
+from vendomini.analysis.report.sections_effects import effects_section
 from vendomini.analysis.report.sections_errors import errors_section
 from vendomini.analysis.report.sections_format import format_section
 from vendomini.analysis.report.sections_primary import primary_section
@@ -96,6 +97,7 @@ def build_sections(study: Study, tables: Tables) -> list[Section]:
 
 
 def _page(study: Study, sections: Sequence[Section]) -> str:
+    """The primary contrast comes before everything else."""
     name = ", ".join(study.names) or "Results"
     models = study.analysed[MODEL].nunique() if MODEL in study.analysed else 0
     tiles = [
@@ -106,12 +108,15 @@ def _page(study: Study, sections: Sequence[Section]) -> str:
         ("Steps", f"{int(study.runs['steps'].sum()) if 'steps' in study.runs else 0:,}".replace(",", "\u202f")),
     ]
     now = datetime.now(UTC)
+    primary, *others = sections
+    notes = [block for block in primary.blocks if isinstance(block, Note)]
+    evidence = [block for block in primary.blocks if not isinstance(block, Note)]
     return render(
         title=f"{name}: survival report",
         subtitle=f"Written {now:%Y-%m-%d %H:%M} UTC by VendoMini {vendomini.__version__}",
-        notes=[*headline(study), *completeness_notes(study)],
+        lead=replace(primary, blocks=[*notes, *completeness_notes(study), *evidence]),
         tiles=tiles,
-        sections=sections,
+        sections=others,
         footer="Every table sorts: choose a column's heading. Figures for papers are in figures/, the data in "
         "runs.csv, runs.parquet and steps/.",
         version=vendomini.__version__,

@@ -51,13 +51,17 @@ def inline_scripts(*sources: str) -> tuple[str, str]:
 
 
 def render(
-    title: str, subtitle: str, notes: Sequence[Block], tiles: Sequence[tuple[str, str]], sections: Sequence[Section],
+    title: str, subtitle: str, lead: Section, tiles: Sequence[tuple[str, str]], sections: Sequence[Section],
     footer: str, version: str,
 ) -> str:  # fmt: skip
-    """The page. It needs no network, and its content policy forbids access to one."""
+    """The page: ``lead``, what it rests on, contents, and the other sections.
+
+    It needs no network, and its content policy forbids access to one.
+    """
     from plotly.offline import get_plotlyjs
 
     page = _Page()
+    first = page.section(lead)
     shown, absent = _split(sections)
     body = "\n".join([*map(page.section, shown), *([_absent(absent)] if absent else [])])
     scripts, digests = inline_scripts(asset("theme.js"), _closed(get_plotlyjs()), asset("report.js"))
@@ -68,9 +72,9 @@ def render(
         subtitle=escape(subtitle),
         version=escape(version),
         style=asset("base.css") + asset("report.css"),
-        notes="\n".join(page.block(note) for note in notes),
+        lead=first,
         tiles="".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles),
-        contents="".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in shown),
+        contents="".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in [lead, *shown]),
         sections=body,
         footer=escape(footer),
         data="\n".join(page.data),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from vendomini.analysis.report.content import (
     Section,
     Series,
     Table,
+    interval,
     slug,
 )
 from vendomini.analysis.statistics.estimate import CannotFit
@@ -47,10 +49,26 @@ def attempt(build: Callable[[], list[Block]], what: str) -> list[Block]:
 
 
 def survival_section(study: Study) -> Section:
-    blocks: list[Block] = []
+    blocks = attempt(partial(_overall, study), "Survival")
     blocks += attempt(partial(_curves, study), "Survival curves")
     blocks += attempt(partial(_doses, study), "Dose–response")
     return Section("survival", "Survival", blocks)
+
+
+def _overall(study: Study) -> list[Block]:
+    """All runs in a sentence, those of each experiment by themselves."""
+    return [_survival(study, name, frame) for name, frame in wholes(study)]
+
+
+def _survival(study: Study, name: str, frame: pandas.DataFrame) -> Note:
+    curve = kaplan_meier(frame, name)
+    median = (
+        f"median survival {interval(curve.median)} steps (Kaplan–Meier)"
+        if math.isfinite(curve.median.value)
+        else "their curve stays above one half, so there is no median"
+    )
+    among = f"{name}: " if study.apart else ""
+    return Note(f"{among}{curve.events} of {curve.n} runs had an event ({study.events}); {median}.")
 
 
 # --------------------------------------------------------------------------------------------- curves

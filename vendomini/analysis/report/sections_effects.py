@@ -1,22 +1,17 @@
-"""What the report says about effects: the headline, hazards, tests."""
+"""What the report says about effects: hazards, tests."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, interval, number, p_value
 from vendomini.analysis.report.sections import attempt, by_model, wholes
 from vendomini.analysis.statistics.cox import Covariate, CoxModel, cox, proportionality
 from vendomini.analysis.statistics.estimate import CannotFit, Test, holm
-from vendomini.analysis.statistics.survival import correct, kaplan_meier, logrank, pairwise_logrank
+from vendomini.analysis.statistics.survival import correct, logrank, pairwise_logrank
 from vendomini.analysis.tables.study import Factor, Study, show
-
-if TYPE_CHECKING:
-    import pandas
 
 PAIRS = 6
 """Factors with more levels than this are not compared pair by pair."""
@@ -24,30 +19,8 @@ PAIRS = 6
 TEST_COLUMNS = ("Comparison", "n", "Events", "χ²", "df", "p", "p, Holm", "Effect", "Size (95 % CI)", "Method")
 
 
-def headline(study: Study) -> list[Block]:
-    """The result in a sentence or two."""
-    return attempt(partial(_headline, study), "Survival")
-
-
-def _headline(study: Study) -> list[Block]:
-    told = [_survival(study, name, frame) for name, frame in wholes(study)]
-    return [*told, *attempt(lambda: [finding(cox(study.analysed, covariates(study.factors)))], "Hazard ratios")]
-
-
-def _survival(study: Study, name: str, frame: pandas.DataFrame) -> Note:
-    curve = kaplan_meier(frame, name)
-    median = (
-        f"median survival {interval(curve.median)} steps (Kaplan–Meier)"
-        if math.isfinite(curve.median.value)
-        else "the others reached their last step without one, so more than half survive and there is no median"
-    )
-    among = f"{name}: " if study.apart else ""
-    return Note(f"{among}{curve.events} of {curve.n} runs had an event ({study.events}); {median}.")
-
-
 def effects_section(study: Study) -> Section:
-    blocks: list[Block] = []
-    blocks += attempt(partial(_cox_blocks, study), "Hazard ratios")
+    blocks = attempt(partial(_cox_blocks, study), "Hazard ratios")
     blocks += attempt(partial(_proportionality, study), "Proportional hazards")
     blocks += attempt(
         partial(_dose_hazards, study), f"Effect of {study.dose.label if study.dose else 'the dose'} within each model"
@@ -62,7 +35,7 @@ def covariates(factors: Sequence[Factor]) -> list[Covariate]:
 
 def _cox_blocks(study: Study) -> list[Block]:
     model = cox(study.analysed, covariates(study.factors))
-    blocks: list[Block] = [*(Note(note) for note in model.notes), _forest(model)]
+    blocks: list[Block] = [finding(model), *(Note(note) for note in model.notes), _forest(model)]
     rows = [[h.name, h.ratio, h.p, h.p_adjusted, model.n, model.events] for h in model.hazards]
     note = f"{model.method}; main effects of all factors at once. Concordance {number(model.concordance)}."
     columns = ("Covariate", "Hazard ratio (95 % CI)", "p", "p, Holm", "n", "Events")

@@ -23,15 +23,16 @@ from vendomini.analysis.report.sections import EVERYTHING, attempt, by_model, wh
 from vendomini.analysis.statistics.cox import step_of
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
 from vendomini.analysis.statistics.paired import paired_difference, paired_slope
-from vendomini.analysis.statistics.survival import Curve, curves, logrank
+from vendomini.analysis.statistics.survival import Curve, curves, difference, logrank
 from vendomini.analysis.tables.study import Factor, Study, show
 
 if TYPE_CHECKING:
     pass
 
 COLUMNS = ("Contrast", "Among", "n", "Events", "Paired by seed (95 % CI), steps", "p", "p, Holm",
-           "p, log-rank within seeds", "Unpaired (95 % CI), steps", "p, log-rank", "Method")  # fmt: skip
-EXPLORATORY = "No contrast was preregistered (analysis.primary in the config), so this one is exploratory, too."
+           "p, log-rank within seeds", "Unpaired, last − first level (95 % CI), steps", "p, log-rank",
+           "Method")  # fmt: skip
+EXPLORATORY = "No contrast was preregistered (analysis.primary in the config), so this one is exploratory."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer paired within seeds, and, for comparison, as if runs were independent."""
+    """The answer paired within seeds, and, for comparison, as if runs were independent: last level less first."""
 
     contrast: Contrast
     among: str
@@ -154,9 +155,10 @@ def answer(study: Study, contrast: Contrast) -> Answer:
     else:
         paired = paired_slope(frame, factor.path, factor.levels, step_of(factor.levels))
     plain = logrank(frame, factor.path, levels, show)
+    first, *_, last = curves(frame, factor.path, levels, show)
     stratified = logrank(frame, factor.path, levels, show, strata="seed")
     among = ", ".join(f"{path.rsplit('.', 1)[-1]} {show(value)}" for path, value in contrast.within.items())
-    return Answer(contrast, among or EVERYTHING, paired, stratified.p, plain.size, plain.p)
+    return Answer(contrast, among or EVERYTHING, paired, stratified.p, difference(first, last), plain.p)
 
 
 def _sentence(one: Answer, p: float, family: int, planned: bool) -> str:

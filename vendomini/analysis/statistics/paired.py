@@ -125,7 +125,7 @@ def _over_seeds(values: Sequence[float], subject: str, effect: str, used: pandas
     law = stats.t(n - 1)
     reach = float(law.ppf(0.975)) * se
     if abs(mean) + se < 1e-9:
-        raise CannotFit("All runs of a seed lasted equally long at all levels, so there is no difference.")
+        raise CannotFit("Within every seed, runs lasted as long at one level as at another: there is nothing to test.")
     statistic = mean / se if se else math.copysign(math.inf, mean)
     p = 2 * float(law.sf(abs(statistic)))
     return Test(

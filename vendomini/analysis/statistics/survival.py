@@ -81,11 +81,17 @@ def kaplan_meier(frame: pandas.DataFrame, label: str = "all", horizon: float | N
         lower=lower,
         upper=upper,
         censored=sorted(float(t) for t in frame.loc[~frame["event_observed"].astype(bool), "durations"]),
-        median=Estimate(*(crossing(times, curve) for curve in (survival, lower, upper))),
+        median=_median(times, survival, lower, upper),
         rmst=Estimate(mean, max(mean - Z * se, 0.0), min(mean + Z * se, horizon)) if se == se else _unknown(mean),
         rmst_se=se,
         horizon=horizon,
     )
+
+
+def _median(times: list[float], survival: list[float], lower: list[float], upper: list[float]) -> Estimate:
+    """Without an interval where the band is not known at the median: all events at one step."""
+    middle, low, high = (crossing(times, curve) for curve in (survival, lower, upper))
+    return _unknown(middle) if low > middle else Estimate(middle, low, high)
 
 
 def _unknown(value: float) -> Estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -93,7 +94,9 @@ def discrete_hazards(frame: pandas.DataFrame, covariates: Sequence[Covariate], c
     family = sm.families.Binomial(link=sm.families.links.CLogLog())
     many = len(numpy.unique(codes)) > 1
     options = {"cov_type": "cluster", "cov_kwds": {"groups": codes, "use_correction": False}} if many else {}
-    fitted = sm.GLM(happened.astype(float), x, family=family).fit(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of separation, which is asked for below
+        fitted = sm.GLM(happened.astype(float), x, family=family).fit(**options)
     if not fitted.converged or (abs(fitted.params[columns.columns]) > 20).any():
         raise CannotFit(
             "The discrete-time model has no finite solution: a factor separates runs with an event from others."

@@ -19,9 +19,9 @@ class Cell:
     Attributes:
         values: one for each axis.
         runs: analysable runs; those that failed or have not ended are not among them.
-        events: runs that ended before their horizon.
-        mean_survival: steps, with a run that survived counted at its horizon. Since no run is censored before its
-            horizon, this is the restricted mean survival time.
+        events: runs with an event.
+        mean_survival: steps, with a run without an event counted up to its last step. Where none was cut off, this is
+            the restricted mean survival time; a run that was cut off makes it too short.
         mean_pe: mean of the runs' mean prediction errors up to their events, since the failed calls of a derailed
             agent are errors of their own; None where none was resolved.
         endings: ending → runs.
