@@ -47,7 +47,7 @@ def engines_section(study: Study) -> Section:
     runs = study.runs[study.runs["status"] == "finished"]
     if runs.empty or "engine.backend" not in runs:
         return Section("engines", "Engines and throughput", [Note("No run has finished yet.")])
-    return Section("engines", "Engines and throughput", [*_mixed_cells(study, runs), _throughput(runs)])
+    return Section("engines", "Engines and throughput", [*_mixed_cells(study), _throughput(runs)])
 
 
 def _engine(runs: pandas.DataFrame) -> pandas.Series:
@@ -59,7 +59,8 @@ def _engine(runs: pandas.DataFrame) -> pandas.Series:
     return backend.where(attention.isna(), backend + " / " + attention.astype(str))
 
 
-def _mixed_cells(study: Study, runs: pandas.DataFrame) -> list[Block]:
+def _mixed_cells(study: Study) -> list[Block]:
+    runs = study.analysed[study.analysed["status"] == "finished"]
     runs = runs.assign(engine=_engine(runs))
     paths = [factor.path for factor in study.factors] or [MODEL]
     rows = []
