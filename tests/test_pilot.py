@@ -55,6 +55,18 @@ def test_every_shipped_config_has_a_pilot(name: str) -> None:
         assert all(spec.parameters["agent"] in agents for spec in expand(phase) if spec.model == model)
 
 
+def test_a_phase_that_varies_everything() -> None:
+    """Its horizon, too, and its model by what is fixed; the other world's factors at their last value."""
+    varied = ["grid.simulation.max_steps=[100, 900]", "grid.pe_induction.pe_mag=[low, high]",
+              "grid.agent.interface.memory_tools=[none, full]"]  # fmt: skip
+    phase = load_config("configs/base.yaml", [*varied, "fixed.agent.model.name=a/b", "engine.backend=hf"])
+    specs = list(expand(pilot_of(phase, steps=40, episodes=3)))
+    assert {spec.horizon for spec in specs} == {40}
+    assert {spec.model for spec in specs} == {"a/b", "scripted/reactive"}
+    assert {lookup(spec.parameters, "pe_induction.pe_mag") for spec in specs} == {"high"}
+    assert len([spec for spec in specs if spec.model == "a/b"]) == 2 * 2
+
+
 def test_a_sound_control_is_ok_and_its_pilot_is_no_part_of_the_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,8 +39,8 @@ def pilot_of(phase: Phase, steps: int = STEPS, episodes: int = EPISODES) -> Phas
         "experiment.replications": math.ceil(episodes / cells),
         "analysis.primary": [],
         "breaker": "off",
-        world.horizon: min(steps, next(expand(phase)).horizon),
         **{path: values[-1] for path, values in phase.axes.items() if not path.startswith("agent.")},
+        world.horizon: min(steps, next(expand(phase)).horizon),
         world.dose: 0,
         f"grid.{world.dose}": _doses(phase),
     }
