@@ -180,10 +180,9 @@ def test_a_model_that_thinks_too_long_gets_a_look_at_its_limits(tmp_path: Path) 
 def test_a_small_trained_model_needs_structured_output(tmp_path: Path) -> None:
     if reason := obstacle():
         pytest.skip(reason)
-    model = ["-o", f"agent.model.name={trained_model()}", "-o", "simulation.max_steps=20", "--steps", "3"]
-    (free,) = piloted(
-        "configs/demo_model.yaml", tmp_path, *model, "-o", "agent.interface.structured_output=false", code=1
-    )
+    model = ["-o", f"agent.model.name={trained_model()}", "--steps", "2", "--episodes", "1"]
+    unguided = ["-o", "agent.interface.structured_output=false", "-o", "agent.model.max_tokens=96"]
+    (free,) = piloted("configs/demo_model.yaml", tmp_path, *model, *unguided, code=1)
     assert free["grade"] == "no"
     assert "of its replies can't be used" in free["reasons"][0]
     assert free["reasons"][0].endswith("set agent.interface.structured_output: true, or take another model")
