@@ -74,7 +74,7 @@ def test_two_hundred_runs_of_unreadable_replies_stop(bench: Bench) -> None:
     pytest.importorskip("torch")
     engine = {"backend": "hf", "gpus": 1, "max_num_seqs": 16}
     config = _models(bench, simulation__max_steps=500, experiment__replications=100, engine=engine)
-    only = ("--only", f"model={bench.folder / 'random'}")
+    only = ("--only", f"model={bench.folder / 'random'}", "--max-jobs", "1")
     sent = bench.submit(config, *only)
     assert sent["runs"] == 200
     logs = bench.results("models") / "runs"
