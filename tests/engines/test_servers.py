@@ -67,8 +67,10 @@ def transformers_serve(port: int, folder: Path) -> list[str]:
 
 
 def vllm_serve(port: int, folder: Path) -> list[str]:
-    """``vllm serve`` under the name that the build for CPUs has, too, and in one process."""
+    """``vllm serve`` under the name that the build for CPUs has, too, in one process; and without chunks, since on CPUs
+    a seeded request whose prompt is fed in chunks kills it."""
     options = ["--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager", "--max-num-seqs", "8"]
+    options += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(CONTEXT)]
     options += ["--distributed-executor-backend", "uni", "--host", "127.0.0.1", "--port", str(port)]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *options]
 

@@ -40,7 +40,7 @@ def test_a_key_that_is_refused_in_the_middle_is_said_once_and_fails_no_run(serve
     done = run(command(server, tmp_path / "r"), tmp_path)
     assert done.returncode == 1
     assert done.stdout.count("key revoked") == 1, done.stdout
-    assert "4 runs to go; the same command goes on from there" in done.stdout
+    assert "4 runs are left, for the reason above; the same command tries them again" in done.stdout
     assert "failed" not in done.stdout
     server.script.clear()
     done = run(command(server, tmp_path / "r"), tmp_path)

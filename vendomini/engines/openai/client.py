@@ -265,9 +265,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _root(exc: BaseException) -> str:
-    """The innermost reason that says something: outer ones of a client are often empty."""
+    """The innermost reason that says something, or the system's: outer ones of a client are often empty."""
     said = str(exc)
-    while (inner := exc.__cause__ or exc.__context__) is not None:
+    while (inner := exc.__cause__ or exc.__context__) is not None and not getattr(exc, "errno", None):
         exc = inner
         said = str(getattr(exc, "strerror", None) or exc) or said
     return said or type(exc).__name__
