@@ -83,16 +83,18 @@ class History:
         self.token_ids: list[int] = list(self._head_ids)
         self.epoch = 0
         self._turns: list[_Turn] = []
+        self._used = 0  # by all turns together
         self._past: list[int] = []  # tokens of all turns that are over, the head included
 
     def add_user(self, text: str) -> None:
         """The next user turn; drops old turns first if the budget requires it."""
         turn = _Turn(text)
         turn.size = len(self._asking(turn, first=False)) if self._template else _estimate(text)
-        if self._used() + turn.size > self._budget():
+        if self._used + turn.size > self._budget():
             self._drop(int(self._budget() * KEEP) - turn.size)
         self.messages.append({"role": "user", "content": text})
         self._turns.append(turn)
+        self._used += turn.size
         if self._template and not self._template.seams:
             self.token_ids = self._whole()
         elif self._template:
@@ -106,6 +108,7 @@ class History:
             reasoning: what it thought first; kept if the template keeps thoughts.
         """
         turn = self._turns[-1]
+        self._used -= turn.size
         turn.answer, turn.reasoning = answer, reasoning
         self.messages.append({"role": "assistant", "content": answer})
         if self._template:
@@ -115,6 +118,7 @@ class History:
             self.token_ids = self._past
         else:
             turn.size += _estimate(answer)
+        self._used += turn.size
 
     def clear(self) -> None:
         """Forgets everything but the system message."""
@@ -123,7 +127,7 @@ class History:
     def count(self, prompt_tokens: int) -> None:
         """Corrects the estimate by the engine's own count of this prompt; 0 where it gives none."""
         if self._template is None and prompt_tokens:
-            self._scale = max(prompt_tokens / (self._head_size + self._used()), 1.0)
+            self._scale = max(prompt_tokens / (self._head_size + self._used), 1.0)
 
     def shorten(self) -> bool:
         """Drops older turns, since the engine finds the prompt too long; false where only the last one is left.
@@ -133,20 +137,19 @@ class History:
         if self._template is not None or len(self._turns) < 2:
             return False
         *_, last = self._turns
-        self._limit = min(self._limit, int((self._head_size + self._used()) * self._scale) - 1)
+        self._limit = min(self._limit, int((self._head_size + self._used) * self._scale) - 1)
         del self._turns[-1]
+        self._used -= last.size
         pending = self.messages.pop()
-        self._drop(int((self._used() + last.size) * KEEP) - last.size)
+        self._drop(int((self._used + last.size) * KEEP) - last.size)
         self._turns.append(last)
+        self._used += last.size
         self.messages.append(pending)
         return True
 
     def _budget(self) -> int:
         """For all turns together, in sizes as they are estimated here."""
         return int(self._limit / self._scale) - self._head_size
-
-    def _used(self) -> int:
-        return sum(turn.size for turn in self._turns)
 
     def _asking(self, turn: _Turn, *, first: bool) -> list[int]:
         """Tokens of a turn that waits for its answer."""
@@ -174,9 +177,9 @@ class History:
 
     def _drop(self, room: int) -> None:
         """Drops turns from the front until the rest takes at most ``room`` tokens."""
-        used, dropped = self._used(), 0
-        while dropped < len(self._turns) and used > room:
-            used -= self._turns[dropped].size
+        dropped = 0
+        while dropped < len(self._turns) and self._used > room:
+            self._used -= self._turns[dropped].size
             dropped += 1
         if not dropped:
             return

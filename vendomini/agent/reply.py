@@ -13,12 +13,15 @@ import json
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 from vendomini.model_info.formats import FAMILIES, HARMONY, PLAIN, ReplyFormat
 
 MAX_OBJECTS = 32
 """Opening braces at which an object is looked for."""
 
 _lenient = json.JSONDecoder(strict=False)
+_validate = msgspec.json.Decoder(msgspec.Raw).decode
 
 _TAG = (
     r"(?i:(?:[\w.-]+[:|_-])?(?:think\w*|thoughts?|reason(?:ing|s)?|reflect\w*|scratchpad|analysis|inner[_-]\w+|cot"
@@ -99,7 +102,17 @@ def split(text: str, form: ReplyFormat) -> tuple[str, str, bool]:
         return _channels(text)
     if "assistantfinal" in text or _BARE_ANALYSIS.match(text):
         return _bare_channels(text)
+    if not form.opened and text[:1] == "{" and _is_json(text):  # nothing else is in most replies
+        return "", text, False
     return _Splitter(text, form).split()
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _validate(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
 
 
 class _Splitter:

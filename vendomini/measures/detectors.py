@@ -240,7 +240,7 @@ def replay(steps: Iterable[StepRecord], thresholds: str | Mapping[str, float]) -
     """
     flags = _flags(thresholds)
     for record in steps:
-        flags.judge(record.step, record.detectors)
+        flags.judge(record.step, map(record.detectors.get, flags.by_name))
     return flags
 
 
@@ -270,7 +270,7 @@ class Detectors:
 
     def __init__(self, thresholds: str) -> None:
         self.flags = _flags(thresholds)
-        self._rows = [(kind.name, kind().update) for kind in TABLE]
+        self._updates = [kind().update for kind in TABLE]
         self._last_trade = self._last_waiting = 0
 
     def update(self, sample: Sample) -> State:
@@ -279,9 +279,11 @@ class Detectors:
             self._last_trade = sample.step
         if sample.waiting:
             self._last_waiting = sample.step
-        values = {name: update(sample) for name, update in self._rows}
+        values = [update(sample) for update in self._updates]
         self.flags.judge(sample.step, values)
-        return {**values, "on": self.flags.on}
+        state: State = dict(zip(DETECTORS, values, strict=True))
+        state["on"] = self.flags.on
+        return state
 
     def severity(self, name: str) -> str | None:
         """``soft``, ``hard`` or ``mission_abandon`` of a detector's first onset, as far as was seen; None without one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 SOFT_STEPS = 20
 """A crash that lets go within this many steps, and stays off for as many, is soft."""
@@ -60,22 +60,20 @@ class Flags:
 
     def __init__(self, flags: Iterable[Flag]) -> None:
         self.by_name = {flag.name: flag for flag in flags}
-        self._flags = tuple(self.by_name.items())
+        self._flags = tuple(self.by_name.values())
         self.first: str | None = None
         self.onset: int | None = None
         self.on: list[str] = []
         self.step = 0
 
-    def judge(self, step: int, values: Mapping[str, Value]) -> None:
-        """Takes the values of a step. A detector without one is off."""
+    def judge(self, step: int, values: Iterable[Value]) -> None:
+        """Takes the values of a step, in the order of the flags. A detector without one is off."""
         self.step = step
-        get = values.get
-        for name, flag in self._flags:
-            value = get(name)
+        for flag, value in zip(self._flags, values, strict=True):
             if value != flag.value and flag.judge(step, value):
                 self._switched(step, flag)
 
     def _switched(self, step: int, flag: Flag) -> None:
         if flag.on and self.first is None:
             self.first, self.onset = flag.name, step
-        self.on = [name for name, flag in self._flags if flag.on]
+        self.on = [flag.name for flag in self._flags if flag.on]

@@ -25,6 +25,11 @@ def seal(encoded: bytes) -> bytes:
     return encoded[:-1] + _SEAL % zlib.crc32(encoded)
 
 
+def seal_line(line: bytearray) -> None:
+    """The same in place, and the end of the line."""
+    line[-1:] = _SEAL % zlib.crc32(line) + b"\n"
+
+
 def unseal(line: bytes) -> bytes:
     """The object without its seal.
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from vendomini.errors import CorruptRecordError, ResultsError, RunLockedError
-from vendomini.records.files import open_record, seal, unseal, write_error
+from vendomini.records.files import open_record, seal_line, unseal, write_error
 from vendomini.records.kinds import StepRecord
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -39,6 +39,7 @@ class StepLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._line = bytearray()  # used again for every line
         self._open()
 
     def _open(self) -> None:
@@ -94,7 +95,9 @@ class StepLog:
         Raises:
             ResultsError: the line could not be written.
         """
-        line = seal(_step_encoder.encode(record)) + b"\n"
+        line = self._line
+        _step_encoder.encode_into(record, line)
+        seal_line(line)
         try:
             written = os.write(self._fd, line)
             while written < len(line):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import time
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from vendomini.agent import (
     History,
     Reply,
-    complain,
     named_format,
     output_schema,
     parse_reply,
@@ -44,11 +42,22 @@ from vendomini.records import (
 )
 from vendomini.runner.breaker import Watch
 from vendomini.runner.progress import Counters
-from vendomini.runner.provenance import changes, made_with, owner, versions
+from vendomini.runner.provenance import changes
+from vendomini.runner.run_records import (
+    TokenCounts,
+    encoded,
+    has_ended,
+    logged_action,
+    run_info,
+    run_summary,
+    step_record,
+)
 from vendomini.runner.stop import Stop
 from vendomini.worlds.conversation import user_turn
-from vendomini.worlds.protocol import Action, Observation, Result, open_world
+from vendomini.worlds.protocol import open_world
 from vendomini.worlds.randomness import sampling_seed
+
+_decode = msgspec.json.Decoder().decode
 
 
 class Episode:
@@ -88,10 +97,11 @@ class Episode:
         self._schema = output_schema(self.world.world, interface) if interface.structured_output else None
         self._sampling = self._resolved_sampling()
         self.observation = self.world.reset(seed=spec.seed)
-        self.result: Result | None = None
+        self._shown = encoded(self.observation)
+        self._told: msgspec.Raw | None = None
         self.ended = False
         self._seconds = 0.0
-        self._tokens = _Tokens()
+        self._tokens = TokenCounts()
         self._watch = watch or Watch(Breaker(unusable=None))
         _make_folder(paths)
         self._log = StepLog(paths.steps)
@@ -129,18 +139,19 @@ class Episode:
     async def _step(self) -> None:
         """Observe, ask, act, measure, log."""
         observation = self.observation
-        self.history.add_user(user_turn(observation, self.result))
+        self.history.add_user(user_turn(self._shown, self._told))
         completion, shortened = await self._ask(self._sampling_params(observation.step))
         self.history.count(completion.prompt_tokens)
         reply = self._read(completion)
         action = parse_reply(reply, self._tools)
         outcome = self.world.step(action)
-        record = _record(observation, completion, reply.answer, action, outcome)
+        told = encoded(outcome.result)
+        record = step_record(observation, self._shown, completion, reply.answer, action, outcome, told)
         record.shortened = shortened or msgspec.UNSET
         self._log.append(record)
         error = outcome.result.error
         self._watch.add(record.step, unusable(action.parse, action.reason, error.code if error else None))
-        self._advance(reply, outcome)
+        self._advance(reply, outcome, told)
         self._count(completion)
 
     async def _ask(self, params: SamplingParams) -> tuple[Completion, int]:
@@ -158,12 +169,13 @@ class Episode:
         text = said.text if isinstance(said, Completion) else said.completion
         return read_reply(text, self.history.format, finish_reason=said.finish_reason, reasoning=said.reasoning)
 
-    def _advance(self, reply: Reply, outcome: StepResult) -> None:
+    def _advance(self, reply: Reply, outcome: StepResult, told: msgspec.Raw) -> None:
         """What the next step begins with."""
         self.history.add_assistant(reply.answer, reply.reasoning)
         if outcome.history_cleared:
             self.history.clear()
-        self.result, self.observation = outcome.result, outcome.observation
+        self.observation = outcome.observation
+        self._shown, self._told = encoded(outcome.observation), told
         self.ended = outcome.ending is not None
 
     def _replay(self) -> None:
@@ -176,15 +188,16 @@ class Episode:
             if self.ended:
                 raise CorruptRecordError(f"{self.paths.steps} goes on after the episode's end: {_MISMATCH}")
             self._tokens.add(record)
-            self.history.add_user(user_turn(self.observation, self.result))
+            self.history.add_user(user_turn(self._shown, self._told))
             for _ in range(record.shortened or 0):
                 self.history.shorten()
             self.history.count(record.prompt_tokens)
-            outcome = self.world.step(_logged_action(record))
-            if (record.observation, record.result) != (_as_logged(self.observation), _as_logged(outcome.result)):
+            outcome = self.world.step(logged_action(record))
+            told = encoded(outcome.result)
+            if (record.observation, record.result) != (_decode(self._shown), _decode(told)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
             self._watch.add(record.step, unusable(record.parse, record.parse_reason, error_code(record)))
-            self._advance(self._read(record), outcome)
+            self._advance(self._read(record), outcome, told)
         self.counters.steps_resumed += len(self._log.records)
         self._log.records.clear()
 
@@ -225,9 +238,9 @@ class Episode:
 
     def _begin(self, restart_changed: bool) -> int:
         """Writes ``run.json`` and returns which attempt this is. Holds the lock, so what it finds stays true."""
-        if _has_ended(self.paths):
+        if has_ended(self.paths):
             raise RunEndedError(f"{self.spec.run_id} was finished by another process")
-        info = self._info()
+        info = run_info(self.spec, self.history, self._sampling, self.engine, self._context_length())
         try:
             before = read_record(self.paths.info, RunInfo)
         except FileNotFoundError:
@@ -246,115 +259,21 @@ class Episode:
         write_record(self.paths.info, info)
         return info.attempt
 
-    def _info(self) -> RunInfo:
-        spec = self.spec
-        return RunInfo(
-            run_id=spec.run_id,
-            parameters=spec.parameters,
-            seed=spec.seed,
-            replication=spec.replication,
-            system_prompt=self.history.messages[0]["content"],
-            prompt_head=self.history.head,
-            reply_format=self.history.format.name,
-            owner=owner(),
-            attempt=1,
-            started_at=_now(),
-            sampling=self._sampling,
-            made_with=made_with(self.engine, self._context_length()),
-        )
-
     def _context_length(self) -> int:
         return min(length for length in (self.config.agent.model.context_length, self.engine.context_length) if length)
 
     def _finish(self, failure: str | None) -> RunSummary:
-        episode = self.world.summary()
-        if failure is not None:
-            episode |= {"ending": "failed", "reason": failure, "time_to_crash": None, "event_observed": None}
-        info, spec = self.engine.info, self.spec
-        summary = RunSummary(
-            run_id=spec.run_id,
-            parameters=spec.parameters,
-            seed=spec.seed,
-            replication=spec.replication,
-            **episode,
-            **self._tokens.totals(),
-            seconds=round(self._seconds, 3),
-            attempt=self._attempt,
-            engine={
-                "backend": info.backend,
-                "model": info.model,
-                "attention": info.attention,
-                "rejected": info.rejected,
-                **info.details,
-            },
-            versions=versions(),
-            owner=owner(),
-            ended_at=_now(),
+        summary = run_summary(
+            self.spec, self.world.summary(), failure, self._tokens, self.engine.info, self._seconds, self._attempt
         )
         write_record(self.paths.summary, summary)
         return summary
-
-
-class _Tokens:
-    """Sums over an episode. ``cached`` stays None for an engine that does not say."""
-
-    def __init__(self) -> None:
-        self.prompt = self.completion = 0
-        self.cached: int | None = None
-
-    def add(self, source: Completion | StepRecord) -> None:
-        self.prompt += source.prompt_tokens
-        self.completion += source.completion_tokens
-        if source.cached_tokens is not None:
-            self.cached = (self.cached or 0) + source.cached_tokens
-
-    def totals(self) -> dict[str, Any]:
-        return {"prompt_tokens": self.prompt, "cached_tokens": self.cached, "completion_tokens": self.completion}
 
 
 _MISMATCH = (
     "does not follow from the actions before it (was it written with another version or another config?): "
     "this run is left alone; move its folder away and run again to redo it"
 )
-
-
-def _record(
-    observation: Observation, completion: Completion, answer: str, action: Action, outcome: StepResult
-) -> StepRecord:
-    return StepRecord(
-        step=observation.step,
-        day=getattr(observation, "day", msgspec.UNSET),
-        observation=cast("dict[str, Any]", observation),  # structs are written as the objects that are read back
-        completion=completion.text,
-        reasoning=completion.reasoning,
-        answer=None if answer == completion.text else answer,
-        finish_reason=completion.finish_reason,
-        parse=action.parse,
-        parse_reason=action.reason or None,
-        thought=action.thought,
-        tool=action.tool,
-        arguments=action.arguments,
-        card=action.card,
-        result=cast("dict[str, Any]", outcome.result),
-        shocks=cast("list[dict[str, Any]]", outcome.shocks),
-        resolved=cast("list[dict[str, Any]]", outcome.resolved),
-        pe=outcome.pe,
-        detectors=outcome.detectors,
-        prompt_tokens=completion.prompt_tokens,
-        cached_tokens=completion.cached_tokens,
-        completion_tokens=completion.completion_tokens,
-        latency_s=completion.latency_s,
-    )
-
-
-def _as_logged(shown: Observation | Result) -> object:
-    return msgspec.json.decode(msgspec.json.encode(shown))
-
-
-def _logged_action(record: StepRecord) -> Action:
-    reason = record.parse_reason or ""
-    told = complain(reason)
-    return Action(record.parse, record.tool, record.arguments, record.card, record.thought, told, reason)
 
 
 def _printable(completion: Completion) -> Completion:
@@ -364,13 +283,6 @@ def _printable(completion: Completion) -> Completion:
     return msgspec.structs.replace(completion, **clean) if clean else completion
 
 
-def _has_ended(paths: RunPaths) -> bool:
-    try:
-        return read_record(paths.summary, RunSummary).finished
-    except FileNotFoundError:
-        return False
-
-
 def _make_folder(paths: RunPaths) -> None:
     try:
         paths.folder.mkdir(parents=True, exist_ok=True)
@@ -378,7 +290,3 @@ def _make_folder(paths: RunPaths) -> None:
             raise OSError(errno.ELOOP, "it is a link")
     except OSError as exc:
         raise write_error(paths.folder, exc) from exc
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
