@@ -89,7 +89,7 @@ def read_reply(
 
 def _without_ending_tokens(text: str) -> str:
     text = text.strip()
-    while ending := _ENDING_TOKEN.search(text[-64:]):
+    while text.endswith(">") and (ending := _ENDING_TOKEN.search(text[-64:])):
         text = text[: -len(ending[0])].rstrip()
     return text
 
@@ -100,10 +100,11 @@ def split(text: str, form: ReplyFormat) -> tuple[str, str, bool]:
         text = form.start + text
     if "<|channel|>" in text and "<|message|>" in text:
         return _channels(text)
-    if "assistantfinal" in text or _BARE_ANALYSIS.match(text):
-        return _bare_channels(text)
-    if not form.opened and text[:1] == "{" and _is_json(text):  # nothing else is in most replies
+    bare = "assistantfinal" in text
+    if not (bare or form.opened) and text[:1] == "{" and _is_json(text):  # nothing else is in most replies
         return "", text, False
+    if bare or _BARE_ANALYSIS.match(text):
+        return _bare_channels(text)
     return _Splitter(text, form).split()
 
 

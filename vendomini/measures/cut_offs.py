@@ -9,9 +9,7 @@ parameters would do it again.
 
 from __future__ import annotations
 
-from collections import deque
-
-from vendomini.measures.detectors import WINDOW, InvalidBurst
+from vendomini.measures.detectors import ALL, WINDOW, InvalidBurst
 
 
 class CutOffs:
@@ -23,11 +21,11 @@ class CutOffs:
 
     def __init__(self, thresholds: str) -> None:
         self._limit = InvalidBurst.thresholds[thresholds] * WINDOW - 1e-9
-        self._window = deque([False] * WINDOW, maxlen=WINDOW)
+        self._window = 0  # a window of yes and no is the bits of a number
 
     def add(self, cut_off: bool) -> None:
-        self._window.append(cut_off)
+        self._window = (self._window << 1 | cut_off) & ALL
 
     @property
     def too_many(self) -> bool:
-        return sum(self._window) >= self._limit
+        return self._window.bit_count() >= self._limit

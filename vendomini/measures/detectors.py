@@ -26,7 +26,7 @@ FEWEST = 10
 # n · log2(n) in 2^-40ths: entropies of equal windows are equal to the bit, whatever came before.
 _UNIT = 1 << 40
 _N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 2)]  # one more while two are exchanged
-_ALL = (1 << WINDOW) - 1
+ALL = (1 << WINDOW) - 1
 
 
 class Sample(msgspec.Struct):
@@ -115,7 +115,7 @@ class InvalidBurst(Detector):
         self._failed = 0  # a window of yes and no is the bits of a number
 
     def update(self, sample: Sample) -> float:
-        self._failed = failed = (self._failed << 1 | sample.failed) & _ALL
+        self._failed = failed = (self._failed << 1 | sample.failed) & ALL
         return failed.bit_count() / WINDOW
 
 
@@ -129,7 +129,7 @@ class BudgetDenial(Detector):
         self._denied = 0
 
     def update(self, sample: Sample) -> int:
-        self._denied = denied = (self._denied << 1 | sample.denied) & _ALL
+        self._denied = denied = (self._denied << 1 | sample.denied) & ALL
         return denied.bit_count()
 
 
@@ -145,8 +145,8 @@ class Decoupling(Detector):
 
     def update(self, sample: Sample) -> Value:
         contradiction = sample.contradiction
-        cards = (self._cards << 1 | (contradiction is not None)) & _ALL
-        contradicting = (self._contradicting << 1 | (contradiction is True)) & _ALL
+        cards = (self._cards << 1 | (contradiction is not None)) & ALL
+        contradicting = (self._contradicting << 1 | (contradiction is True)) & ALL
         if cards != self._cards or contradicting != self._contradicting:
             self._cards, self._contradicting = cards, contradicting
             shown = cards.bit_count()

@@ -17,6 +17,7 @@ from vendomini.agent import (
     read_reply,
     system_prompt,
 )
+from vendomini.agent.clean import clean_text
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING, Breaker
 from vendomini.engines.base import Completion, Engine, SamplingParams
@@ -93,8 +94,6 @@ class Episode:
         self.world = MeasuredWorld(open_world(spec.world, self.config), self.config, spec.horizon)
         self._tools = frozenset(spec.name for spec in self.world.world.tools)
         self.history = self._new_history()
-        interface = self.config.agent.interface
-        self._schema = output_schema(self.world.world, interface) if interface.structured_output else None
         self._sampling = self._resolved_sampling()
         self.observation = self.world.reset(seed=spec.seed)
         self._shown = encoded(self.observation)
@@ -107,6 +106,7 @@ class Episode:
         self._log = StepLog(paths.steps)
         try:
             self._attempt = self._begin(restart_changed)
+            self._params = self._sampling_params()
             self._replay()
         except BaseException:
             self._log.close()
@@ -140,7 +140,8 @@ class Episode:
         """Observe, ask, act, measure, log."""
         observation = self.observation
         self.history.add_user(user_turn(self._shown, self._told))
-        completion, shortened = await self._ask(self._sampling_params(observation.step))
+        seed = sampling_seed(self.spec.seed, observation.step)
+        completion, shortened = await self._ask(msgspec.structs.replace(self._params, seed=seed))
         self.history.count(completion.prompt_tokens)
         reply = self._read(completion)
         action = parse_reply(reply, self._tools)
@@ -219,13 +220,12 @@ class Episode:
         asked = {key: getattr(self.config.agent.model, key) for key in SAMPLING}
         return {key: own.get(key) if value is None else value for key, value in asked.items()}
 
-    def _sampling_params(self, step: int) -> SamplingParams:
-        seed = sampling_seed(self.spec.seed, step)
-        model = self.config.agent.model
+    def _sampling_params(self) -> SamplingParams:
+        """Those of every step, but for the seed."""
+        model, interface = self.config.agent.model, self.config.agent.interface
         return SamplingParams(
             model.completion_tokens,
-            seed=seed,
-            json_schema=self._schema,
+            json_schema=output_schema(self.world.world, interface) if interface.structured_output else None,
             max_thinking_tokens=model.max_thinking_tokens,
             thinking=self.history.format if self.history.format.start else None,
             **self._sampling,
@@ -278,9 +278,10 @@ _MISMATCH = (
 
 def _printable(completion: Completion) -> Completion:
     """Without unpaired surrogates, which no log can hold."""
-    texts = {"text": completion.text, "reasoning": completion.reasoning or ""}
-    clean = {key: text.encode("utf-8", "replace").decode() for key, text in texts.items() if not text.isascii()}
-    return msgspec.structs.replace(completion, **clean) if clean else completion
+    text, reasoning = completion.text, completion.reasoning
+    if text.isascii() and (reasoning is None or reasoning.isascii()):
+        return completion
+    return msgspec.structs.replace(completion, text=clean_text(text), reasoning=reasoning and clean_text(reasoning))
 
 
 def _make_folder(paths: RunPaths) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -35,12 +35,12 @@ class TokenCounts:
 
 def step_record(
     observation: Observation,
-    shown: msgspec.Raw,
+    shown: Any,
     completion: Completion,
     answer: str,
     action: Action,
     outcome: StepResult,
-    told: msgspec.Raw,
+    told: Any,
 ) -> StepRecord:
     """A line of the step log, to be written at once: what it has of the world can't be read from it.
 
@@ -48,10 +48,12 @@ def step_record(
         shown, told: the observation, and the outcome's result, as :func:`encoded`.
         answer: in the completion.
     """
+    shocks: Any = outcome.shocks  # structs, written as the objects that are read back
+    resolved: Any = outcome.resolved
     return StepRecord(
         step=observation.step,
         day=getattr(observation, "day", msgspec.UNSET),
-        observation=cast("dict[str, Any]", shown),  # written as the objects that are read back
+        observation=shown,
         completion=completion.text,
         reasoning=completion.reasoning,
         answer=None if answer == completion.text else answer,
@@ -62,9 +64,9 @@ def step_record(
         tool=action.tool,
         arguments=action.arguments,
         card=action.card,
-        result=cast("dict[str, Any]", told),
-        shocks=cast("list[dict[str, Any]]", outcome.shocks),
-        resolved=cast("list[dict[str, Any]]", outcome.resolved),
+        result=told,
+        shocks=shocks,
+        resolved=resolved,
         pe=outcome.pe,
         detectors=outcome.detectors,
         prompt_tokens=completion.prompt_tokens,
