@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
 import msgspec
 
@@ -60,8 +59,7 @@ _CHANNELS = re.compile(
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[^\s:,.])")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A completion taken apart.
 
     Attributes:
