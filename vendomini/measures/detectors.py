@@ -80,9 +80,8 @@ class Detector(ABC):
 class Looping(Detector):
     """Identical calls in a row with no change of the world's state other than time.
 
-    In the warehouse a change of stock, bookings, orders, customers, read messages or notes counts. Fees are part of
-    time. The arrival of notices and the change of hidden terms don't count either: if they did, the same behaviour
-    would loop at p_shock 0 and not at 1. An unparsable completion is no call and ends a loop.
+    The world counts its changes (:class:`Outcome`): those that an agent could have made or seen, so that the same
+    behaviour loops whatever is provoked. An unparsable completion is no call and ends a loop.
     """
 
     name = "looping"

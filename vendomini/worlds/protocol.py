@@ -281,7 +281,7 @@ class World(WorldInfo, ABC):
         tools: offered in this run, in the order in which the agent is told of them.
         expectations: what a prediction card can state; their order is that of its fields.
         card_note: a sentence of the rules about these fields, or nothing.
-        promise_name: what a promise's key is called in the log: ``order_id``.
+        promise_name: what a promise's key is called in the log, such as ``order_id``.
 
     Raises:
         ConfigError: the config asks for what the world can't be.
