@@ -118,15 +118,20 @@ def _serious(phase: Phase, model: str, figures: Figures) -> Iterator[str]:
     number = figures.unusable.total()
     if figures.share(number) <= (phase.config.breaker.unusable or Breaker().unusable or 1):
         return
-    if figures.cut_off * 2 > number and _thinks(figures):
+    if figures.cut_off * 2 > number and (_thinks(figures) or _is_structured(phase, model)):
         return  # a matter of room: it needs a look
     yield f"{_percent(figures, number)} of its replies can't be used ({_causes(figures)}): {_format(phase, model)}"
 
 
 def _format(phase: Phase, model: str) -> str:
-    if lookup(phase.bases[model], "agent.interface.structured_output"):
+    if _is_structured(phase, model):
         return "take another model, or set agent.interface.prediction_mode: optional"
     return "set agent.interface.structured_output: true, or take another model"
+
+
+def _is_structured(phase: Phase, model: str) -> bool:
+    """A reply is nothing but a call then, unless there was no room for all of it."""
+    return lookup(phase.bases[model], "agent.interface.structured_output") is True
 
 
 def _worth_a_look(
