@@ -219,4 +219,4 @@ def _print_advice(entry: Advice, out: Console) -> None:
     out.print(f"\n{entry.model}", style="bold", markup=False)
     for name, told in lines.items():
         if told not in {"", "–"}:
-            out.print(Padding(Text(harmless(f"{name}: {told}")), (0, 0, 0, 2)))
+            out.print(Padding(Text(harmless(f"{name}: {told}")), (0, 0, 0, 2), expand=False))
