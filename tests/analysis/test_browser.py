@@ -115,6 +115,13 @@ def test_figures_are_named_groups_and_legends_have_titles(quiet, page):
     assert quiet.text("#figure-survival .legendtitletext") == "model"
 
 
+def test_on_paper_no_figure_covers_another(quiet, page):
+    quiet.open(page.as_uri(), width=794, media="print")
+    spills = "[...document.querySelectorAll('figure')].filter(box => box.scrollHeight > box.clientHeight + 1).length"
+    quiet.run("document.querySelectorAll('.plot .plot-container').forEach(inner => { inner.style.height = '0'; })")
+    assert quiet.run(spills) == 0
+
+
 def test_the_report_can_be_used(quiet, page):
     quiet.open(page.as_uri())
     title = "#figure-survival .title"

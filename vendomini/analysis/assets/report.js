@@ -48,7 +48,9 @@
       return copy;
     });
     const narrow = holder.clientWidth < 560;
-    Plotly.react(holder, data, layoutFor(figure, narrow, holder.clientWidth < 380), { ...config, displayModeBar: narrow ? false : "hover" });
+    const layout = layoutFor(figure, narrow, holder.clientWidth < 380);
+    holder.style.minHeight = `${layout.height}px`;  // kept while a printer measures the page
+    Plotly.react(holder, data, layout, { ...config, displayModeBar: narrow ? false : "hover" });
     holder.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
   }
 
