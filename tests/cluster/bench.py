@@ -41,7 +41,7 @@ class Bench:
 
     def vendomini(self, *arguments: str, code: int | None = 0, **environ: str) -> str:
         """Standard output; the rest of what was said where another exit code is expected. None expects any."""
-        done = subprocess.run(self.command(*arguments), timeout=120, **self.how(**environ))
+        done = subprocess.run(self.command(*arguments), timeout=600, **self.how(**environ))
         assert code in (None, done.returncode), f"exit code {done.returncode}: {done.stdout}{done.stderr}"
         return str(done.stdout if not code else done.stdout + done.stderr)
 
