@@ -77,11 +77,11 @@ def session(tiny: Path, here: Capabilities) -> Iterator[Session]:
     opened.close()
 
 
-def hugging_face_says(folder: Path, prompt: list[int], way: dict[str, Any]) -> str:
-    async def ask() -> str:
+def hugging_face_says(folder: Path, prompt: list[int], ways: list[dict[str, Any]]) -> list[str]:
+    async def ask() -> list[str]:
         model = Model(name=str(folder), dtype="float32", context_length=2048)
         async with HuggingFaceEngine(model, EngineConfig(max_num_seqs=1), machine(), [].append) as engine:
-            return (await engine.generate(Conversation(prompt), SamplingParams(24, **way))).text
+            return [(await engine.generate(Conversation(prompt), SamplingParams(24, **way))).text for way in ways]
 
     return asyncio.run(ask())
 
@@ -152,7 +152,8 @@ class TestOneEngine:
         assert set(json.loads(session.ask(ids(20), max_tokens=40, json_schema=schema).text)) == {"ok"}
 
     def test_ways_of_sampling_are_those_of_the_hugging_face_engine(self, session: Session, tiny: Path) -> None:
-        """Greedy, or with one token left, so that the same tokens must come out."""
+        """Greedy, or with one token left, so that the same tokens must come out. vLLM holds back the bytes of a letter
+        that is not complete."""
         ways: list[dict[str, Any]] = [
             {"temperature": 0, "presence_penalty": 1.5},
             {"temperature": 0, "frequency_penalty": 1.5},
@@ -162,7 +163,7 @@ class TestOneEngine:
             {"temperature": 0},
         ]
         said = [session.ask(ids(50), **way).text for way in ways]
-        assert said == [hugging_face_says(tiny, ids(50), way) for way in ways]
+        assert said == [text.rstrip("\ufffd") for text in hugging_face_says(tiny, ids(50), ways)]
         *penalised, one_of_top, one_of_likely, plain = said
         assert one_of_top == one_of_likely == plain
         assert len({*penalised, plain}) == 4
