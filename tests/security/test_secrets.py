@@ -71,13 +71,13 @@ def test_no_key_is_printed_or_left_behind(servers: tuple[Server, Server], tmp_pa
         return done.stdout + done.stderr
 
     said = [
-        vendomini("run", *openai, "-o", f"engine.base_url={server.url}", code=1),
+        vendomini("run", *openai, "-o", f"engine.base_url={server.url}", "-r", "served", code=1),
         vendomini("run", *openai, "-o", f"engine.base_url={server.url}/away", "-r", "away", code=1),
         vendomini("run", "-c", here, "--limit", "1", "-o", "simulation.max_steps=5", "-r", "results/demo"),
         vendomini("status", "--json"),
         vendomini("report", "results/demo", "--no-figures", "--steps-csv"),
         vendomini("traces", "results/demo", "--export", "inspect"),
-        vendomini("submit", here, "--dry-run", "--describe", "cluster.json", "--json"),
+        vendomini("submit", here, "-r", "sent", "--dry-run", "--describe", "cluster.json", "--json"),
         python("-c", PROBE, cwd=tmp_path, **KEYS).stdout,
         python("-c", CRASH, cwd=tmp_path, **KEYS).stderr,
     ]

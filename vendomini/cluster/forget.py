@@ -87,7 +87,7 @@ def _is_ended(results: Results, run_id: str) -> bool:
 
 
 def delete(results: Results, chosen: Chosen) -> None:
-    """Deletes the plans and the runs; if that is everything, also submissions, the report and the empty folder.
+    """Deletes the plans and the runs; if that is everything, also submissions, pilot, halts, report and the empty folder.
 
     Raises:
         ResultsError: a run is being written, or a job is live for it: nothing was deleted. Or the place can't be
@@ -106,7 +106,11 @@ def delete(results: Results, chosen: Chosen) -> None:
         for run_id in chosen.runs:
             shutil.rmtree(results.run(run_id).folder)
         if chosen.everything:
-            for folder in (results.submissions, results.root / "report"):
+            for folder in (
+                results.submissions,
+                results.pilot.root,
+                *(results.root / name for name in ("halts", "report")),
+            ):
                 if folder.is_dir():
                     shutil.rmtree(folder)
             results.remove_if_empty()
