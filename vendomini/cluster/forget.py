@@ -87,7 +87,7 @@ def _is_ended(results: Results, run_id: str) -> bool:
 
 
 def delete(results: Results, chosen: Chosen) -> None:
-    """Deletes the plans and the runs; if that is everything, also submissions, pilot, halts, report and the empty folder.
+    """Deletes the plans and the runs; if that is everything, also submissions, pilot, halts and report.
 
     Raises:
         ResultsError: a run is being written, or a job is live for it: nothing was deleted. Or the place can't be
