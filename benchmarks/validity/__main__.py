@@ -17,7 +17,7 @@ from benchmarks.validity.caused import caused
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.detection import detection, false_alarms
 from benchmarks.validity.feasibility import feasibility
-from benchmarks.validity.nulls import nulls, power
+from benchmarks.validity.nulls import logranks, nulls, power
 from benchmarks.validity.plots import draw_dose_response, draw_episode
 from benchmarks.validity.shocks import common_numbers, dose, observability, purity, realised_dose
 from benchmarks.validity.survival import coverage
@@ -44,14 +44,16 @@ CLAIMS: dict[str, Callable[[], Claim]] = {
 }
 
 
-TESTS: dict[str, Callable[[int], Claim]] = {"nulls": nulls, "power": power, "caused": caused}
+TESTS: dict[str, Callable[[int], Claim]] = {"nulls": nulls, "logranks": logranks, "power": power, "caused": caused}
 """Claims about the report's tests, over so many made-up experiments."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validity", description=__doc__)
     parser.add_argument("--only", choices=[*CLAIMS, *TESTS, "plots"], action="append", help="this part; repeatable")
-    parser.add_argument("--experiments", type=int, default=EXPERIMENTS, help="of nulls, power and caused")
+    parser.add_argument(
+        "--experiments", type=int, default=EXPERIMENTS, help="of nulls, logranks (ten times as many), power and caused"
+    )
     arguments = parser.parse_args()
     wanted = arguments.only or [*CLAIMS, *TESTS, "plots"]
     programs = CLAIMS | {name: partial(test, arguments.experiments) for name, test in TESTS.items()}
