@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VENDOMINI_USE_VLLM", None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For ``pytest -n 2 --dist loadgroup``: a file stays in one process, and so does all that uses the cluster."""
     for item in items:
