@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import vendomini
 from vendomini.config import RunSpec, expand, load_config
@@ -18,12 +20,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("VENDOMINI_USE_VLLM", None)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``pytest -n 2 --dist loadgroup``: a file stays in one process, and so does all that uses the cluster."""
-    for item in items:
-        file = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(str(file.parent if file.parts[0] == "cluster" else file)))
+class _Groups(LoadScopeScheduling):
+    """For ``pytest -n 2``: a file stays in one process, and so does all that uses the cluster."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name == "cluster" else file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Groups(config, log)
 
 
 @pytest.fixture(scope="session")
