@@ -52,7 +52,9 @@ def test_the_command_says_it_of_each_model(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"experiment: {{name: x}}\ngrid: {{agent.model.name: [{folder}, org/absent, scripted/oracle]}}\n")
     told = " ".join(CliRunner().invoke(app, ["doctor", "--config", str(config)]).output.split())
-    assert f"{folder} is read by family mistral (found in its vocabulary); a thought is between [THINK]" in told
-    _, _, absent = told.partition("org/absent is read by ")
-    assert "vendomini prefetch org/absent" in absent.split(" is read by ")[0]
-    assert "scripted/oracle is read" not in told
+    first, _, rest = told.partition("org/absent")
+    assert f"{folder} GPUs" in first
+    assert "is read by: family mistral (found in its vocabulary); a thought is between [THINK]" in first
+    absent, _, control = rest.partition("scripted/oracle")
+    assert "vendomini prefetch org/absent" in absent.partition("is read by: ")[2]
+    assert "is read by" not in control

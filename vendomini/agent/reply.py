@@ -87,7 +87,7 @@ def read_reply(
 
 def _without_ending_tokens(text: str) -> str:
     text = text.strip()
-    while text.endswith(">") and (ending := _ENDING_TOKEN.search(text[-64:])):
+    while text.endswith((">", "]")) and (ending := _ENDING_TOKEN.search(text[-64:])):
         text = text[: -len(ending[0])].rstrip()
     return text
 
