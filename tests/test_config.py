@@ -143,7 +143,8 @@ class TestRefused:
         assert "phase.yaml → parent.yaml → phase.yaml" in fails(phase, "inherit: parent.yaml\n")
 
     def test_missing_parent(self, phase):
-        assert "phase.yaml:1: inherit names none.yaml, which does not exist beside it" in fails(phase, "inherit: none.yaml\n")
+        said = fails(phase, "inherit: none.yaml\n")
+        assert "phase.yaml:1: inherit names none.yaml, which is neither beside it nor a shipped config" in said
 
     def test_missing_file_suggests_the_nearest(self):
         with pytest.raises(ConfigError, match="did you mean configs/phases/phase1_large_models.yaml"):

@@ -54,7 +54,7 @@ def read(file: Path, stack: tuple[Path, ...] = ()) -> tuple[dict[str, object], d
     except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, or links in a circle
         exists = False
     if not exists:
-        raise ConfigError(f"{place}: inherit names {parent}, which does not exist beside it or among the shipped configs")
+        raise ConfigError(f"{place}: inherit names {parent}, which is neither beside it nor a shipped config")
     base, base_places = read(target, (*stack, file))
     return _merge(base, raw), base_places | places
 
