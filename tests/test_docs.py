@@ -233,7 +233,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
         assert name in COMMANDS, name
         options = {option for command in _parsers(name) for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest.split("#")[0])) <= options | {"--help"}, f"{name}{rest}"
-    extras = {extra for group in re.findall(r"\[([a-z,]+)\]\"", text) for extra in group.split(",")}
+    extras = {extra for group in re.findall(r"\"(?:\.|vendomini)\[([a-z,-]+)\]\"", text) for extra in group.split(",")}
     assert extras <= set(importlib.metadata.metadata("vendomini").get_all("Provides-Extra"))
 
 
