@@ -66,7 +66,16 @@ _DOUBT = re.compile(
     r"|\b(?:not|never|\w+n['’]t|avoid|bad|maybe|perhaps|might|could|earlier|plan)\b[^,;]*$",
     re.IGNORECASE,
 )
-"""In the line before an object: then it is spoken of, not chosen. The second group counts in the last clause alone."""
+"""In a line that leads to an object: it is spoken of, not chosen. The second group counts in the last clause alone."""
+
+_WARNS = re.compile(
+    r"\b(?:wrong|invalid|incorrect|examples?|instance|e\.g|drafts?|rejected|previous(?:ly)?|alternatives?)\b"
+    r"|\b(?:not|never|\w+n['’]t|avoid)\b.*\b(?:this|that|these|it|so|following|below)\b",
+    re.IGNORECASE,
+)
+"""The same, in a line before an object that ends a sentence: most such lines are the reasons for the call."""
+
+_SENTENCE_END = re.compile(r"[.!?。][\s*_\"')\]]*$")
 
 _TAKEN_BACK = re.compile(
     r"\W*(?:but|however|wait|no|not|hmm+|actually|or|instead|on second thoughts?|nothing"
@@ -244,8 +253,13 @@ def _doubtful(text: str, found: _Found) -> bool:
     line = lead[lead.rfind("\n") + 1 :]
     if (tag := _WRAPPER.search(line)) and not _ANSWER_TAGS.fullmatch(tag[1]) and not _NATIVE.search(lead[-200:]):
         return True
+    line = re.sub(r"\{.*\}", "", line)
+    if _SENTENCE_END.search(line):
+        doubt = _WARNS.search(re.split(r"[.!?。]\s+(?=\w)", line)[-1])
+    else:
+        doubt = _DOUBT.search(line)
     rest = re.sub(r"^[\s`\]>*;,.]+", "", text[found.end : found.end + 200])
-    return bool(line == ">" or _DOUBT.search(re.sub(r"\{.*\}", "", line)) or _TAKEN_BACK.match(rest))
+    return bool(line == ">" or doubt or _TAKEN_BACK.match(rest))
 
 
 # ------------------------------------------------------------------------------------------------ objects
