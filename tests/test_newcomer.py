@@ -38,8 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("config check configs/demo.yaml", 0, "configs/demo.yaml: 240 runs"),
         ("config show configs/phases/phase5_large_models.yaml", 0, "max_steps: 5000"),
         ("config schema", 0, '"$schema": "https://json-schema.org'),
-        (" ".join(SMALL), 0, "Results are in results/demo."),
-        ("status", 0, "demo: 12 of 240 runs done"),
+        (" ".join(SMALL), 0, "Results are in results/demo@max_steps=40."),
+        ("status", 0, "demo@max_steps=40: 12 of 240 runs done"),
         ("pilot -c configs/demo.yaml --steps 5 --here", 0, "ok      scripted/reactive"),
         ("run -c configs/demo.yaml --dry-run", 0, "… and 220 more (--json lists all)"),
         (
@@ -47,11 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             1,
             'torch is not installed: pip install "vendomini[hf]"',
         ),
-        ("cancel demo", 0, "results/demo: nothing was live"),
+        ("cancel demo@max_steps=40", 0, "results/demo@max_steps=40: nothing was live"),
         ("logs nobody", 2, "vendomini status names them"),
-        ("dashboard demo --static page.html", 0, "Wrote page.html"),
-        ("traces results/demo --export jsonl", 0, "Wrote steps.jsonl"),
-        ("report results/demo", 1, 'pip install "vendomini[report]"'),
+        ("dashboard demo@max_steps=40 --static page.html", 0, "Wrote page.html"),
+        ("traces results/demo@max_steps=40 --export jsonl", 0, "Wrote steps.jsonl"),
+        ("report results/demo@max_steps=40", 1, 'pip install "vendomini[report]"'),
         ("bench --model ./model", 1, 'vendomini bench needs torch: pip install "vendomini[hf]"'),
         ("prefetch phase1", 1, "vendomini prefetch needs huggingface_hub: pip install huggingface_hub"),
         ("prefetch ./model --check", 1, "it lacks tokenizer.json"),
@@ -154,5 +154,5 @@ def test_watching_keeps_the_top_and_ends_when_all_is_done(core_only: dict[str, s
     seen = on_a_terminal(low, tmp_path, "status", "--watch")
     assert "first: 2 of 2 runs done (results/first)" in seen
     assert "2 survived" in seen
-    assert "… 2 more lines: vendomini status" in seen
+    assert "… 4 more lines: vendomini status" in seen
     assert "second" not in seen
