@@ -166,7 +166,7 @@ class TestOneEngine:
         assert said == [text.rstrip("\ufffd") for text in hugging_face_says(tiny, ids(50), ways)]
         *penalised, one_of_top, one_of_likely, plain = said
         assert one_of_top == one_of_likely == plain
-        assert len({*penalised, plain}) == 4
+        assert plain not in penalised
 
     def test_a_stop_string_ends_the_text_before_it(self, session: Session) -> None:
         whole = session.ask(ids(50), temperature=0).text
