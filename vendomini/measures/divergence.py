@@ -17,6 +17,7 @@ MAX_CHARACTERS = 600
 
 _BUCKETS = 512
 _NOTHING = 0
+_OTHERS = {code: None for code in range(128) if not chr(code).isalpha()}
 _CACHED_WORDS = 1 << 15
 
 Bag = tuple[int, ...]
@@ -92,7 +93,7 @@ class _Words(dict[str, int]):
 
 def _bucket(word: str) -> int:
     """From 1 to 512, by CRC-32, which is the same everywhere, of the word's letters; 0 for a word that is left out."""
-    letters = "".join(filter(str.isalpha, word))
+    letters = word.translate(_OTHERS) if word.isascii() else "".join(filter(str.isalpha, word))
     if len(letters) < SHORTEST_WORD:
         return _NOTHING
     return 1 + zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS
