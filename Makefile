@@ -38,7 +38,7 @@ demo-model: $(VENV)/.test  ## a trained model on this machine's CPU, a few minut
 	$(BIN)/vendomini report results/demo_model
 
 test: $(VENV)/.test system check  ## everything, in two processes
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 coverage: $(VENV)/.test system  ## which lines of the package the tests run, those of jobs and children included
 	$(BIN)/coverage erase
