@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import random
 import signal
 import subprocess
@@ -303,8 +304,10 @@ def strike_sites(folder: Path, books: Books, generator: random.Random, faults: i
 
 def _may_run(user: str) -> bool:
     """Whether jobs of this user could start the Python of the tests."""
+    group = pwd.getpwnam(user).pw_gid
     try:
-        return subprocess.run([sys.executable, "-c", ""], user=user, check=False).returncode == 0
+        done = subprocess.run([sys.executable, "-c", ""], user=user, group=group, extra_groups=(), check=False)
+        return done.returncode == 0
     except PermissionError:
         return False
 
