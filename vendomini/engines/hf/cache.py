@@ -204,7 +204,8 @@ class SlotCache:
         """Before a forward pass over ``slots``, of which ``rows`` are wanted."""
         import torch
 
-        full, sliding = (kind.places(rows, slots, device) for kind in (self.full, self.sliding))
+        full = self.full.places(rows, slots, device)
+        sliding = self.sliding.places(rows, slots, device) if self._slides else full
         self.batch = Batch(torch.tensor(slots, device=device), span, in_place, full, sliding)
         return self.batch
 

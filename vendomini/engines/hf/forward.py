@@ -63,13 +63,14 @@ class Forward:
 
     def _masks(self, positions: Tensor, batch: Batch) -> Tensor:
         """Each token sees the columns up to its own position; in sliding layers, only the last ``window`` of them."""
-        masks = {
-            "full_attention": self._mask(positions, batch.full),
-            "sliding_attention": self._mask(positions, batch.sliding, self._window),
+        if not self._kinds:
+            return self._mask(positions, batch.sliding, self._window)
+        return {
+            kind: self._mask(positions, batch.full)
+            if kind == "full_attention"
+            else self._mask(positions, batch.sliding, self._window)
+            for kind in self._kinds
         }
-        if self._kinds:
-            return {kind: masks[kind] for kind in self._kinds}
-        return masks["sliding_attention"]
 
     def _mask(self, positions: Tensor, places: Places, window: int | None = None) -> Tensor:
         """``[batch, 1, queries, length]``: booleans, or values added to the scores where the attention wants those."""
