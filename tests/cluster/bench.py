@@ -133,18 +133,32 @@ class Bench:
 
     def freeze(self, name: str, size: int = 200_000) -> int:
         """Stops a job's process in the middle of a run, as soon as its log has so many bytes; returns its pid."""
+        return self.freeze_all(name, size=size)[0]
+
+    def freeze_all(self, *names: str, size: int = 200_000) -> list[int]:
+        """The same for jobs that begin together, each as soon as it is so far."""
         (self.folder / "go").touch()
+        pids: dict[str, int] = {}
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            for log in self.results(name).glob("runs/*/steps.jsonl"):
-                if (log.parent / "summary.json").exists() or log.stat().st_size < size:
-                    continue
-                pid = json.loads((log.parent / "run.json").read_text())["owner"]["pid"]
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-                    return int(pid)
+            for name in names:
+                if name not in pids and (pid := self._stop_in_the_middle(name, size)):
+                    pids[name] = pid
+            if len(pids) == len(names):
+                return [pids[name] for name in names]
             time.sleep(0.01)
-        raise AssertionError(f"no run of {name} was caught in the middle\n{self.job_logs(name)}")
+        missed = [name for name in names if name not in pids]
+        raise AssertionError(f"no run of {missed} was caught in the middle\n{self.job_logs(missed[0])}")
+
+    def _stop_in_the_middle(self, name: str, size: int) -> int | None:
+        for log in self.results(name).glob("runs/*/steps.jsonl"):
+            if (log.parent / "summary.json").exists() or log.stat().st_size < size:
+                continue
+            pid = json.loads((log.parent / "run.json").read_text())["owner"]["pid"]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                return int(pid)
+        return None
 
     def processes(self) -> list[str]:
         """Command lines of every job's process of this folder that is alive."""

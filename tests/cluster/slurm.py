@@ -15,7 +15,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,18 +184,26 @@ class Slurm:
 
         self._until("the queue is empty", empty, seconds)
 
-    def wait_for_accounting(self, seconds: float = 120) -> None:
-        """Until accounting, which is some seconds behind the queue, has heard how each job ended."""
+    def wait_for_accounting(self, folder: Path, seconds: float = 120) -> None:
+        """Until accounting, which is some seconds behind the queue, has heard how each job of this folder ended."""
         self.wait_for_jobs(seconds)
-        self._until("accounting knows every end", self._accounted, seconds)
+        rest: list[str] = []
 
-    def _accounted(self) -> bool:
-        """Accounting has each job that the controller remembers, and none of them as a live one."""
-        known = [line.split("|") for line in self.call("squeue", "-a", "-r", "-h", "-t", "all", "-o", "%i|%T").split()]
-        rows = self.call("sacct", "-a", "-n", "-P", "-X", "-S", "now-1hour", "-o", "JobID,State").splitlines()
-        states = dict(row.split("|") for row in rows)
-        began = {job for job, state in known if state != "CANCELLED"}  # tasks that never ran may share a row
-        return began <= set(states) and not {"PENDING", "RUNNING", "REQUEUED"}.intersection(states.values())
+        def all_ended() -> bool:
+            rest[:] = self._unaccounted(folder)
+            return not rest
+
+        self._until("accounting knows every end", all_ended, seconds, rest)
+
+    def _unaccounted(self, folder: Path) -> list[str]:
+        """Jobs of this folder which the controller remembers and accounting has not, or as live ones."""
+        remembered = self.call("squeue", "-a", "-r", "-h", "-t", "all", "-o", "%i|%T|%Z").splitlines()
+        known = [line.split("|") for line in remembered]
+        rows = self.call("sacct", "-a", "-n", "-P", "-X", "-S", "now-1hour", "-o", "JobID,State,WorkDir").splitlines()
+        states = {job: state for job, state, where in (row.split("|") for row in rows) if where == str(folder)}
+        began = {job for job, state, where in known if where == str(folder) and state != "CANCELLED"}
+        live = [f"{job} {state}" for job, state in states.items() if state in ("PENDING", "RUNNING", "REQUEUED")]
+        return sorted(began - set(states)) + live  # cancelled tasks that never ran may share a row
 
     def hurry(self) -> None:
         """Lets requeued jobs go after five seconds; at once would be too soon, their nodes still refuse them then."""
@@ -277,11 +285,12 @@ class Slurm:
                 command, stdout=log, stderr=log, env=os.environ | self.environ, start_new_session=True
             )
 
-    def _until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def _until(self, what: str, condition: Callable[[], bool], seconds: float = 60, detail: Sequence[str] = ()) -> None:
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
-                raise AssertionError(f"waited {seconds:.0f} s in vain until {what}\n{self.call('squeue', check=False)}")
+                queue = self.call("squeue", check=False)
+                raise AssertionError("\n".join([f"waited {seconds:.0f} s in vain until {what}", queue, *detail]))
             time.sleep(0.2)
 
 

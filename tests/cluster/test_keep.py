@@ -34,7 +34,7 @@ def test_jobs_that_were_preempted_for_good(bench: Bench, config: Path) -> None:
     assert "1 jobs are live" in bench.vendomini("keep", str(config), "--partition", "doomed")
     bench.slurm.call("sbatch", "--partition=gpu", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     bench.slurm.until("the job was preempted", lambda: not Path(f"/proc/{pid}").exists())
-    bench.slurm.wait_for_accounting()
+    bench.slurm.wait_for_accounting(bench.folder)
     assert bench.json("status", str(config))[0]["lost"][0]["ended"].startswith("PREEMPTED")
     assert "sent 4 runs" in bench.vendomini("keep", str(config), "--partition", "doomed")
     bench.slurm.wait_for_jobs()
@@ -78,7 +78,7 @@ def test_cancelled_jobs_are_not_sent_again(bench: Bench, config: Path) -> None:
     bench.set_in_template("gpu0.sbatch", begin="now+1hour")
     bench.vendomini("submit", str(config), "--keep")
     bench.vendomini("cancel", str(config))
-    bench.slurm.wait_for_accounting()  # the keeper, too
+    bench.slurm.wait_for_accounting(bench.folder)  # the keeper, too
     assert "its jobs were cancelled" in bench.vendomini("keep", str(config), code=1)
 
 
@@ -93,7 +93,7 @@ def test_the_same_failure_twice(bench: Bench, refusing_server: str) -> None:
     config = bench.config("vain", grid__agent__model__name=["other"], grid__pe_induction__p_shock=[0.1], engine=engine)
     for _ in range(2):
         assert "sent 4 runs" in bench.vendomini("keep", str(config))
-        bench.slurm.wait_for_accounting()
+        bench.slurm.wait_for_accounting(bench.folder)
     assert "the last 2 submissions ended without a step done" in bench.vendomini("keep", str(config), code=1)
 
 

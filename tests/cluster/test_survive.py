@@ -35,14 +35,13 @@ def test_time_limit_of_jobs_submitted_and_started_by_hand(bench: Bench, config: 
     hand = bench.config("hand", grid__pe_induction__p_shock=[0.1], simulation__max_steps=STEPS)
     options = ("--partition=short", "--time=1", "--signal=USR2@20", "--chdir", str(bench.folder))
     bench.slurm.call("sbatch", *options, str(template), str(hand), PATH=bench.path)
-    for one in (config, hand):
-        bench.freeze(one.stem)  # Slurm's warning comes with a SIGCONT
+    bench.freeze_all(config.stem, hand.stem)  # Slurm's warning comes with a SIGCONT
 
     def logs() -> list[str]:
         return [bench.job_logs(config.stem), "".join(f.read_text() for f in bench.folder.glob("vendomini-*.log"))]
 
-    requeued = "back into the queue with 4 runs to go"
-    bench.slurm.until("the jobs heed the warning", lambda: all(requeued in log for log in logs()), 100)
+    requeued = re.compile(r"back into the queue with \d runs? to go")
+    bench.slurm.until("the jobs heed the warning", lambda: all(requeued.search(log) for log in logs()), 100)
     bench.slurm.wait_for_jobs()
     for log in logs():
         assert log.count("4 runs in this job") == 2, "one start and one more after the requeue, in one log"
@@ -88,7 +87,7 @@ def test_preemption_that_gives_notice(bench: Bench, config: Path) -> None:
 def test_kill_9(bench: Bench, config: Path) -> None:
     bench.submit(config)
     os.kill(bench.freeze(config.stem), signal.SIGKILL)
-    bench.slurm.wait_for_accounting()
+    bench.slurm.wait_for_accounting(bench.folder)
     status = bench.json("status", str(config))[0]
     assert (status["interrupted"], status["open"], status["running"]) == (1, 3, 0)
     (lost,) = status["lost"]
