@@ -16,8 +16,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
 from vendomini.agent.clean import clean, clean_text, small
 from vendomini.agent.reply import Reply, read_reply
 from vendomini.model_info.formats import PLAIN, ReplyFormat
@@ -42,7 +40,6 @@ COMPLAINTS = {
 }
 """Reason → what the agent is told."""
 
-_decode = msgspec.json.Decoder().decode
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _MARKS = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?""", re.DOTALL)
 """Braces and quoted texts. A single quote after a letter or digit is an apostrophe; a quote may be left open."""
@@ -159,12 +156,8 @@ def _unparsable(reason: str, reply: Reply) -> Action:
 
 def _asked(reply: Reply) -> Action | None:
     """The action of an answer in exactly the requested form."""
-    answer = reply.answer
-    try:
-        value = _decode(answer)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    if type(value) is not dict or not value.keys() <= _ASKED_KEYS or _says_twice(answer):
+    value = reply.value
+    if type(value) is not dict or not value.keys() <= _ASKED_KEYS or _says_twice(reply.answer):
         return None
     if type(tool := value.get("tool")) is not str or type(value.get("arguments")) is not dict:
         return None

@@ -20,7 +20,7 @@ MAX_OBJECTS = 32
 """Opening braces at which an object is looked for."""
 
 _lenient = json.JSONDecoder(strict=False)
-_validate = msgspec.json.Decoder(msgspec.Raw).decode
+_decode = msgspec.json.Decoder().decode
 
 _TAG = (
     r"(?i:(?:[\w.-]+[:|_-])?(?:think\w*|thoughts?|reason(?:ing|s)?|reflect\w*|scratchpad|analysis|inner[_-]\w+|cot"
@@ -59,7 +59,7 @@ _CHANNELS = re.compile(
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[^\s:,.])")
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A completion taken apart.
 
     Attributes:
@@ -67,22 +67,43 @@ class Reply(msgspec.Struct, frozen=True):
         answer: the rest; empty where there is none.
         unclosed: the reply ends inside a thought.
         finish_reason: how it ended: ``stop``, ``length`` or ``refused``.
+        value: of an answer that is JSON from end to end; UNSET of any other.
     """
 
     reasoning: str
     answer: str
     unclosed: bool = False
     finish_reason: str = "stop"
+    value: object = msgspec.UNSET
 
 
 def read_reply(
     text: str, form: ReplyFormat = PLAIN, *, finish_reason: str = "stop", reasoning: str | None = None
 ) -> Reply:
     """The parts of a completion of a model of this family; the arguments are the completion's."""
-    thought, answer, unclosed = split(text, form if reasoning is None else PLAIN)
+    if reasoning is not None:
+        form = PLAIN
+    if text[:1] == "{" and (value := _only_json(text, form)) is not msgspec.UNSET:  # as in most replies
+        return Reply((reasoning or "").strip(), text.strip(), False, finish_reason, value)
+    thought, answer, unclosed = split(text, form)
     if reasoning:
         thought = f"{reasoning}\n{thought}"
-    return Reply(thought.strip(), _without_ending_tokens(answer), unclosed, finish_reason)
+    answer = _without_ending_tokens(answer)
+    return Reply(thought.strip(), answer, unclosed, finish_reason, _decoded(answer))
+
+
+def _only_json(text: str, form: ReplyFormat) -> object:
+    """The value of a text that is JSON from end to end, and no thought; UNSET of any other."""
+    if form.opened or "assistantfinal" in text or ("<|channel|>" in text and "<|message|>" in text):
+        return msgspec.UNSET
+    return _decoded(text)
+
+
+def _decoded(text: str) -> object:
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return msgspec.UNSET
 
 
 def _without_ending_tokens(text: str) -> str:
@@ -98,20 +119,9 @@ def split(text: str, form: ReplyFormat) -> tuple[str, str, bool]:
         text = form.start + text
     if "<|channel|>" in text and "<|message|>" in text:
         return _channels(text)
-    bare = "assistantfinal" in text
-    if not (bare or form.opened) and text[:1] == "{" and _is_json(text):  # nothing else is in most replies
-        return "", text, False
-    if bare or _BARE_ANALYSIS.match(text):
+    if "assistantfinal" in text or _BARE_ANALYSIS.match(text):
         return _bare_channels(text)
     return _Splitter(text, form).split()
-
-
-def _is_json(text: str) -> bool:
-    try:
-        _validate(text)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return True
 
 
 class _Splitter:

@@ -36,7 +36,7 @@ class Prompt(Protocol):
     def epoch(self) -> int: ...
 
 
-class SamplingParams(msgspec.Struct, frozen=True):
+class SamplingParams(msgspec.Struct, frozen=True, gc=False):
     """How to sample one completion.
 
     Attributes:
@@ -75,7 +75,7 @@ class SamplingParams(msgspec.Struct, frozen=True):
     repetition_penalty: float | None = None
 
 
-class Completion(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True, gc=False):
     """What came back.
 
     Attributes:

@@ -29,7 +29,7 @@ _N_LOG_N = [0] + [round(n * math.log2(n) * _UNIT) for n in range(1, WINDOW + 2)]
 ALL = (1 << WINDOW) - 1
 
 
-class Sample(msgspec.Struct):
+class Sample(msgspec.Struct, gc=False):
     """What the detectors look at in a step.
 
     Attributes:

@@ -23,7 +23,7 @@ CENSORED = frozenset({"survived", "cut_off"})
 """Endings that are not events."""
 
 
-class StepResult(msgspec.Struct):
+class StepResult(msgspec.Struct, gc=False):
     """What came of a step. All of it is JSON-ready, and none of it changes later.
 
     Attributes:

@@ -38,7 +38,7 @@ def error_types(expectations: Sequence[Expectation]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(one.error for one in expectations), STATE]))
 
 
-class Resolved(msgspec.Struct, frozen=True):
+class Resolved(msgspec.Struct, frozen=True, gc=False):
     """A claim that was settled.
 
     Attributes:
@@ -121,7 +121,7 @@ class Series:
         return {"n": self.count, "mean": round(self.total / (_MICRO * self.count), 6), **self.state()}
 
 
-class Claim(msgspec.Struct):
+class Claim(msgspec.Struct, gc=False):
     """What a card expects of something that was set going: field → value."""
 
     made: int

@@ -17,7 +17,7 @@ Severity = Literal["soft", "hard", "mission_abandon"]
 JsonObject = dict[str, Any]
 
 
-class StepRecord(msgspec.Struct, kw_only=True):
+class StepRecord(msgspec.Struct, kw_only=True, gc=False):
     """One step: what the agent saw, said and did, what came of it, and what the measures made of it.
 
     ``completion`` is what the model wrote, special tokens included; ``reasoning`` a thought that a server had taken

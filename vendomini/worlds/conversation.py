@@ -35,7 +35,7 @@ class Message(TypedDict):
     content: str
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """The JSON object that an answer holds."""
 
     thought: str

@@ -79,7 +79,7 @@ class Expectation(msgspec.Struct, frozen=True):
 # ------------------------------------------------------------------------------------- what goes into a step
 
 
-class Action(msgspec.Struct):
+class Action(msgspec.Struct, gc=False):
     """What an agent did, as the parser found it; nothing in it is trusted.
 
     Attributes:
@@ -104,7 +104,7 @@ class Action(msgspec.Struct):
         return self.parse in {"ok", "repaired"}
 
 
-class Complaint(msgspec.Struct, frozen=True):
+class Complaint(msgspec.Struct, frozen=True, gc=False):
     """Why a call fails whatever the state of the world; or, if not ``fatal``, what is wrong with the card that came
     with it."""
 
@@ -113,7 +113,7 @@ class Complaint(msgspec.Struct, frozen=True):
     fatal: bool = True
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A call as it reaches the world; untrusted, except for the complaint.
 
     Attributes:
@@ -128,7 +128,7 @@ class Call(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------------------------- what comes out of a step
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """What an agent sees before a step; a world adds its fields.
 
     Attributes:
@@ -138,18 +138,18 @@ class Observation(msgspec.Struct, frozen=True):
     step: int
 
 
-class Error(msgspec.Struct, frozen=True):
+class Error(msgspec.Struct, frozen=True, gc=False):
     """Why a call failed."""
 
     code: str
     message: str
 
 
-class _Ok(msgspec.Struct):
+class _Ok(msgspec.Struct, gc=False):
     ok: bool
 
 
-class Result(_Ok, kw_only=True, omit_defaults=True):
+class Result(_Ok, kw_only=True, omit_defaults=True, gc=False):
     """A tool's answer; a world adds its fields, which come before those of here. Fields that have their default are not
     shown.
 
@@ -163,7 +163,7 @@ class Result(_Ok, kw_only=True, omit_defaults=True):
     prediction_ignored: str | None = None
 
 
-class ShockRecord(msgspec.Struct, frozen=True):
+class ShockRecord(msgspec.Struct, frozen=True, gc=False):
     """A shock, when it strikes, and again when it takes effect, if that is later.
 
     Attributes:
@@ -183,7 +183,7 @@ class ShockRecord(msgspec.Struct, frozen=True):
     realised: float | None
 
 
-class Promise(msgspec.Struct, frozen=True):
+class Promise(msgspec.Struct, frozen=True, gc=False):
     """What a call set going: something of which the outcome is known later.
 
     Attributes:
@@ -197,14 +197,14 @@ class Promise(msgspec.Struct, frozen=True):
     lapses: tuple[str, ...] = ()
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What came of something that was set going: field → actual value. It is closed with that."""
 
     key: str
     values: Mapping[str, Value]
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, gc=False):
     """What came of a call. None of it changes later.
 
     Attributes:
