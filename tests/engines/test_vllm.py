@@ -39,6 +39,27 @@ from vendomini.runner.episode import Episode
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 
 
+THIEF = """
+import os, pathlib, socket
+
+def steal():
+    "In every process of the first start, another one has the port at which vLLM's workers want to meet."
+    mark = pathlib.Path(os.environ["PORT_THIEF"])
+    try:
+        with mark.open("x") as file:
+            file.write(str(os.getpgrp()))
+    except FileExistsError:
+        if mark.read_text() != str(os.getpgrp()):
+            return
+    global taken
+    taken = socket.create_server(("", 0))
+    from vllm.v1.executor import multiproc_executor, uniproc_executor
+    port = taken.getsockname()[1]
+    multiproc_executor.get_open_port = lambda: port
+    uniproc_executor.get_file_store_init_method = lambda: f"tcp://127.0.0.1:{port}"
+"""
+
+
 class Session:
     """An event loop that lives as long as the engine on it."""
 
@@ -70,7 +91,24 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(tiny: Path, here: Capabilities) -> Iterator[Session]:
+def port_thief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A plugin of vLLM, which it loads at every start."""
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "port_thief-1.dist-info").mkdir(parents=True)
+    (folder / "port_thief.py").write_text(THIEF)
+    (folder / "port_thief-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: port-thief\nVersion: 1\n")
+    entry = "[vllm.general_plugins]\nport_thief = port_thief:steal\n"
+    (folder / "port_thief-1.dist-info" / "entry_points.txt").write_text(entry)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vendomini.engines.vllm.engine.START_AGAIN_S", (0.0, 0.0))
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PORT_THIEF", str(folder / "stolen"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def session(tiny: Path, here: Capabilities, port_thief: None) -> Iterator[Session]:
+    """Its first start fails, as a port is taken."""
     opened = Session()
     opened.start(tiny, here)
     yield opened
@@ -107,10 +145,12 @@ class TestOneEngine:
     """In the order written: the last tests kill it."""
 
     def test_it_says_the_lines_of_the_contract(self, session: Session) -> None:
-        assert session.lines == [
-            "[*] Loading model with vLLM (optimized inference)",
-            "[*] vLLM initialized successfully",
-        ]
+        first, retry, last = session.lines
+        assert first == "[*] Loading model with vLLM (optimized inference)"
+        assert retry.startswith("[WARNING] vLLM did not start (")
+        assert "EADDRINUSE" in retry
+        assert "trying again" in retry
+        assert last == "[*] vLLM initialized successfully"
         info = session.engine.info
         assert (info.backend, info.rejected) == ("vllm", {})
         assert info.details["tensor_parallel_size"] == 1
