@@ -1,0 +1,117 @@
+"""The figures as Markdown, for ``docs/performance.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from vendomini.model_info.fit import gib
+
+Figures = dict[str, Any]
+
+
+def markdown(figures: Figures) -> str:
+    return "\n\n".join(part for part in (_head(figures), _steps(figures), *_others(figures)) if part) + "\n"
+
+
+def _head(figures: Figures) -> str:
+    found, shape = figures["parts"].get("machine", {}), figures["plan"]["shape"]
+    size = f"{shape['layers']} layers of {shape['hidden']}, {shape['heads']} heads, {shape['kv_heads']} with keys"
+    lines = [f"`{figures['command']}`, {figures['date']}, {figures['seconds']:.0f} s. Random weights: {size}."]
+    if failed := found.get("failed"):
+        return f"{lines[0]} Machine: {failed}"
+    peak = f" of {found['peak_gb_s']}" if found["peak_gb_s"] else ""
+    packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    lines += [
+        f"{found['gpu']}, compute capability {found['capability']}, driver {found['driver']}, CUDA {found['cuda']}; "
+        f"a copy moves {found['copy_gb_s']:.0f}{peak} GB/s. {packages}.",
+        f"The engine would try {', '.join(found['choices'])}. Flash Attention 2: {found['flash_obstacle'] or 'runs'}.",
+    ]
+    return "\n".join(lines)
+
+
+def _steps(figures: Figures) -> str:
+    """In each cell: milliseconds a step, of these the GPU's own, and the share of the roofline."""
+    part = figures["parts"].get("attentions", {})
+    if "by_attention" not in part:
+        return _failed("Decoding", part)
+    contexts = figures["plan"]["contexts"]
+    heads = [f"{context:,} {kind}" for context in contexts for kind in ("equal", "ragged")]
+    rows = []
+    for name, found in part["by_attention"].items():
+        cells = [_cell(step) for step in found["steps"]] if "steps" in found else [found["failed"]]
+        rows.append([name, *cells, *[""] * (len(heads) - len(cells))])
+    title = (
+        f"Decoding {part['rows']} rows: ms a step (of these on the GPU), share of the roofline "
+        f"(weights {gib(part['weights'])} and live keys and values, at copy bandwidth)"
+    )
+    return _table(title, ["attention", *heads], rows)
+
+
+def _cell(step: Figures) -> str:
+    if failed := step.get("failed"):
+        return f"not measured: {failed}"
+    kernels = "" if step["kernels_ms"] is None else f" ({step['kernels_ms']:.1f})"
+    return f"{step['ms']:.1f}{kernels}, {step['share']:.0%}"
+
+
+def _others(figures: Figures) -> Iterable[str]:
+    parts = figures["parts"]
+    yield _packing(parts.get("packing", {}))
+    yield _memory(parts.get("memory", {}))
+    rows = []
+    for part, title in (("ours", "VendoMini"), ("continuous", "Transformers' continuous batching"), ("vllm", "vLLM")):
+        found = parts.get(part, {"failed": "no time was left"})
+        if "failed" in found:
+            rows.append([title, f"not measured: {found['failed']}", "", ""])
+        else:
+            rows.append([title, f"{found['tokens_s']:.0f}", str(found["attention"]), f"{found['load_s']:.0f} s"])
+    plan = figures["plan"]
+    title = (
+        f"{plan['conversations']} conversations of {plan['turns']} turns, +{plan['added']} tokens, {plan['new']} new"
+    )
+    yield _table(title, ["engine", "tokens/s", "attention", "load"], rows)
+
+
+def _packing(part: Figures) -> str:
+    if "batches" not in part:
+        return _failed("Packing", part)
+    rows = [
+        [str(one["batch"]), one["failed"], "", ""]
+        if "failed" in one
+        else [str(one["batch"]), f"{one['tokens_s']:.0f}", f"{one['ms']:.1f}", f"{one['share']:.0%}"]
+        for one in part["batches"]
+    ]
+    title = f"Rows in a batch, each of {part['context']:,} tokens, {part['attention']}"
+    return _table(title, ["rows", "tokens/s", "ms a step", "share of the roofline"], rows)
+
+
+def _memory(part: Figures) -> str:
+    if "weights" not in part:
+        return _failed("Memory", part)
+    rows = [
+        [what, gib(part[key]["predicted"]), gib(part[key]["measured"])]
+        for key, what in (
+            ("weights", "weights"),
+            ("conversation", f"a conversation of {part['context']:,} tokens"),
+            ("besides", "everything else, at most"),
+        )
+    ]
+    counts = part["conversations"]
+    rows.append(
+        [
+            "conversations that fit",
+            "–" if counts["doctor"] is None else str(counts["doctor"]),
+            f"{counts['engine']} ({counts['filled']} filled)",
+        ]
+    )
+    return _table("Memory", ["", "predicted", "measured"], rows)
+
+
+def _failed(title: str, part: Figures) -> str:
+    return f"{title}: not measured: {part.get('failed', 'no time was left')}"
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"{title}:", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
