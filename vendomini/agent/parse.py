@@ -57,16 +57,25 @@ _ANNOUNCES = tuple(":：>[]`*|")
 _CLOSES = tuple("],;`*<[|.。")
 """What may come before and after an object on its lines for it to count as a call, not as an example."""
 
+_NO_CALL = (
+    r"wrong|invalid|incorrect|examples?|instance|e\.g|drafts?|rejected|previous(?:ly)?|alternatives?"
+    r"|falsch\w*|beispiele?|entwurf|faux|exemples?|brouillon|falso|ejemplos?|borrador|exemplos?|rascunho|esempio|bozza"
+    r"|sbagliat\w|неверно|пример|черновик"
+)
 _DOUBT = re.compile(
-    r"\b(?:if|unless|wrong|invalid|incorrect|examples?|instance|e\.g|drafts?|consider(?:ed|ing)?|previous(?:ly)?|rejected"
-    r"|alternatives?|rather than|ideas?|thoughts?|thinking|observation)\b"
-    r"|\b(?:not|never|\w+n['’]t|avoid|bad|maybe|perhaps|might|could|earlier|plan)\b[^,;]*$",
+    rf"\b(?:{_NO_CALL}|if|unless|consider(?:ed|ing)?|rather than|ideas?|thoughts?|thinking|observation)\b|[例误誤]|예시"
+    r"|\b(?:not|never|\w+n['’]t|avoid|bad|maybe|perhaps|might|could|earlier|plan"
+    r"|nicht|kein\w*|nie(?:mals)?|vielleicht|ne|n['’]\w+|pas|jamais|no (?:voy|har[ée]|debo|quiero|es|se|lo|la)|nunca"
+    r"|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b[^,;]*$"
+    r"|(?:不|没|沒|別|别|勿|未|ない|ません|않|마세요)[^,;，；、]*$",
     re.IGNORECASE,
 )
-"""In a line that leads to an object: it is spoken of, not chosen. The second group counts in the last clause alone."""
+"""In a line that leads to an object: it is spoken of, not chosen. Negations count in the last clause alone.
+
+In English, and the plainest words of languages into which models slip."""
 
 _WARNS = re.compile(
-    r"\b(?:wrong|invalid|incorrect|examples?|instance|e\.g|drafts?|rejected|previous(?:ly)?|alternatives?)\b"
+    rf"\b(?:{_NO_CALL})\b"
     r"|\b(?:not|never|\w+n['’]t|avoid)\b.*\b(?:this|that|these|it|so|following|below)\b",
     re.IGNORECASE,
 )
@@ -77,7 +86,9 @@ _SENTENCE_END = re.compile(r"[.!?。][\s*_\"')\]]*$")
 _TAKEN_BACK = re.compile(
     r"\W*(?:but|however|wait|no|not|hmm+|actually|or|instead|on second thoughts?|nothing"
     r"|i (?:will|would|should|do) not|i (?:won't|don't|wouldn't|shouldn't)"
-    r"|(?:this|that) (?:is|was|would)(?:n't| not| my last| wrong| bad| too| only)|too (?:early|late|soon))\b",
+    r"|(?:this|that) (?:is|was|would)(?:n't| not| my last| wrong| bad| too| only)|too (?:early|late|soon)"
+    r"|nein|nicht|aber|doch|non|mais|pero|não|mas|нет|но)\b"
+    r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
     re.IGNORECASE,
 )
 """At the beginning of the line after an object."""
