@@ -5,11 +5,12 @@
     python benchmarks/engines.py cache         share of the prompt served from the cache in a long episode
     python benchmarks/engines.py tokenise      cost of a step's prompt at short and long histories
     python benchmarks/engines.py decode        the Hugging Face engine's decoding, against plain batched generate
+    python benchmarks/engines.py batching      whole conversations on it, against Transformers' own continuous batching
 
 The first three take --backend hf or vllm.
 
 The model is made on the spot: a Llama with random weights. What it says makes no sense and takes as long as
-sense would. ``decode`` takes the trained model of the tests, SmolLM2-135M.
+sense would. ``decode`` and ``batching`` take the trained model of the tests, SmolLM2-135M.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.gpu import engines as tasks
+from benchmarks.gpu.plan import Plan
 from tests.tiny_model import make_character_tokenizer, make_tiny_model
 from tests.trained_model import trained_model
 from vendomini.agent import History, history
@@ -257,10 +260,10 @@ async def decode(rounds: int) -> None:
             conversations = [Conversation() for _ in prompts]
             for conversation, prompt in zip(conversations, prompts, strict=True):
                 conversation.token_ids = prompt
-            ours, plain = [], []
+            ours, plain, kept = [], [], await asyncio.to_thread(prefilled, engine.loaded, prompts)
             for _ in range(rounds + 1):
                 ours.append(await decoded_by_engine(engine, conversations))
-                plain.append(await asyncio.to_thread(decoded_by_generate, engine.loaded, prompts))
+                plain.append(await asyncio.to_thread(decoded_by_generate, engine.loaded, *kept))
             ratios = [theirs / mine for mine, theirs in zip(ours[1:], plain[1:], strict=True)]  # the first prefills
             print(
                 f"  {dtype}, {rows} rows of {DECODE_CONTEXT} tokens: ours {statistics.median(ours[1:]):.1f} ms a step,"
@@ -277,32 +280,53 @@ async def decoded_by_engine(engine: HuggingFaceEngine, conversations: list[Conve
     return (time.process_time() - began) * 1000 / max(answer.completion_tokens for answer in answers)
 
 
-def decoded_by_generate(loaded: LoadedModel, prompts: list[list[int]]) -> float:
+GREEDY = {"do_sample": False, "pad_token_id": 0}
+
+
+def prefilled(loaded: LoadedModel, prompts: list[list[int]]) -> tuple[Any, Any]:
+    """Prompts with a first answer token each, ``[rows, DECODE_CONTEXT + 1]``, and the cache of the prompts."""
     import torch
 
     ids = torch.tensor(prompts)
-    how = {"do_sample": False, "pad_token_id": 0}
     with torch.inference_mode():
         first = loaded.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, return_dict_in_generate=True, **how
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, return_dict_in_generate=True, **GREEDY
         )
-        ids = first.sequences
+    return first.sequences, first.past_key_values
+
+
+def decoded_by_generate(loaded: LoadedModel, ids: Any, cache: Any) -> float:
+    import torch
+
+    with torch.inference_mode():
         began = time.process_time()
         out = loaded.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            past_key_values=first.past_key_values,
-            max_new_tokens=NEW,
-            **how,
+            ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=NEW, **GREEDY
         )
-    return (time.process_time() - began) * 1000 / (out.shape[1] - ids.shape[1])
+        took = time.process_time() - began
+        cache.crop(DECODE_CONTEXT)
+    return took * 1000 / (out.shape[1] - ids.shape[1])
+
+
+def batching(rounds: int) -> None:
+    """Processor time of a new token in conversations of several turns, in turns, each in a process of its own."""
+    folder = trained_model()
+    for dtype in ("float32", "bfloat16"):
+        shape = {"dtype": dtype, "vocab": 49_000}
+        plan = Plan("cpu", shape=shape, conversations=8, turns=4, added=150, new=32)
+        ratios = []
+        for _ in range(rounds):
+            mine, theirs = (elsewhere(task, plan, folder)["cpu_ms"] for task in (tasks.ours, tasks.continuous))
+            ratios.append(theirs / mine)
+            print(f"  {dtype}: ours {mine:.1f} ms a token, continuous batching {theirs:.1f}; ratio {ratios[-1]:.2f}")
+        print(f"  {dtype}, theirs over ours, median of {rounds} rounds: {statistics.median(ratios):.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise", "decode"])
+    parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise", "decode", "batching"])
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
-    parser.add_argument("--rounds", type=int, default=3, help="of throughput, runner and decode")
+    parser.add_argument("--rounds", type=int, default=3, help="of all but cache and tokenise")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
@@ -310,6 +334,8 @@ def main() -> None:
         tokenise()
     elif arguments.what == "decode":
         asyncio.run(decode(arguments.rounds))
+    elif arguments.what == "batching":
+        batching(arguments.rounds)
     elif arguments.what == "cache":
         asyncio.run(cache_share(arguments.backend))
     else:

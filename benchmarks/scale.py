@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py plan                    # expanding and cutting into jobs, up to a million runs
     python benchmarks/scale.py commands --sizes 1000 10000 100000
+    python benchmarks/scale.py jobs                    # what a submission's jobs read to find their runs
     python benchmarks/scale.py flight                  # 16 and 512 episodes at once in one process
     python benchmarks/scale.py long                    # memory of 5,000-step episodes, several at once
     python benchmarks/scale.py tables                  # step logs into tables, by number of workers
@@ -18,6 +19,7 @@ import argparse
 import asyncio
 import bz2
 import gc
+import hashlib
 import itertools
 import json
 import lzma
@@ -31,18 +33,23 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from vendomini.analysis.tables.aggregate import aggregate
+from vendomini.cluster.job import _assigned, _runs
 from vendomini.cluster.offers import Offers
 from vendomini.cluster.plan import Limits, Shape, cut, group_runs
 from vendomini.cluster.site import ASSUMED
 from vendomini.cluster.sizing import Sizing
+from vendomini.cluster.submit import Request, prepare
+from vendomini.cluster.tasks import encoded, root, task_file, write_tasks
 from vendomini.config import Phase, expand, load_config
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.base import Prompt
 from vendomini.engines.resolve import start_engine
 from vendomini.engines.scripted import ScriptedEngine
-from vendomini.records import Results, read_steps
+from vendomini.records import Results, read_steps, write_record
 from vendomini.runner import Progress, Runner, save_plan
 from vendomini.runner.run import StartEngine
 
@@ -279,6 +286,40 @@ def child_tables(results: str, out: str, workers: str) -> None:
     aggregate([Path(results)], Path(out), workers=int(workers))
 
 
+def jobs(sizes: Sequence[int]) -> None:
+    """What all jobs of a submission read to find their runs: each its own file, and as it was, each the manifest."""
+    print("| runs | jobs | its own file, each | all jobs | CPU, each | the manifest, each | all jobs | CPU, each |")
+    print("|---|---|---|---|---|---|---|---|")
+    for size in sizes or (99_660, 1_000_000):
+        phase = load_config("configs/phases/phase2_large_models.yaml", [f"experiment.replications={size // 604}"])
+        offers = Offers(lambda _: ASSUMED, live=False)
+        with tempfile.TemporaryDirectory() as folder:
+            here = Results(Path(folder))
+            sizing = Sizing(phase.config.engine, offers)
+            sent = prepare(phase, list(expand(phase)), here, Request(runs_per_job=64), offers, sizing)
+            write_tasks(here, sent.manifest)
+            write_record(sent.manifest_file, sent.manifest)
+            places = [(a, i) for a, one in enumerate(sent.manifest.arrays) for i in range(len(one.shards))]
+            own = sum(task_file(here, sent.manifest.id, *place).stat().st_size for place in places)
+            whole = sent.manifest_file.stat().st_size
+            a, i = places[-1]
+            digests = root(encoded(sent.manifest, a)), hashlib.sha256(sent.manifest_file.read_bytes()).hexdigest()
+            costs = []
+            for file, digest in zip((sent.manifest_file.parent, sent.manifest_file), digests, strict=True):
+                begun = time.process_time()
+                _, job = _assigned(file, digest, a, i)
+                if file == sent.manifest_file:
+                    job = msgspec.structs.replace(job, shard=msgspec.structs.replace(job.shard, numbers=[]))
+                assert [spec.run_id for spec in _runs(job)[1]] == job.shard.run_ids
+                costs.append(time.process_time() - begun)
+        count = len(places)
+        print(
+            f"| {sent.runs:,} | {count:,} | {own / count / 1e3:.1f} kB | {own / 1e9:.3f} GB | {costs[0]:.3f} s"
+            f" | {whole / 1e6:.1f} MB | {whole * count / 1e9:.1f} GB | {costs[1]:.2f} s |",
+            flush=True,
+        )
+
+
 def bytes_() -> None:
     with tempfile.TemporaryDirectory() as folder:
         steps = make_runs(Path(folder), 10, 1000)
@@ -310,12 +351,13 @@ def bytes_() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["plan", "commands", "flight", "long", "tables", "bytes"])
+    parser.add_argument("what", choices=["plan", "commands", "jobs", "flight", "long", "tables", "bytes"])
     parser.add_argument("--sizes", type=int, nargs="+", default=())
     parser.add_argument("--keep", type=Path, help="folder in which the runs of `commands` are made and left")
     options = parser.parse_args()
     blocks: dict[str, Callable[[], None]] = {
         "plan": lambda: plan(options.sizes), "commands": lambda: commands(options.sizes, options.keep),
+        "jobs": lambda: jobs(options.sizes),
         "flight": flight, "long": long, "tables": tables, "bytes": bytes_,
     }  # fmt: skip
     blocks[options.what]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ from msgspec.structs import replace
 
 from tests.tiny_model import make_tiny_model
 from vendomini.cli import COMMANDS
+from vendomini.cluster.tasks import encoded, root, write_tasks
 from vendomini.config import load_config
 from vendomini.records import (
     Manifest,
@@ -443,13 +443,9 @@ class TestAnotherVersion:
         manifest = Manifest(
             id="sent", name="demo", config=config, created_at="", retries=0, arrays=shards, restart_changed=restart
         )
-        file = results.submissions / "sent" / "manifest.json"
-        file.parent.mkdir(parents=True)
-        write_record(file, manifest)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        done = subprocess.run(
-            [sys.executable, "-m", "vendomini.cluster.job", file, digest, "0"], capture_output=True, text=True
-        )
+        write_tasks(results, manifest)
+        command = [results.submissions / "sent", root(encoded(manifest, 0)), "0"]
+        done = subprocess.run([sys.executable, "-m", "vendomini.cluster.job", *command], capture_output=True, text=True)
         assert (done.returncode, "another system prompt" in done.stdout) == ((0, False) if restart else (1, True))
         assert (results.run(run_id).steps.read_bytes() == whole) == restart
 

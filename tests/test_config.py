@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vendomini.config import build_phase, count, expand, find_phase, load_config, select
+from vendomini.config import build_phase, count, expand, find_phase, load_config, numbered, select
 from vendomini.config.grid import identity, tasks
 from vendomini.config.json_schema import json_schema
 from vendomini.config.shipped import phases, shipped
@@ -48,7 +48,12 @@ class TestShipped:
     def test_has_the_published_size(self, name):
         phase = load_config(phases()[name])
         assert (tasks(phase), count(phase)) == SHIPPED[name]
-        assert sum(1 for _ in expand(phase)) == count(phase)
+        runs = list(expand(phase))
+        assert len(runs) == count(phase)
+        assert len({run.number for run in runs}) == len(runs)
+        some = runs[:: max(len(runs) // 20, 1)][::-1]
+        as_submitted = build_phase(phase.config.model_dump(mode="json"))
+        assert list(numbered(as_submitted, [run.number for run in some])) == some
 
     def test_runs_at_no_dose_are_one_cell_with_the_ids_they_had(self):
         """Factors that only shape the shocks do nothing there; whoever ran the first of their levels has the runs."""

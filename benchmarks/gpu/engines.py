@@ -47,10 +47,13 @@ async def _engine(plan: Plan, engine: Engine) -> Figures:
         load_s = time.perf_counter() - began
         await _talk(plan, engine, WARM_UP, 1)
         reset_peak()
+        began = time.process_time()
         rate, answers = await _talk(plan, engine, 0, plan.turns)
+        cpu_s = time.process_time() - began
         prompts, cached = (sum(getattr(one, name) for one in answers) for name in ("prompt_tokens", "cached_tokens"))
         return {
             "tokens_s": rate,
+            "cpu_ms": cpu_s * 1000 / sum(one.completion_tokens for one in answers),
             "load_s": load_s,
             "cached": cached / prompts,
             "attention": engine.info.attention,
@@ -95,12 +98,13 @@ def continuous(plan: Plan, folder: Path) -> Figures:
     with model.continuous_batching_context_manager(how, continuous_batching_config=config) as manager:
         load_s = time.perf_counter() - began
         _serve(plan, manager, WARM_UP, 1)
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         tokens = _serve(plan, manager, 0, plan.turns)
-        rate = tokens / (time.perf_counter() - began)
+        rate, cpu_s = tokens / (time.perf_counter() - began), time.process_time() - cpu_began
         chosen = manager.continuous_batching_config
         return {
             "tokens_s": rate,
+            "cpu_ms": cpu_s * 1000 / tokens,
             "load_s": load_s,
             "attention": model.config._attn_implementation,
             "cuda_graphs": chosen.use_cuda_graph,

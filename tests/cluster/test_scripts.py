@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from dataclasses import replace
@@ -14,9 +13,10 @@ from tests.cluster.described import offers
 from vendomini.cluster.script import scripts
 from vendomini.cluster.sizing import Sizing
 from vendomini.cluster.submit import Request, prepare
+from vendomini.cluster.tasks import encoded, root
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.config import expand, load_config
-from vendomini.records import Results, encode_record
+from vendomini.records import Results
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -32,7 +32,7 @@ def test_script(gpus: int, tmp_path: Path) -> None:
     sizing = Sizing(phase.config.engine, here)
     submission = prepare(phase, list(expand(phase)), Results(tmp_path), request, here, sizing)
     (script,) = scripts(submission)
-    digest = hashlib.sha256(encode_record(submission.manifest)).hexdigest()
+    digest = root(encoded(submission.manifest, 0))
     names = {str(tmp_path): "RESULTS", sys.executable: "PYTHON", submission.manifest.id: "ID", digest: "DIGEST"}
     for actual, name in names.items():
         script = script.replace(actual, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -18,9 +19,10 @@ from tests.security.traps import Bomb, python, submission
 from vendomini.cluster.launch import launch, offers_of
 from vendomini.cluster.script import scripts
 from vendomini.cluster.submit import Request, Submission
+from vendomini.cluster.tasks import encoded, read_task, root, task_file, write_tasks
 from vendomini.config import load_config
-from vendomini.errors import ConfigError, UsageError
-from vendomini.records import Manifest, Results, read_record, write_record
+from vendomini.errors import ClusterError, ConfigError, UsageError
+from vendomini.records import Manifest, Results, Shard, ShardArray, seal, write_record
 
 
 def job_command(script: str) -> list[str]:
@@ -34,7 +36,7 @@ def job_command(script: str) -> list[str]:
 def sent(tmp_path: Path) -> tuple[Submission, list[str]]:
     """A submission as it lies in a folder to which others can write, with a trap for each way in."""
     one = submission(Results(tmp_path / "results"))
-    one.folder(0).mkdir(parents=True)
+    write_tasks(one.results, one.manifest)
     write_record(one.manifest_file, one.manifest)
     return one, job_command(scripts(one)[0])
 
@@ -51,14 +53,58 @@ def test_a_job_unpickles_nothing_and_imports_nothing_from_its_folder(sent: Any, 
     assert not mark.exists()
 
 
-def test_a_job_runs_only_the_manifest_that_was_sent(sent: Any, tmp_path: Path) -> None:
+def change(record: bytes) -> bytes:
+    changed = json.loads(record)
+    changed["config"]["agent"]["model"]["trust_remote_code"] = True
+    del changed["crc"]
+    return seal(json.dumps(changed, separators=(",", ":")).encode()) + b"\n"
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_job_runs_only_what_was_sent(sent: Any, tmp_path: Path, older: bool) -> None:
     one, command = sent
-    changed = read_record(one.manifest_file, Manifest)
-    changed.config["agent"]["model"]["trust_remote_code"] = True
-    write_record(one.manifest_file, changed)
+    file = one.manifest_file if older else task_file(one.results, one.manifest.id, 0, 0)
+    record, *beside = file.read_bytes().splitlines(keepends=True)
+    if older:  # the command of a submission of an earlier version
+        at = command.index(str(one.manifest_file.parent))
+        command[at : at + 2] = [str(file), hashlib.sha256(record).hexdigest()]
+    file.write_bytes(change(record) + b"".join(beside))
     done = python(*command, cwd=tmp_path)
     assert (done.returncode, "is not what was submitted" in done.stdout) == (1, True)
     assert not one.results.runs.exists()
+    file.write_bytes(record + b"".join(beside))
+    assert "2 ended" in python(*command, cwd=tmp_path).stdout
+
+
+def test_no_job_takes_another_ones_file_or_a_longer_way_to_the_same_digest(tmp_path: Path) -> None:
+    here = Results(tmp_path)
+    shards = [Shard(model="m", run_ids=[f"run-{n}"], seconds=1, numbers=[n]) for n in range(5)]
+    arrays = [ShardArray(job_name="a", gpus=0, shards=shards)]
+    sent = Manifest(id="s", name="n", config={}, created_at="", retries=0, arrays=arrays)
+    write_tasks(here, sent)
+    digest = root(encoded(sent, 0))
+    files = [task_file(here, "s", 0, n) for n in range(5)]
+    assert [read_task(file, n, digest).shard for n, file in enumerate(files)] == shards
+    contents = [file.read_bytes() for file in files]
+    for n, file in enumerate(files):
+        record, beside = contents[n].split(b"\n")[:2]
+        left, _, rest = beside.partition(b" ")
+        lies = [
+            *(other for m, other in enumerate(contents) if m != n),
+            record + b"\n",
+            record + b"\n" + rest + b"\n",
+            record + b"\n" + beside + b" " + left + b"\n",
+            record + b"\n" + b"x" + beside[1:] + b"\n",
+            record.replace(b"run-", b"run_") + b"\n" + beside + b"\n",
+            b"",
+        ]
+        for lie in lies:
+            file.write_bytes(lie)
+            with pytest.raises(ClusterError, match="is not what was submitted"):
+                read_task(file, n, digest)
+        file.unlink()
+        with pytest.raises(ClusterError, match="submit again"):
+            read_task(file, n, digest)
 
 
 NAMES = [

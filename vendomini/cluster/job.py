@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vendomini.cluster.replicas import Replicas, as_a_child, gpus_of_this_process
+from vendomini.cluster.tasks import read_task, task_file, task_of
 from vendomini.errors import ClusterError, UsageError, VendoMiniError, harden_streams
-from vendomini.records import Manifest, Results, ShardArray, decode_record
+from vendomini.records import ArrayTask, Manifest, Results, decode_record
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,12 +86,13 @@ def share_of_this_job(specs: Sequence[RunSpec], config: Path | str) -> list[RunS
     return list(specs[here.index :: here.count])
 
 
-def run_shard(manifest_file: str, digest: str, array: str, replica: str | None = None) -> None:
-    """Entry point of a job: runs the shard that the manifest assigns to this array task.
+def run_shard(submission: str, digest: str, array: str, replica: str | None = None) -> None:
+    """Entry point of a job: runs the shard of this array task.
 
     Args:
-        digest: SHA-256 of the manifest. SLURM has kept it since the job was submitted, so that others with write access
-            to the results folder can't choose what this user's job runs.
+        submission: its folder; jobs of older submissions name the manifest in it.
+        digest: of the array's tasks, or of the manifest. SLURM has kept it since the job was submitted, so that others
+            with write access to the results folder can't choose what this user's job runs.
         replica: which of the job's engines this process is, where several share it.
     """
     from rich.console import Console
@@ -100,34 +102,31 @@ def run_shard(manifest_file: str, digest: str, array: str, replica: str | None =
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until work() listens; a job so near its limit is not requeued
     signal.signal(signal.SIGTERM, lambda *_: _wait_to_be_killed(out))
     try:
-        tally = _run_shard(Path(manifest_file), digest, int(array), None if replica is None else int(replica), out)
+        tally = _run_shard(Path(submission), digest, int(array), None if replica is None else int(replica), out)
     except VendoMiniError as exc:
         out.print(f"error: {exc}", markup=False)
         sys.exit(exc.exit_code)
     sys.exit(0 if tally.complete or "replies" in tally.halted.values() else 1)  # no fault of the job or its node
 
 
-def _run_shard(manifest_file: Path, digest: str, array: int, replica: int | None, out: Console) -> Tally:
+def _run_shard(submission: Path, digest: str, array: int, replica: int | None, out: Console) -> Tally:
     here = place(os.environ)
-    manifest = _read_manifest(manifest_file, digest)
-    job = manifest.arrays[array]
-    ids = job.shards[here.index if here else 0].run_ids
-    results = Results(manifest_file.parents[2])
-    phase, specs = _runs(manifest, ids)
-    how = manifest.retries, manifest.restart_changed, manifest.anyway
+    results, job = _assigned(submission, digest, array, here.index if here else 0)
+    phase, specs = _runs(job)
+    how = job.retries, job.restart_changed, job.anyway
     if replica is not None:
         as_a_child()
         _say(out, f"engine {replica + 1} of {job.replicas}, on GPUs {gpus_of_this_process(os.environ)}")
         return work(phase, specs[replica :: job.replicas], results, out, *how)
     if job.replicas > 1:
-        arguments = [str(manifest_file), digest, str(array)]
+        arguments = [str(submission), digest, str(array)]
         return _share_among(job, arguments, specs, results, out)
     with _on_all_nodes(job, phase, specs, out):
         return work(phase, specs, results, out, *how)
 
 
 @contextmanager
-def _on_all_nodes(job: ShardArray, phase: Phase, specs: Sequence[RunSpec], out: Console) -> Iterator[None]:
+def _on_all_nodes(job: ArrayTask, phase: Phase, specs: Sequence[RunSpec], out: Console) -> Iterator[None]:
     """Yields in the job's first process; those on other nodes exit in here."""
     if job.nodes == 1:
         yield
@@ -146,22 +145,32 @@ def _on_all_nodes(job: ShardArray, phase: Phase, specs: Sequence[RunSpec], out: 
         yield
 
 
-def _runs(manifest: Manifest, ids: Sequence[str]) -> tuple[Phase, list[RunSpec]]:
-    from vendomini.config import build_phase, expand
+def _assigned(submission: Path, digest: str, array: int, index: int) -> tuple[Results, ArrayTask]:
+    """The results folder, and what this task of the array is to do there."""
+    if submission.suffix == ".json":
+        return Results(submission.parents[2]), task_of(_read_manifest(submission, digest), array, index)
+    results = Results(submission.parents[1])
+    return results, read_task(task_file(results, submission.name, array, index), index, digest)
 
-    phase = build_phase(manifest.config)
-    wanted = set(ids)
-    specs = {spec.run_id: spec for spec in expand(phase) if spec.run_id in wanted}
-    if len(specs) < len(ids):
+
+def _runs(job: ArrayTask) -> tuple[Phase, list[RunSpec]]:
+    """Made from their numbers; where these lead elsewhere, looked for in the whole grid."""
+    from vendomini.config import build_phase, expand, numbered
+
+    phase, ids = build_phase(job.config), job.shard.run_ids
+    specs = {spec.run_id: spec for spec in numbered(phase, job.shard.numbers)}
+    if not specs.keys() >= set(ids):
+        wanted = set(ids)
+        specs = {spec.run_id: spec for spec in expand(phase) if spec.run_id in wanted}
+    if missing := set(ids) - specs.keys():
         raise ClusterError(
-            f"{len(ids) - len(specs)} runs of submission {manifest.id} do not exist in this version of VendoMini: "
-            "submit again"
+            f"{len(missing)} runs of submission {job.id} do not exist in this version of VendoMini: submit again"
         )
     return phase, [specs[run_id] for run_id in ids]
 
 
 def _share_among(
-    job: ShardArray, arguments: Sequence[str], specs: Sequence[RunSpec], results: Results, out: Console
+    job: ArrayTask, arguments: Sequence[str], specs: Sequence[RunSpec], results: Results, out: Console
 ) -> Tally:
     """Deals the runs among the engines of this job; only this process requeues the job."""
     from vendomini.runner import pending

@@ -71,10 +71,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One run to plan: its id, and the steps that are still to be done, at most."""
+    """One run to plan: its id, the steps that are still to be done, at most, and its number in the grid."""
 
     run_id: str
     steps: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def group_runs(
         key = load_key(spec)
         if key not in items:
             items[key], models[key] = [], Model.model_validate(model_section(spec.parameters))
-        items[key].append(Item(spec.run_id, spec.horizon))
+        items[key].append(Item(spec.run_id, spec.horizon, spec.number))
     groups = []
     for key, model in models.items():
         shape, horizon = shape_of(model), max(item.steps for item in items[key])
@@ -182,6 +183,7 @@ def _deal(group: Group, jobs: int) -> list[Shard]:
         Shard(
             model=group.model.name,
             run_ids=[item.run_id for item in hand],
+            numbers=[item.number for item in hand],
             seconds=group.pace.load_s + group.pace.step_s * sum(item.steps for item in hand),
         )
         for hand in hands

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 
+from vendomini.cluster import tasks
 from vendomini.cluster.submit import Submission
-from vendomini.records import encode_record
 
 SRUN = (
     "srun --export=ALL {together}--unbuffered --output {log} "
@@ -27,21 +26,18 @@ most."""
 
 def scripts(submission: Submission) -> list[str]:
     """The script of every array."""
-    digest = hashlib.sha256(encode_record(submission.manifest)).hexdigest()
-    return [_script(submission, k, digest) for k in range(len(submission.manifest.arrays))]
+    return [_script(submission, k) for k in range(len(submission.manifest.arrays))]
 
 
-def _script(submission: Submission, k: int, digest: str) -> str:
-    """Args:
-    digest: SHA-256 of the manifest, which the job compares.
-    """
+def _script(submission: Submission, k: int) -> str:
     array = submission.manifest.arrays[k]
     template = submission.template(array)
     job = "%A_%a" if len(array.shards) > 1 else "%j"
     log = shlex.quote(str(submission.folder(k).absolute() / f"{job}_%t_log.out"))
     together = "--kill-on-bad-exit=1 " if array.nodes > 1 else ""
     srun = SRUN.format(together=together, log=log, python=shlex.quote(sys.executable).replace("}", "\\}"))
-    start = ["-P", "-u", "-m", "vendomini.cluster.job", str(submission.manifest_file), digest, str(k)]
+    digest = tasks.root(tasks.encoded(submission.manifest, k))  # which each job compares with its own file
+    start = ["-P", "-u", "-m", "vendomini.cluster.job", str(submission.manifest_file.parent), digest, str(k)]
     lines = [
         "#!/bin/bash",
         "",

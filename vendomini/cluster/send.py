@@ -12,10 +12,11 @@ from typing import Any
 
 from vendomini.cluster.slurm import LIMIT, PATIENCE_S, queue, steering_variables
 from vendomini.cluster.submit import Submission
-from vendomini.errors import ClusterError
+from vendomini.cluster.tasks import write_tasks
+from vendomini.errors import ClusterError, ResultsError
 from vendomini.probe.commands import every_line
 from vendomini.probe.slurm import PASSING
-from vendomini.records import encode_record, write_atomically
+from vendomini.records import write_record
 
 
 class SubmitLimitError(ClusterError):
@@ -29,7 +30,7 @@ class SubmitLimitError(ClusterError):
 
 
 def send(submission: Submission, scripts: Sequence[str]) -> list[str]:
-    """Writes the manifest, then hands over array by array.
+    """Writes the tasks' files and the manifest, then hands over array by array.
 
     Returns:
         The SLURM job ids.
@@ -40,15 +41,21 @@ def send(submission: Submission, scripts: Sequence[str]) -> list[str]:
             says and the next submit knows; where certainly none was, nothing is left behind.
         ResultsError: the place is not writable.
     """
-    submission.manifest_file.parent.mkdir(parents=True)
-    write_atomically(submission.manifest_file, encode_record(submission.manifest))
+    folder = submission.manifest_file.parent
+    folder.mkdir(parents=True)
+    try:
+        write_tasks(submission.results, submission.manifest)
+        write_record(submission.manifest_file, submission.manifest)
+    except ResultsError:
+        shutil.rmtree(folder)
+        raise
     sent: list[str] = []
     for k, script in enumerate(scripts):
         try:
             sent.append(_send(submission, k, script))
         except ClusterError as exc:
             if not sent and not PASSING.search(str(exc)):
-                shutil.rmtree(submission.manifest_file.parent)
+                shutil.rmtree(folder)
             refusal = type(exc)(_refusal(submission, sent, str(exc)))
             if isinstance(refusal, SubmitLimitError):
                 refusal.sent = sent
@@ -73,7 +80,6 @@ def _refusal(submission: Submission, sent: list[str], why: str) -> str:
 def _send(submission: Submission, k: int, script: str) -> str:
     """One array; where sbatch does not say whether the job was taken, the queue does: its name is unique."""
     array = submission.manifest.arrays[k]
-    submission.folder(k).mkdir()
     end, pause = time.monotonic() + PATIENCE_S, 1.0
     while True:
         try:

@@ -33,12 +33,14 @@ class RunSpec:
         seed: of the whole run; replication r of every cell has the same one, so that cells are compared under
             common random numbers.
         replication: from 0.
+        number: its place among all combinations of the grid, replications innermost: see :func:`numbered`.
     """
 
     run_id: str
     parameters: dict[str, object]
     seed: int
     replication: int
+    number: int = 0
 
     @property
     def model(self) -> str:
@@ -81,23 +83,40 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
     Where the dose is 0, parameters that do nothing without it keep the first of their values: all others would be the
     same runs again.
     """
-    experiment, world = phase.config.experiment, phase.world
-    for values in itertools.product(*phase.axes.values()):
+    replications = range(phase.config.experiment.replications)
+    for place, values in enumerate(itertools.product(*phase.axes.values())):
         cell = dict(zip(phase.axes, values, strict=True))
-        if _repeats(cell, phase):
-            continue
-        parameters = phase.bases[str(cell[NAME])] if NAME in cell else phase.base
-        for path, value in cell.items():
-            parameters = assign(parameters, path, value)
-        parameters = named(_looked_up(parameters, phase), experiment.world)
-        digest = hashlib.sha256(_canonical.encode(identity(parameters)))
-        prefix = _prefix(parameters, world)
-        for replication in range(experiment.replications):
-            seed = experiment.seed + replication
-            run_digest = digest.copy()
-            run_digest.update(b"\0%d" % seed)
-            run_id = f"{prefix}-s{seed}-{run_digest.hexdigest()[:16]}"
-            yield RunSpec(run_id, parameters, seed, replication)
+        if not _repeats(cell, phase):
+            yield from _runs_of(cell, place, replications, phase)
+
+
+def numbered(phase: Phase, numbers: Iterable[int]) -> Iterator[RunSpec]:
+    """Those runs of :func:`expand` that have these numbers, in this order, without making the others."""
+    replications = phase.config.experiment.replications
+    for number in numbers:
+        place, replication = divmod(number, replications)
+        rest, cell = place, {}
+        for path, values in reversed(phase.axes.items()):
+            rest, at = divmod(rest, len(values))
+            cell[path] = values[at]
+        yield from _runs_of({path: cell[path] for path in phase.axes}, place, [replication], phase)
+
+
+def _runs_of(cell: Mapping[str, object], place: int, replications: Iterable[int], phase: Phase) -> Iterator[RunSpec]:
+    """One cell of the grid, which is at this place among them."""
+    experiment, world = phase.config.experiment, phase.world
+    parameters = phase.bases[str(cell[NAME])] if NAME in cell else phase.base
+    for path, value in cell.items():
+        parameters = assign(parameters, path, value)
+    parameters = named(_looked_up(parameters, phase), experiment.world)
+    digest = hashlib.sha256(_canonical.encode(identity(parameters)))
+    prefix = _prefix(parameters, world)
+    for replication in replications:
+        seed = experiment.seed + replication
+        run_digest = digest.copy()
+        run_digest.update(b"\0%d" % seed)
+        run_id = f"{prefix}-s{seed}-{run_digest.hexdigest()[:16]}"
+        yield RunSpec(run_id, parameters, seed, replication, place * experiment.replications + replication)
 
 
 def _repeats(cell: Mapping[str, object], phase: Phase) -> bool:

@@ -9,7 +9,7 @@
       runs/<run_id>/summary.json   written once, when the run ended
       halts/<key>.json             why runs were stopped that are not sent again by themselves
       pilot/                       the results folder of the pilot
-      submissions/<id>/            what was sent to SLURM: manifest.json (immutable), and its jobs' scripts and logs
+      submissions/<id>/            what was sent to SLURM: manifest.json each job's part of it; scripts and logs
 
 Every line and every file is *sealed*: its last key is the CRC-32 of everything before it, so that a flipped byte is
 found on reading and not in a figure. Lines are appended with one ``write``; whole files are written under a temporary
@@ -31,6 +31,7 @@ from vendomini.records.files import (
 )
 from vendomini.records.folder import PILOT, Results, RunPaths
 from vendomini.records.kinds import (
+    ArrayTask,
     Ending,
     Halt,
     JsonObject,
@@ -49,6 +50,7 @@ from vendomini.records.step_log import StepLog, decode_step, last_steps, read_st
 
 __all__ = [
     "PILOT",
+    "ArrayTask",
     "Ending",
     "Halt",
     "JsonObject",

@@ -171,12 +171,14 @@ class Halt(msgspec.Struct, kw_only=True):
 class Shard(msgspec.Struct, kw_only=True, frozen=True):
     """The work of one SLURM job: runs of one model on one engine, in the order in which they start.
 
-    ``seconds`` is how long the job was expected to take.
+    ``seconds`` is how long the job was expected to take; ``numbers`` are the runs' places in the grid, which older
+    submissions do not have.
     """
 
     model: str
     run_ids: list[str]
     seconds: float
+    numbers: list[int] = []
 
 
 class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
@@ -197,7 +199,7 @@ class ShardArray(msgspec.Struct, kw_only=True, frozen=True):
 class Manifest(msgspec.Struct, kw_only=True):
     """``submissions/<id>/manifest.json``: everything that one ``vendomini submit`` sent. Never rewritten.
 
-    ``config`` is the resolved phase, from which each job expands its runs again; ``retries`` is how often a job tries a
+    ``config`` is the resolved phase, of whose grid each job makes its own runs; ``retries`` is how often a job tries a
     run again that failed in it, ``restart_changed`` whether it restarts what was begun under another prompt or version,
     ``anyway`` whether it does runs that were halted.
     """
@@ -217,4 +219,22 @@ class Manifest(msgspec.Struct, kw_only=True):
         return (run_id for array in self.arrays for shard in array.shards for run_id in shard.run_ids)
 
 
-Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest, Halt)
+class ArrayTask(msgspec.Struct, kw_only=True, frozen=True):
+    """``submissions/<id>/<array>/tasks/<index>.json``: all of a submission that one of its jobs reads. Never rewritten.
+
+    The fields are those of :class:`Manifest`, :class:`ShardArray` and :class:`Shard`.
+    """
+
+    schema: int = SCHEMA_VERSION
+    id: str
+    config: JsonObject
+    retries: int
+    gpus: int
+    shard: Shard
+    nodes: int = 1
+    replicas: int = 1
+    restart_changed: bool = False
+    anyway: bool = False
+
+
+Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest, ArrayTask, Halt)

@@ -26,4 +26,4 @@ export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # srun does not take over
 export PYTHONUNBUFFERED=1                              # the log is there to be read while the job runs
 
 # command
-srun --export=ALL --unbuffered --output RESULTS/submissions/ID/0/%A_%a_%t_log.out "${VENDOMINI_SRUN[@]}" "${VENDOMINI_PYTHON[@]:-PYTHON}" -P -u -m vendomini.cluster.job RESULTS/submissions/ID/manifest.json DIGEST 0
+srun --export=ALL --unbuffered --output RESULTS/submissions/ID/0/%A_%a_%t_log.out "${VENDOMINI_SRUN[@]}" "${VENDOMINI_PYTHON[@]:-PYTHON}" -P -u -m vendomini.cluster.job RESULTS/submissions/ID DIGEST 0
