@@ -190,6 +190,7 @@ class TestDrafts:
             (f"Maybe {DRAFT} but I am not sure.", "ambiguous"),
             (f"Do not:\n\n{DRAFT}", "ambiguous"),
             (f"Do not do this.\n\n{DRAFT}", "ambiguous"),
+            (f"For example:\n<tool_call>\n{DRAFT}\n</tool_call>", "ambiguous"),
             (f"Auf keinen Fall:\n{DRAFT}", "ambiguous"),
             (f"Je ne vais pas faire :\n{DRAFT}", "ambiguous"),
             (f"No haré esto:\n{DRAFT}", "ambiguous"),
@@ -270,6 +271,51 @@ class TestDrafts:
         assert parse("I can't help with that.", finish_reason="refused").reason == "refused"
 
 
+class TestNativeForms:
+    """Of a call, without a JSON object."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<tool_call>\n<function=tool_order>\n<parameter=quantity>\n3\n</parameter>\n</function>\n</tool_call>",
+            f"<function=tool_order><parameter=arguments>{BARE}</parameter></function>",
+            "<tool_call>tool_order\n<arg_key>quantity</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+            f'<think>{DRAFT}</think>\n<minimax:tool_call>\n<invoke name="tool_order">\n'
+            '<parameter name="quantity">3</parameter>\n</invoke>\n</minimax:tool_call>',
+            "<|tool_call_start|>[tool_order(quantity=3)]<|tool_call_end|>",
+            "[tool_order(quantity=3)]",
+        ],
+    )
+    def test_a_call(self, text):
+        action = parse(text)
+        assert (action.parse, action.tool, action.arguments) == ("repaired", "tool_order", {"quantity": 3})
+
+    def test_values_are_json_where_they_can_be_and_text_elsewhere(self):
+        values = {"a": "5", "b": "S1", "c": "true", "d": '{"x":[1]}', "e": "\n two words \n", "f": "NaN"}
+        body = "".join(f"<parameter={key}>{value}</parameter>" for key, value in values.items())
+        given = parse(f"<function=tool_order>{body}</function>").arguments
+        assert given == {"a": 5, "b": "S1", "c": True, "d": {"x": [1]}, "e": " two words ", "f": "NaN"}
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("[tool_order(quantity=3), tool_end_day()]", "ambiguous"),
+            ("[tool_order(3)]", "no_object"),
+            ("[tool_order(quantity={1})]", "no_call"),
+            ("[tool_order(quantity=f(x))]", "no_object"),
+            ("<function=tool_order><parameter=q>1</parameter><parameter=q>2</parameter></function>", "no_object"),
+            ("<function=tool_order>three</function>", "no_object"),
+            ("<function=tool_fly><parameter=q>1</parameter></function>", "no_object"),
+            ("I would not <function=tool_end_day></function>", "ambiguous"),
+            ("For example:\n<tool_call>tool_end_day</tool_call>", "ambiguous"),
+            ("<function=tool_end_day></function><function=tool_order></function>", "ambiguous"),
+        ],
+    )
+    def test_what_is_no_call(self, text, reason):
+        action = parse(text)
+        assert (action.parse, action.reason, action.tool) == ("unparsable", reason, None)
+
+
 class TestHostile:
     def test_numbers_that_no_log_can_hold(self):
         text = '{"thought":"","tool":"t","arguments":{"a":%s,"b":NaN,"c":1e999,"d":-Infinity}}' % ("9" * 400)
@@ -285,6 +331,11 @@ class TestHostile:
             "<|channel|>",
             "<|channel|>a<|message|>",
             "[TOOL_CALLS]x",
+            "<function=a>",
+            "<function=a></function>",
+            "<tool_call>a<arg_key>",
+            "<parameter=a>",
+            "[a(",
             "`a\n",
             "a = ",
             "  ",

@@ -9,23 +9,20 @@ call. ``cut_off`` is a reply that reached the limit of its length before its ans
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from vendomini.agent.clean import clean, clean_text, small
+from vendomini.agent.native import in_json
+from vendomini.agent.objects import Found, objects_in, says_twice
 from vendomini.agent.reply import Reply, read_reply
 from vendomini.model_info.formats import PLAIN, ReplyFormat
 from vendomini.worlds.protocol import Action
 
 MAX_SCAN = 65_536
 """Characters of a malformed answer that are searched for an object."""
-
-MAX_CANDIDATES = 32
-"""Opening braces at which an object is looked for."""
 
 COMPLAINTS = {
     "empty": "the reply was empty",
@@ -39,10 +36,6 @@ COMPLAINTS = {
     "code": "the reply is program code: reply with one JSON object",
 }
 """Reason → what the agent is told."""
-
-_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
-_MARKS = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*+"?|(?<![^\W_])'(?:[^'\\]|\\.)*+'?""", re.DOTALL)
-"""Braces and quoted texts. A single quote after a letter or digit is an apostrophe; a quote may be left open."""
 
 _TOOL_KEYS = ("tool", "tool_name", "name", "action", "function")
 _ARGUMENT_KEYS = ("arguments", "args", "parameters", "params", "tool_input", "action_input", "input", "kwargs")
@@ -117,15 +110,6 @@ _NATIVE = re.compile(
 """Native calls that name the tool outside of the object, which then holds the arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An object in an answer, and its position."""
-
-    value: dict[str, object]
-    start: int
-    end: int
-
-
 def parse_completion(
     text: str,
     tools: Collection[str],
@@ -168,7 +152,7 @@ def _unparsable(reason: str, reply: Reply) -> Action:
 def _asked(reply: Reply) -> Action | None:
     """The action of an answer in exactly the requested form."""
     value = reply.value
-    if type(value) is not dict or not value.keys() <= _ASKED_KEYS or _says_twice(reply.answer):
+    if type(value) is not dict or not value.keys() <= _ASKED_KEYS or says_twice(reply.answer):
         return None
     if type(tool := value.get("tool")) is not str or type(value.get("arguments")) is not dict:
         return None
@@ -178,42 +162,17 @@ def _asked(reply: Reply) -> Action | None:
     return Action("ok", tool, small(value["arguments"]), small(value.get("prediction")), thought)
 
 
-def _says_twice(answer: str) -> bool:
-    """Whether the object has a key twice, of which JSON readers silently keep the last."""
-    if answer.count('"tool"') < 2 and answer.count('"arguments"') < 2 and answer.count('"prediction"') < 2:
-        return False
-    try:
-        _lenient.decode(answer)
-    except (ValueError, RecursionError, _KeyTwiceError):
-        return True
-    return False
-
-
 Kind = TypeVar("Kind")
-
-
-class _KeyTwiceError(Exception):
-    """An object has a key twice."""
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise _KeyTwiceError
-    return value
-
-
-_lenient = json.JSONDecoder(strict=False, object_pairs_hook=_once)
 
 
 def _repair(reply: Reply, tools: Collection[str]) -> Action | str:
     """The one call in an answer, or the reason why there is none."""
-    answer = reply.answer[:MAX_SCAN]
+    answer = in_json(reply.answer[:MAX_SCAN], tools)
     if not answer:
         return "no_answer" if reply.reasoning else "empty"
     if "{" not in answer:
         return "no_object"
-    objects = list(_objects(answer))
+    objects = list(objects_in(answer))
     if objects and objects[-1] is None:
         return "broken"
     calls = [(found, call) for found in objects if found for call in _calls(answer, found, tools, reply.reasoning)]
@@ -232,7 +191,7 @@ def _repair(reply: Reply, tools: Collection[str]) -> Action | str:
     return call
 
 
-def _outside(text: str, objects: list[_Found]) -> str:
+def _outside(text: str, objects: list[Found]) -> str:
     """The text without its objects."""
     pieces, position = [], 0
     for found in objects:
@@ -241,7 +200,7 @@ def _outside(text: str, objects: list[_Found]) -> str:
     return "{}".join((*pieces, text[position:]))
 
 
-def _stands_alone(text: str, found: _Found) -> bool:
+def _stands_alone(text: str, found: Found) -> bool:
     """Whether an object has its lines to itself, or follows a colon, or is wrapped, and no word about it says that it
     is an example, a draft or no longer meant: then it is a call."""
     before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip()
@@ -251,12 +210,14 @@ def _stands_alone(text: str, found: _Found) -> bool:
     return bool(announced and (not after or after.startswith(_CLOSES))) and not _doubtful(text, found)
 
 
-def _doubtful(text: str, found: _Found) -> bool:
+def _doubtful(text: str, found: Found) -> bool:
     lead = text[max(0, found.start - 500) : found.start].rstrip().removesuffix("[").rstrip("`\n ")
     lead = re.sub(r"```\w*$", "", lead).rstrip()
+    while (tag := _WRAPPER.search(lead)) and not _NATIVE.search(lead[-200:]):
+        if not _ANSWER_TAGS.fullmatch(tag[1]):
+            return True
+        lead = lead[: tag.start()].rstrip()
     line = lead[lead.rfind("\n") + 1 :]
-    if (tag := _WRAPPER.search(line)) and not _ANSWER_TAGS.fullmatch(tag[1]) and not _NATIVE.search(lead[-200:]):
-        return True
     line = re.sub(r"\{.*\}", "", line)
     if _SENTENCE_END.search(line):
         doubt = _WARNS.search(re.split(r"[.!?。]\s+(?=\w)", line)[-1])
@@ -266,69 +227,10 @@ def _doubtful(text: str, found: _Found) -> bool:
     return bool(line == ">" or doubt or _TAKEN_BACK.match(rest))
 
 
-# ------------------------------------------------------------------------------------------------ objects
-
-
-def _objects(text: str) -> Iterator[_Found | None]:
-    """Every complete object in a text, from the left, none inside another; None at one that is never closed."""
-    position = text.find("{")
-    for _ in range(MAX_CANDIDATES):
-        if position < 0:
-            return
-        value, end = _object_at(text, position)
-        if end is None:
-            yield None
-            return
-        if value is not None:
-            yield _Found(value, position, end)
-        position = text.find("{", end)
-    yield None
-
-
-def _object_at(text: str, start: int) -> tuple[dict[str, object] | None, int | None]:
-    """The object that begins at ``start``, None where it can't be read, and where it ends, None where it doesn't."""
-    try:
-        value, end = _lenient.raw_decode(text, start)
-        return value, end
-    except _KeyTwiceError:
-        return None, _balanced_end(text, start)
-    except (ValueError, RecursionError):
-        pass
-    close = _balanced_end(text, start)
-    if close is None:
-        return None, None
-    piece = text[start:close]
-    for read in (_without_trailing_commas, ast.literal_eval):
-        try:
-            value = read(piece)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, _KeyTwiceError):
-            continue
-        if isinstance(value, dict):
-            return value, close
-    return None, close
-
-
-def _without_trailing_commas(piece: str) -> object:
-    return _lenient.decode(_TRAILING_COMMA.sub(r"\1", piece))
-
-
-def _balanced_end(text: str, start: int) -> int | None:
-    """Where the braces that open at ``start`` are closed again, quotes respected."""
-    depth = 0
-    for mark in _MARKS.finditer(text, start):
-        if (found := mark[0]) == "{":
-            depth += 1
-        elif found == "}":
-            depth -= 1
-            if not depth:
-                return mark.end()
-    return None
-
-
 # ------------------------------------------------------------------------------------------------ calls
 
 
-def _calls(answer: str, found: _Found, tools: Collection[str], reasoning: str) -> Iterator[Action]:
+def _calls(answer: str, found: Found, tools: Collection[str], reasoning: str) -> Iterator[Action]:
     """The calls that an object makes: mostly one, or none."""
     before = answer[max(0, found.start - 200) : found.start]
     if (native := _NATIVE.search(before)) and (tool := native[native.lastgroup or 0]) in tools:
