@@ -1,18 +1,25 @@
 """Inspect AI reads what we export, whatever its length."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from zipfile import ZipFile
 
 import pandas
 import pytest
+from click.testing import CliRunner
 from inspect_ai.log import read_eval_log, read_eval_log_sample, read_eval_log_sample_summaries
 
 from tests.analysis.synthetic import PROMPT, config, summary, write_results, write_steps
 from vendomini.analysis.tables.dataset import write_dataset
+from vendomini.analysis.tables.trackers import send
 from vendomini.analysis.traces.export import export_inspect, export_jsonl
+from vendomini.cli import load_command
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
-from vendomini.errors import ResultsError
+from vendomini.errors import ResultsError, UsageError
 from vendomini.records import Results, read_steps, write_record
 
 
@@ -144,3 +151,116 @@ def test_a_hugging_face_dataset_with_its_card(tmp_path):
     assert len(joined) == len(steps)
     with pytest.raises(ResultsError, match="name a new folder with --out"):
         write_dataset([tmp_path / "a"], out)
+
+
+# ---------------------------------------------------------------------------------- experiment trackers
+
+
+@pytest.fixture
+def two_cells(tmp_path):
+    """One model, two doses, four runs each; most have an event at the second."""
+    tree = config(name="doses", replications=4, max_steps=30, models=["Qwen/Qwen3-32B"], shocks=(0.0, 0.4))
+    write_results(tmp_path / "doses", tree, ratio=lambda p: 1e-9 if p["pe_induction"]["p_shock"] == 0 else 500)
+    return tmp_path / "doses"
+
+
+def expected(folder):
+    """(last survival, restricted mean) of the second cell, from its runs alone."""
+    runs = pandas.read_parquet(folder / "report" / "runs.parquet")
+    runs = runs[runs["pe_induction.p_shock"] == 0.4]
+    assert (runs["event_observed"] == 1).all()  # so the mean is the restricted mean
+    return runs["time_to_crash"].mean()
+
+
+def test_wandb_gets_a_run_for_each_cell(two_cells, tmp_path, monkeypatch):
+    """Offline, by W&B's own client."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    where = send([two_cells], "wandb", "survival")
+    wandb.teardown()  # as when Python exits: what is not written yet is written
+    assert where == f"{tmp_path}/wandb/offline-run-*"
+    runs = sorted((logged(path) for path in tmp_path.glob("wandb/offline-run-*/*.wandb")), key=lambda run: run["name"])
+    assert [run["name"] for run in runs] == ["p_shock 0", "p_shock 0.4"]
+    assert {(run["project"], run["group"]) for run in runs} == {("survival", "doses")}
+    calm, shocked = runs
+    assert calm["config"]["pe_induction"]["p_shock"] == 0.0
+    assert shocked["config"]["agent"]["model"]["name"] == "Qwen/Qwen3-32B"
+    assert calm["history"]["survival"] == dict.fromkeys(range(31), 1.0)
+    assert shocked["history"]["survival"][0] == 1.0
+    assert shocked["history"]["survival"][max(shocked["history"]["survival"])] == 0.0
+    assert shocked["summary"]["rmst"] == pytest.approx(expected(two_cells))
+    assert (calm["summary"]["events"], shocked["summary"]["events"]) == (0, 4)
+    assert "median" not in calm["summary"]
+    assert calm["summary"]["episodes.nrows"] == 4
+
+
+def logged(path):
+    """What the file of an offline run holds."""
+    from wandb.proto import wandb_internal_pb2
+
+    run = {"history": {}, "summary": {}}
+    for data in blocks(path.read_bytes()):
+        record = wandb_internal_pb2.Record.FromString(data)
+        if record.HasField("run"):
+            run |= {"name": record.run.display_name, "project": record.run.project, "group": record.run.run_group}
+            run["config"] = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        values = {key_of(item): json.loads(item.value_json) for item in record.history.item}
+        for key in values.keys() - {"_step"}:
+            run["history"].setdefault(key, {})[values["_step"]] = values[key]
+        run["summary"] |= {key_of(item): json.loads(item.value_json) for item in record.summary.update}
+    return run
+
+
+def key_of(item):
+    return item.key or ".".join(item.nested_key)
+
+
+def blocks(data):
+    """The records of a file in LevelDB's log format: 32 KiB blocks, each record with checksum, length and type."""
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+
+
+def test_mlflow_gets_a_run_for_each_cell(two_cells, tmp_path, monkeypatch):
+    """In a folder of its own, by MLflow's own client."""
+    mlflow = pytest.importorskip("mlflow", reason="mlflow wants an older cachetools than requirements/constraints.txt")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    assert send([two_cells], "mlflow").endswith("/store, experiment doses")
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("doses").experiment_id])
+    calm, shocked = sorted(runs, key=lambda run: run.info.run_name)
+    assert calm.info.run_name == "p_shock 0"
+    assert shocked.data.params["pe_induction.p_shock"] == "0.4"
+    assert shocked.data.metrics["rmst"] == pytest.approx(expected(two_cells))
+    assert shocked.data.metrics["survival"] == 0.0
+    history = client.get_metric_history(calm.info.run_id, "survival")
+    assert [(one.step, one.value) for one in history] == [(step, 1.0) for step in range(31)]
+    assert "episodes.json" in {file.path for file in client.list_artifacts(calm.info.run_id)}
+
+
+def test_a_tracker_that_refuses_is_one_sentence(two_cells, tmp_path):
+    pytest.importorskip("wandb")
+    command = [sys.executable, "-m", "vendomini", "export", str(two_cells), "--to", "wandb"]
+    settings = {**os.environ, "WANDB_DIR": str(tmp_path), "WANDB_MODE": "somewhere"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=settings)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: W&B refuses: .* mode Input should be 'online', .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--to", "wandb", "--out", "x"], "--out is for a dataset"), (["--project", "x"], "add --to wandb or --to mlflow"),
+])  # fmt: skip
+def test_an_option_of_another_destination_is_refused(tmp_path, options, said):
+    done = CliRunner().invoke(load_command("export"), [str(tmp_path), *options])
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)

@@ -27,6 +27,7 @@ from vendomini.analysis.report.figures import draw
 from vendomini.analysis.report.interactive import plotly_figure
 from vendomini.analysis.report.palette import CATEGORICAL, colours
 from vendomini.analysis.report.sections import survival_section
+from vendomini.analysis.report.sections_behaviour import endings_section
 from vendomini.analysis.report.sections_effects import effects_section
 from vendomini.analysis.report.sections_runs import completeness_notes
 from vendomini.analysis.statistics.estimate import Estimate, holm
@@ -137,6 +138,20 @@ def test_crash_types_are_set_against_what_the_experiment_varies(tmp_path):
                   **{"pe_induction.pe_type_mix": ["temporal_only", "causal_only"]})  # fmt: skip
     write_results(tmp_path, tree, hazard=0.01)
     assert "Does the crash type go with the PE type?" in tables_of(tmp_path)
+
+
+def test_crash_types_of_two_experiments_are_counted_apart(tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, horizon in zip(folders, (70, 80), strict=True):
+        tree = config(replications=9, max_steps=horizon, models=["a"], shocks=[0.4],
+                      **{"pe_induction.pe_type_mix": ["temporal_only", "causal_only"]})  # fmt: skip
+        write_results(folder, tree, hazard=0.01, seed=horizon)
+    tables = aggregate(folders, tmp_path / "o", workers=1)
+    study = open_study(folders, tables)
+    crashed = study.analysed[study.analysed["ending"] == "crashed"].groupby("experiment").size()
+    found = {b.title: b for b in endings_section(study).blocks if isinstance(b, Table)}
+    for name in "ab":
+        assert found[f"Does the crash type go with the PE type, {name}?"].rows[0][1] == crashed[name]
 
 
 def test_phase_four_states_its_scaling_law(tmp_path):
@@ -262,6 +277,16 @@ def test_before_and_after_are_compared_and_never_pooled(tmp_path):
     assert "after: " in said(survival_section(study).blocks)
     contrasts = [row[0].partition(",")[0] for row in found["Main contrast (exploratory)"].rows]
     assert contrasts == ["experiment", "p_shock", "p_shock"]
+    runs = study.analysed[study.analysed["ending"] == "crashed"].groupby("experiment").size()
+    crashes = found["Crashes by type and severity"]
+    assert crashes.columns[0] == "experiment"
+    for name in ("before", "after"):
+        own = [row for row in crashes.rows if row[0] == name]
+        assert sum(row[3] for row in own) == runs[name]
+        assert sum(row[4] for row in own) == pytest.approx(1)
+        assert found["Replies by model"].columns[:2] == ("model", "experiment")
+        assert [row[3] for row in found["What the dose does to the error that shocks cause"].rows if row[0] == name]
+        assert {row[3] for row in found["Throughput"].rows if row[0] == name} == {12}
 
 
 def test_a_trial_in_an_experiments_folder_is_named_and_set_apart(tmp_path):

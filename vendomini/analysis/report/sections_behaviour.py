@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 def endings_section(study: Study) -> Section:
     blocks: list[Block] = []
-    for name, frame in wholes(study):
-        blocks += attempt(partial(_incidence, frame, f", {name}" if study.apart else ""), "How runs end")
+    groups = [(f", {name}" if study.apart else "", frame) for name, frame in wholes(study)]
+    for among, frame in groups:
+        blocks += attempt(partial(_incidence, frame, among), f"How runs end{among}")
     blocks += _severities(study)
-    blocks += attempt(partial(_crash_by_pe, study), "Crash type and prediction error")
+    for among, frame in groups:
+        blocks += attempt(partial(_crash_by_pe, study, frame, among), f"Crash type and prediction error{among}")
     return Section("endings", "How runs end", blocks)
 
 
@@ -60,37 +62,45 @@ def _incidence(frame: pandas.DataFrame, among: str) -> list[Block]:
 
 
 def _severities(study: Study) -> list[Block]:
-    crashed = study.analysed[study.analysed["ending"] == "crashed"] if len(study.analysed) else study.analysed
-    if crashed.empty or "severity" not in crashed:
+    """Shares are of the crashed runs of an experiment."""
+    rows: list[list[object]] = []
+    for name, frame in wholes(study):
+        crashed = frame[frame["ending"] == "crashed"] if len(frame) else frame
+        if crashed.empty or "severity" not in crashed:
+            continue
+        counts = crashed.groupby(["crash_type", "severity"]).size()
+        among = [name] if study.apart else []
+        rows += [[*among, kind, severity, int(n), int(n) / len(crashed)] for (kind, severity), n in counts.items()]
+    if not rows:
         return []
-    counts = crashed.groupby(["crash_type", "severity"]).size()
-    rows = [[kind, severity, int(n), int(n) / len(crashed)] for (kind, severity), n in counts.items()]
     note = (
-        f"n = {len(crashed)} crashed runs. Soft: let go within 20 steps and stayed off. Hard: did not. Mission "
-        "abandon: hard, and nothing that the agent is there for was done since, although somebody waited for it."
+        "Soft: let go within 20 steps and stayed off. Hard: did not. Mission abandon: hard, and nothing that the agent "
+        "is there for was done since, although somebody waited for it."
     )
-    return [Table("Crashes by type and severity", ("Type", "Severity", "Runs", "Share"), rows, note)]
+    columns = ("Type", "Severity", "Runs", "Share of crashes")
+    among_column = (study.apart.label,) if study.apart else ()
+    return [Table("Crashes by type and severity", (*among_column, *columns), rows, note)]
 
 
-def _crash_by_pe(study: Study) -> list[Block]:
+def _crash_by_pe(study: Study, frame: pandas.DataFrame, among: str) -> list[Block]:
     """Crash type against the type of shocks where the experiment varies it, else against the error type that shocks had
     caused most.
 
     An agent's own errors are left out: a derailing agent's failed calls are errors, and would always agree with its
     crash.
     """
-    crashed = study.analysed[study.analysed["ending"] == "crashed"].rename(columns={"crash_type": "crash type"})
+    crashed = frame[frame["ending"] == "crashed"].rename(columns={"crash_type": "crash type"})
     if crashed.empty:
         raise CannotFit("No run has crashed yet, so there is no crash type to compare.")
-    mix = study.mix
+    mix = study.mix if study.mix and frame[study.mix.path].nunique() > 1 else None
     column = "PE type" if mix else "error that shocks had caused most"
     source = mix.path if mix else "caused.largest"
     if source not in crashed:
         raise CannotFit("No shock has caused an error in a crashed run.")
     found = association(crashed.assign(**{column: crashed[source]}), "crash type", column)
     figure = Heatmap(
-        key="crash-by-pe-type",
-        title=f"Crash type by {column}",
+        key=slug(f"crash-by-pe-type{among}"),
+        title=f"Crash type by {column}{among}",
         x_label=column,
         y_label="crash type",
         columns=found.columns,
@@ -99,7 +109,7 @@ def _crash_by_pe(study: Study) -> list[Block]:
         texts=[[str(count) for count in row] for row in found.counts],
         description=f"Counts of runs; colour: Pearson residual. {found.test.effect}: {interval(found.test.size)}.",
     )
-    return [figure, evidence(f"Does the crash type go with the {column}?", [found.test])]
+    return [figure, evidence(f"Does the crash type go with the {column}{among}?", [found.test])]
 
 
 # -------------------------------------------------------------------------------------- scaling law

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table
-from vendomini.analysis.report.sections import attempt
+from vendomini.analysis.report.sections import attempt, wholes
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, holm
 from vendomini.analysis.statistics.survival import Z
 from vendomini.analysis.statistics.time_varying_cox import (
@@ -56,7 +56,7 @@ def _foretold(study: Study, tables: Tables) -> list[Block]:
     steps = _scan(tables, [f"caused.{scale}" for scale in SCALES], width)
     found: list[tuple[str, str, VaryingHazard]] = []
     sentences: dict[str, list[str]] = {}
-    for by, stratum in baselines(runs, MODEL, [factor.path for factor in study.factors]).items():
+    for by, stratum in baselines(_own_models(study, runs), MODEL, [factor.path for factor in study.factors]).items():
         for scale, told in SCALES.items():
             try:
                 found.append((told, by, foretold(steps, runs.assign(stratum=stratum), f"caused.{scale}", width)))
@@ -65,6 +65,13 @@ def _foretold(study: Study, tables: Tables) -> list[Block]:
     notes: list[Block] = [Note(f"Does error that shocks caused foretell the event ({', '.join(rows)})? {text}")
                           for text, rows in sentences.items()]  # fmt: skip
     return [*notes, _foretold_table(found)] if found else notes
+
+
+def _own_models(study: Study, runs: pandas.DataFrame) -> pandas.DataFrame:
+    """Runs in which a model of two experiments counts as two, so that only runs of one experiment share a baseline."""
+    if study.apart is None:
+        return runs
+    return runs.assign(**{MODEL: runs[MODEL].astype(str) + " " + runs[study.apart.path].astype(str)})
 
 
 def _foretold_table(found: Sequence[tuple[str, str, VaryingHazard]]) -> Table:
@@ -104,17 +111,20 @@ def _mediator(study: Study, tables: Tables) -> list[Block]:
         return []
     steps = _until_event(study, _scan(tables, ["caused.medium"], 1 + _longest(study) // TRAJECTORY_POINTS), dose)
     by_run = steps.groupby(["run", "seed", dose.path])["caused.medium"].mean().reset_index()
-    rows = []
-    for level in dose.levels:
-        group = by_run[by_run[dose.path] == level]
-        seeds = group.groupby("seed")["caused.medium"].mean()
-        if len(group):
-            rows.append([level, _mean(seeds), len(group), len(seeds)])
+    rows: list[list[object]] = []
+    for name, frame in wholes(study):
+        among = [name] if study.apart else []
+        for level in dose.levels:
+            group = by_run[by_run["run"].isin(frame["run"]) & (by_run[dose.path] == level)]
+            seeds = group.groupby("seed")["caused.medium"].mean()
+            if len(group):
+                rows.append([*among, level, _mean(seeds), len(group), len(seeds)])
     note = (
         "The dose is randomised; this is what it does to the error that agents meet up to their event (mean over time "
         "of the EWMA with α = 0.1; 95 % intervals by Student's t over seeds)."
     )
-    columns = (dose.label, "Error that shocks caused (95 % CI)", "Runs", "Seeds")
+    among_column = (study.apart.label,) if study.apart else ()
+    columns = (*among_column, dose.label, "Error that shocks caused (95 % CI)", "Runs", "Seeds")
     return [Table("What the dose does to the error that shocks cause", columns, rows, note)]
 
 

@@ -19,9 +19,10 @@ COUNTS = ("unparsable", "cut_off", "badly_written", "failed")
 
 
 def format_section(study: Study) -> Section:
-    blocks = attempt(partial(_rates, study, [MODEL], "Replies by model"), "Replies by model")
+    models = [MODEL, *([study.apart.path] if study.apart else [])]
+    blocks = attempt(partial(_rates, study, models, "Replies by model"), "Replies by model")
     cells = [factor.path for factor in study.factors]
-    if cells not in ([], [MODEL]):
+    if cells and set(cells) != set(models):
         blocks += attempt(partial(_rates, study, cells, "Replies by cell"), "Replies by cell")
     blocks += attempt(partial(_thresholds, study), "Sensitivity to thresholds")
     return Section("format", "Format and behaviour", blocks)

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from vendomini.analysis.report.content import Block, Listing, Note, Section, Table
-from vendomini.analysis.tables.study import MODEL, Study, show
+from vendomini.analysis.tables.study import ENGINE, MODEL, Study, show
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +47,7 @@ def engines_section(study: Study) -> Section:
     runs = study.runs[study.runs["status"] == "finished"]
     if runs.empty or "engine.backend" not in runs:
         return Section("engines", "Engines and throughput", [Note("No run has finished yet.")])
-    return Section("engines", "Engines and throughput", [*_mixed_cells(study), _throughput(runs)])
+    return Section("engines", "Engines and throughput", [*_mixed_cells(study), _throughput(study, runs)])
 
 
 def _engine(runs: pandas.DataFrame) -> pandas.Series:
@@ -76,18 +76,19 @@ def _mixed_cells(study: Study) -> list[Block]:
     return [Note(told, warning=True), Table("Cells that mix engines", (*labels, "Runs by engine"), rows)]
 
 
-def _throughput(runs: pandas.DataFrame) -> Table:
+def _throughput(study: Study, runs: pandas.DataFrame) -> Table:
     """The speed of single runs: many share an engine at a time, so a run's speed is not the engine's."""
-    groups = runs.assign(engine=_engine(runs)).groupby([MODEL, "engine"])
+    among = [study.apart] if study.apart and study.apart.path != ENGINE else []
+    groups = runs.assign(engine=_engine(runs)).groupby([*(factor.path for factor in among), MODEL, "engine"])
     rows = []
-    for (model, engine), group in groups:
+    for cell, group in groups:
         tokens, seconds = float(group["completion_tokens"].sum()), float(group["seconds"].sum())
         cached = group["cached_tokens"].sum(min_count=1) / max(group["prompt_tokens"].sum(), 1)
-        rows.append([show(model), engine, len(group), int(group["steps"].sum()), int(group["prompt_tokens"].sum()),
+        rows.append([*map(show, cell), len(group), int(group["steps"].sum()), int(group["prompt_tokens"].sum()),
                      float(cached), int(tokens), tokens / seconds if seconds else None,
                      float(group["steps"].sum()) / seconds if seconds else None])  # fmt: skip
-    columns = ("Model", "Engine", "Runs", "Steps", "Prompt tokens", "Share cached", "Completion tokens",
-               "Completion tokens/s of a run", "Steps/s of a run")  # fmt: skip
+    columns = (*(factor.label for factor in among), "Model", "Engine", "Runs", "Steps", "Prompt tokens",
+               "Share cached", "Completion tokens", "Completion tokens/s of a run", "Steps/s of a run")  # fmt: skip
     return Table(
         "Throughput", columns, rows, "Runs share an engine: multiply by the runs in flight for the engine's own."
     )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, number
-from vendomini.analysis.report.sections import attempt, strata
+from vendomini.analysis.report.content import Block, Figure, Note, Section, Series, Table, number, slug
+from vendomini.analysis.report.sections import attempt, strata, wholes
 from vendomini.analysis.report.sections_effects import covariates
 from vendomini.analysis.statistics.estimate import CannotFit
 from vendomini.analysis.statistics.survival import kaplan_meier
 from vendomini.analysis.statistics.time_models import FEW_TIMES, discrete_hazards, reliability, weibull
 from vendomini.analysis.tables.study import Study
 
+if TYPE_CHECKING:
+    import pandas
+
 
 def time_section(study: Study) -> Section:
     blocks = attempt(partial(_shapes, study), "Shape of the hazard")
-    blocks += attempt(partial(_reliability, study), "Reliability over replications")
+    for name, frame in wholes(study):
+        among = f", {name}" if study.apart else ""
+        blocks += attempt(partial(_reliability, study, frame, among), f"Reliability over replications{among}")
     blocks += attempt(partial(_onsets, study), "Onset of crashes")
     blocks += attempt(partial(_discrete, study), "Discrete-time model")
     return Section("time", "Hazard over time", blocks)
@@ -39,16 +45,16 @@ def _shapes(study: Study) -> list[Block]:
     return [Table("Shape of the hazard", columns, rows, note), *notes]
 
 
-def _reliability(study: Study) -> list[Block]:
+def _reliability(study: Study, frame: pandas.DataFrame, among: str) -> list[Block]:
     """pass^k: all k replications of a cell alive."""
     cells = [factor.path for factor in study.factors]
-    found = reliability(study.analysed, cells)
+    found = reliability(frame, cells)
     lines = [Series(f"all {k} of {k}" if k > 1 else "one run", found.steps, y) for k, y in found.shares.items()]
     last = "; ".join(f"{line.label}: {number(line.y[-1])}" for line in lines)
     return [
         Figure(
-            key="reliability",
-            title="Reliability over replications (pass^k)",
+            key=slug(f"reliability{among}"),
+            title=f"Reliability over replications (pass^k){among}",
             x_label="step",
             y_label="share of cells",
             series=lines,

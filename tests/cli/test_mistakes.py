@@ -1,0 +1,165 @@
+"""A user's mistake gets one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+
+import pytest
+
+from tests.cli.command import demo, fails, vendomini
+from vendomini.records import Results
+
+
+class TestMistakes:
+    def test_missing_file(self):
+        assert "there is no config file nope.yaml" in fails(vendomini("run", "-c", "nope.yaml"))
+
+    def test_syntax_error(self, tmp_path):
+        (tmp_path / "bad.yaml").write_text("grid: [\n")
+        assert "bad.yaml:2: not valid YAML" in fails(vendomini("run", "-c", tmp_path / "bad.yaml"))
+
+    def test_section_of_the_original(self, tmp_path):
+        (tmp_path / "old.yaml").write_text("env:\n  initial_budget: 100\n")
+        assert "old.yaml:1: unknown key env; this is simulation: now" in fails(
+            vendomini("run", "-c", tmp_path / "old.yaml")
+        )
+
+    def test_value_out_of_range(self, tmp_path):
+        assert "less than or equal to 1" in fails(demo(tmp_path, "-o", "pe_induction.p_shock=1.5"))
+
+    def test_unknown_engine(self, tmp_path):
+        assert "engine.backend is 'vlm'" in fails(demo(tmp_path, "-o", "engine=vlm"))
+
+    def test_unknown_control(self, tmp_path):
+        assert "reactive" in fails(demo(tmp_path, "-o", "agent.model.name=scripted/reactiv"))
+
+    def test_unwritable_results(self):
+        assert "choose another folder with --results" in fails(demo("/proc/results"))
+
+    def test_damaged_log_is_named_and_the_rest_goes_on(self, tmp_path):
+        demo(tmp_path, "--limit", "1")
+        results = Results(tmp_path)
+        (run_id,) = results.run_ids()
+        files = results.run(run_id)
+        files.summary.unlink()
+        damaged = bytearray(files.steps.read_bytes())
+        damaged[100] ^= 1
+        files.steps.write_bytes(damaged)
+        done = demo(tmp_path)
+        assert done.returncode == 1
+        assert f"{run_id}/steps.jsonl line 1 is damaged" in done.stdout
+        assert sum(results.summary(name) is not None for name in results.run_ids()) == 11
+
+    def test_log_of_an_older_schema(self, tmp_path):
+        from vendomini.records import seal, unseal
+
+        demo(tmp_path, "--limit", "1")
+        files = Results(tmp_path).run(Results(tmp_path).run_ids()[0])
+        files.summary.unlink()
+        info = json.loads(unseal(files.info.read_bytes().strip())) | {"schema": 0}
+        files.info.write_bytes(seal(json.dumps(info).encode()))
+        done = demo(tmp_path, "--limit", "1")
+        assert done.returncode == 1
+        assert "has schema version 0, this program writes 1" in done.stdout
+
+    def test_model_that_is_not_in_the_cache(self, tmp_path):
+        done = demo(tmp_path, "-o", "agent.model.name=nobody/nothing", HF_HOME=str(tmp_path / "hf"))
+        assert "vendomini prefetch nobody/nothing" in fails(done)
+
+    def test_cluster_outside_a_job(self):
+        assert "vendomini submit configs/demo.yaml" in fails(
+            vendomini("run", "-c", "configs/demo.yaml", "--cluster"), 2
+        )
+
+    def test_a_file_needs_its_ending(self):
+        assert fails(vendomini("run", "-c", "configs/demo")).endswith(
+            "there is no config file configs/demo; did you mean configs/demo.yaml?"
+        )
+
+    @pytest.mark.parametrize(
+        ("key", "meant"), [("p_shok", "pe_induction.p_shock"), ("max_step", "simulation.max_steps"), ("seeds", "seed")]
+    )
+    def test_a_mistyped_key_of_only_has_a_suggestion(self, tmp_path, key, meant):
+        assert fails(demo(tmp_path, "--only", f"{key}=0.1"), 2).endswith(f"no such parameter; did you mean {meant}?")
+
+    def test_only_what_the_grid_has_not(self, tmp_path):
+        assert "pe_induction.p_shock: 0.0, 0.05, 0.1" in fails(demo(tmp_path, "--only", "p_shock=0.25"), 2)
+
+    def test_all_that_is_wrong_with_a_config(self, tmp_path):
+        """YAML's null is called null; other commands say the first line and how many more there are."""
+        bad = tmp_path / "bad.yaml"
+        bad.write_text(
+            "experiment: {name: x, replications: null}\nsimulation: {max_stepz: 5, initial_budget: -1}\n"
+            "grid: {pe_induction.p_shock: 0.5, agent.model.name: [scripted/oracle]}\n"
+        )
+        lines = vendomini("config", "check", bad).stderr.splitlines()
+        assert sorted(line.partition("bad.yaml:")[2] for line in lines) == [
+            "1: experiment.replications is null: must be a valid integer",
+            "2: simulation.initial_budget is -1: must be greater than or equal to 0",
+            "2: unknown key simulation.max_stepz; did you mean max_steps?",
+            "3: grid.pe_induction.p_shock is 0.5: the grid wants a list of values (a single value belongs under fixed)",
+        ]
+        assert "(and 3 more: vendomini config check lists them)" in fails(vendomini("run", bad))
+
+    def test_usage(self):
+        assert vendomini("run").returncode == 2
+        misspelt = vendomini("statsu")
+        assert (misspelt.returncode, "Did you mean 'status'?" in misspelt.stderr) == (2, True)
+
+    @pytest.mark.parametrize("arguments", [("estimate", "phase1"), ("run", "-c", "configs/demo.yaml", "--dry-run")])
+    def test_a_reader_that_goes_away(self, arguments):
+        """As ``| head`` does, before anything could be said."""
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-m", "vendomini", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
+        )
+        os.close(write)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_work_goes_on_without_a_reader(self, tmp_path):
+        """And stops when it is told to, though nobody hears it say so."""
+        long = ("-c", "configs/demo.yaml", "-o", "simulation.max_steps=100000", "-r", str(tmp_path))
+        command = [sys.executable, "-m", "vendomini", "run", *long]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert "240 to do" in running.stdout.readline()
+            running.stdout.close()
+            while not any(log.stat().st_size for log in tmp_path.glob("runs/*/steps.jsonl")):
+                assert running.poll() is None
+                time.sleep(0.05)
+            (seen,) = json.loads(vendomini("status", "--results", tmp_path, "--json").stdout)
+            assert seen["running"] == 1
+            running.send_signal(signal.SIGINT)
+            assert (running.wait(60), running.stderr.read()) == (130, "")
+        (seen,) = json.loads(vendomini("status", "--results", tmp_path, "--json").stdout)
+        assert (seen["running"], seen["interrupted"]) == (0, 1)
+
+    def test_ctrl_c_while_python_itself_ends_is_no_traceback(self):
+        code = (
+            "import atexit, sys, time\n"
+            "atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
+            "sys.argv = ['vendomini', '--version']\nfrom vendomini.cli import main; main()"
+        )
+        command = ["env", "--default-signal=INT", sys.executable, "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ending:
+            assert "ending" in list(islice(ending.stdout, 2))[-1]
+            ending.send_signal(signal.SIGINT)
+            assert (ending.wait(10), ending.stderr.read()) == (-signal.SIGINT, "")
+
+    def test_a_bug_leaves_a_log_and_code_3(self, tmp_path):
+        code = (
+            "import sys, vendomini.cli.run as m\n"
+            "def run() -> None: raise ZeroDivisionError('boom')\n"
+            "m.run = run; sys.argv = ['vendomini', 'run']\nfrom vendomini.cli import main; main()"
+        )
+        environ = os.environ | {"TMPDIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+        assert "this is a bug in vendomini" in fails(done, 3)
+        (log,) = tmp_path.glob("vendomini-*.log")
+        assert "ZeroDivisionError: boom" in log.read_text()
