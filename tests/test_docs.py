@@ -116,7 +116,7 @@ NOT_RUN = {
     "vllm serve org/model --max-model-len 16384": "make servers does it with a tiny model",
     "transformers serve": "tests/engines/test_servers.py does",
     "llama-server --model model.gguf --ctx-size 16384 --parallel 1": "needs a build of llama.cpp",
-    "vendomini export phase1_large --to mlflow --project survival": "tests/analysis/test_export.py, where it is installed",
+    "vendomini export phase1_large --to mlflow --project survival": "tests/analysis/test_export.py does",
     "litellm --config litellm.yaml": "make servers does it where LiteLLM is installed",
     "pytest tests/test_fuzz.py": "a part of this suite",
     "vendomini submit phase1_small --keep": "tests/cluster/test_keep.py: it takes SLURM two minutes a round",

@@ -83,6 +83,32 @@ class TestMistakes:
         )
 
     @pytest.mark.parametrize(
+        ("words", "code"),
+        [("-o +simulation.max_steps=5", 1), ("-o ++simulation.max_steps=5", 1), ("-o --simulation.max_steps=5", 1),
+         ("-o simulation.max_steps:5", 1), ("-o simulation.max_steps = 5", 2), ("-o simulation.max_steps= 5", 2),
+         ("--simulation.max_steps=5", 2), ("--simulation.max_steps 5", 2), ("simulation.max_steps=5", 2),
+         ("+simulation.max_steps=5", 2)],
+    )  # fmt: skip
+    def test_a_parameter_set_as_other_tools_do(self, words, code):
+        assert "write -o simulation.max_steps=5" in fails(vendomini("run", "demo", *words.split()), code)
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            ("run demo -o max_steps=5", "unknown key max_steps; did you mean simulation.max_steps?"),
+            ("run demo -o ~simulation.max_steps", "write key=value, for example -o agent.model.temperature=0.2"),
+            ("submit phase1 max_steps=5", "run and submit set parameters with -o max_steps=5"),
+        ],
+    )
+    def test_a_parameter_set_half_right(self, words, says):
+        assert says in fails(vendomini(*words.split()))
+
+    def test_a_mistyped_option_keeps_its_own_suggestion(self):
+        """And a command without parameters names none."""
+        assert "--limit" in vendomini("run", "demo", "--limti=4").stderr
+        assert "-o" not in vendomini("report", "demo", "--a.b=3").stderr
+
+    @pytest.mark.parametrize(
         ("key", "meant"), [("p_shok", "pe_induction.p_shock"), ("max_step", "simulation.max_steps"), ("seeds", "seed")]
     )
     def test_a_mistyped_key_of_only_has_a_suggestion(self, tmp_path, key, meant):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vendomini.errors import VendoMiniError, harden_streams, harmless
+from vendomini.errors import UsageError, VendoMiniError, harden_streams, harmless
 
 EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
@@ -42,6 +42,10 @@ COMMANDS = {
 """Name → one line of help. The module ``vendomini.cli.<name>`` is imported when the command is called."""
 
 
+WRONG_USAGE: type[Exception] = typer.BadParameter.__mro__[1]
+"""Click's ``UsageError``, from wherever this version of Typer has Click."""
+
+
 class LazyGroup(TyperGroup):
     """Lists commands by name and one line of help; imports a command's module when the command is called."""
 
@@ -52,6 +56,33 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        words = list(ctx.args)
+        try:
+            return super().invoke(ctx)
+        except WRONG_USAGE as exc:
+            wrong = getattr(exc, "ctx", None) or ctx
+            if any("-o" in option.opts for option in wrong.command.params) and (instead := _meant(words)):
+                raise UsageError(f"to set a parameter, write {instead}") from exc
+            raise
+
+
+def _meant(words: list[str]) -> str:
+    """The ``-o`` that a command line needs, where it sets a parameter in another way."""
+    import re
+
+    from vendomini.config.override import meant
+
+    if spaced := re.search(r"(?<!\S)(\w[\w.]*)(?: = ?|= )(\S+)", " ".join(words)):
+        return meant(f"{spaced[1]}={spaced[2]}")
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        option = word.startswith("-")
+        if before in {"-o", "--override", "--only"} or (option and "." not in word.partition("=")[0]):
+            continue
+        if instead := meant(f"{word}={after}" if option and "=" not in word else word):
+            return instead
+    return ""
 
 
 def load_command(name: str) -> Any:

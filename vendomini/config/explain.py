@@ -102,8 +102,6 @@ def _hint(model: type[BaseModel], at: KeyPath) -> str:
         kinds = [kind for kind in (below, *get_args(below)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         section = kinds[0] if kinds else section
     siblings = [*section.model_fields, "inherit"] if len(at) == 1 else list(section.model_fields)
-    near = difflib.get_close_matches(key, siblings, n=1)
-    if near:
-        return f"; did you mean {near[0]}?"
     elsewhere = [path for path in leaf_paths(model) if path.rsplit(".", 1)[-1] == key]
-    return f"; did you mean {elsewhere[0]}?" if elsewhere else f"; known here are {', '.join(siblings)}"
+    near = [*elsewhere, *difflib.get_close_matches(key, siblings, n=1)]
+    return f"; did you mean {near[0]}?" if near else f"; known here are {', '.join(siblings)}"

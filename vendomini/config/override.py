@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import yaml
@@ -22,8 +23,8 @@ def override(raw: dict[str, object], places: dict[KeyPath, Place], text: str) ->
     """
     key, equals, value_text = text.partition("=")
     key = key.strip()
-    if not equals or not key:
-        raise ConfigError(f"-o {text}: write key=value, for example -o agent.model.temperature=0.2")
+    if not equals or not key[:1].isalpha():
+        raise ConfigError(f"-o {text}: write {meant(text) or 'key=value, for example -o agent.model.temperature=0.2'}")
     here = Place(f"-o {text}", 0)
     if key.count(".") >= MAX_DEPTH:
         raise ConfigError(f"-o {key[:40]}…: no parameter has {MAX_DEPTH} parts")
@@ -51,6 +52,13 @@ def override(raw: dict[str, object], places: dict[KeyPath, Place], text: str) ->
         if key == table.sets:
             raw.pop(table.key, None)
     _mark(places, tuple(key.split(".")), here)
+
+
+def meant(text: str) -> str:
+    """The option for a parameter that was set as other tools do (``+key=value``, ``--key=value``, ``key:value``), or
+    an empty text."""
+    found = re.fullmatch(r"[-+~]*([a-z][\w.]*)\s*[=:]\s*(\S.*)", text)
+    return f"-o {found[1]}={found[2]}" if found else ""
 
 
 def _lookups(raw: Mapping[str, object]) -> tuple[Lookup, ...]:
