@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -90,6 +91,24 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         told = hub.refusal("lab/whole", None)
     assert told
     assert "lab/whole could not be downloaded" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root may change a name server")
+def test_a_name_server_that_does_not_answer(tmp_path: Path) -> None:
+    """The resolver waits far longer than anybody who asked: 60 s here, for each model."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\noptions timeout:30 attempts:2\n")
+    ask = "from vendomini.model_info import hub; hub.DEADLINE_S = 0.5; print(hub.refusal('lab/whole', None))"
+    line = f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && exec {sys.executable} -c "{ask}"'
+    environ = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.53", 53))
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", line], capture_output=True, text=True, check=False, timeout=50,
+            env=environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://hub.example"},
+        )  # fmt: skip
+    if "mount" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.startswith("lab/whole could not be downloaded (no answer in 0.5 s): run")
 
 
 def test_the_models_of_a_phase(tmp_path: Path) -> None:

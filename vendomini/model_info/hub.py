@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 
 from vendomini.errors import EngineUnavailable
 
 PATIENCE_S = 5.0
-"""For an answer: of a name server, a connection or the Hub itself."""
+"""For a connection, and for each part of the Hub's answer."""
+
+DEADLINE_S = 15.0
+"""For all of it: a name server that doesn't answer has no time limit of its own."""
 
 DESCRIPTION = ["config.json", "generation_config.json", "*.index.json"]
 
@@ -28,13 +34,39 @@ def refusal(name: str, revision: str | None) -> str | None:
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
     except ImportError:
         return None
-    try:
+
+    def ask() -> None:
         url = hf_hub_url(name, "config.json", revision=revision)
-        response = get_session().head(url, headers=build_hf_headers(), timeout=PATIENCE_S, follow_redirects=True)
-        hf_raise_for_status(response)
+        headers = build_hf_headers()  # with a newer client, a question to the Hub as well
+        hf_raise_for_status(get_session().head(url, headers=headers, timeout=PATIENCE_S, follow_redirects=True))
+
+    try:
+        _in_time(ask)
     except Exception as exc:  # the hub's client has changed its HTTP library, and with it its errors, twice
         return why(name, revision, exc)
     return None
+
+
+def _in_time(ask: Callable[[], None]) -> None:
+    """Calls it; a thread that is still waiting at the deadline is left behind, and ends with the process.
+
+    Raises:
+        TimeoutError: there was no answer by then.
+    """
+    answer: Future[None] = Future()
+
+    def wait() -> None:
+        try:
+            ask()
+            answer.set_result(None)
+        except Exception as exc:
+            answer.set_exception(exc)
+
+    Thread(target=wait, daemon=True).start()
+    try:
+        answer.result(DEADLINE_S)
+    except TimeoutError as exc:
+        raise TimeoutError(str(exc) or f"no answer in {DEADLINE_S:g} s") from exc
 
 
 def describe(name: str, revision: str | None, folder: Path) -> None:
