@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -168,3 +169,35 @@ class TestWholeFiles:
     def test_no_id_leads_out_of_the_folder(self, tmp_path, run_id):
         with pytest.raises(ResultsError, match="is not a run id"):
             Results(tmp_path).run(run_id)
+
+
+@pytest.mark.parametrize("slow_s", [0.0, 1e9], ids=["slow-disk", "page-cache"])
+def test_outcomes_come_in_order_whoever_reads_them(tmp_path, monkeypatch, slow_s):
+    monkeypatch.setattr("vendomini.records.folder.SLOW_S", slow_s)
+    monkeypatch.setattr("vendomini.records.folder.AT_ONCE", 3)
+    monkeypatch.setattr("vendomini.records.folder.CHUNKS", 4)
+    results = Results(tmp_path)
+    names = [f"r{n}" for n in range(50)]
+    for n, name in enumerate(names):
+        results.run(name).folder.mkdir(parents=True)
+        if n % 7:
+            done = RunSummary(run_id=name, parameters={}, seed=0, replication=0, ending="survived", steps=n)
+            write_record(results.run(name).summary, done)
+    results.run("r20").summary.write_text("{}")
+    asked = [*names[::-1], "never", "a/b"]
+    threads = set()
+    monkeypatch.setattr(Results, "_outcomes", seen_in(threads, Results._outcomes))
+    found = dict(zip(asked, results.outcomes(asked), strict=True))
+    assert [name for name, outcome in found.items() if outcome is None] == [*names[::-1][0:50:7], "never"]
+    assert isinstance(found["r20"], CorruptRecordError)
+    assert "is not a run id" in str(found["a/b"])
+    assert all(found[f"r{n}"].run_id == f"r{n}" for n in range(50) if n % 7 and n != 20)
+    assert (len(threads) > 1) == (slow_s == 0.0)
+
+
+def seen_in(threads, function):
+    def wrapped(*arguments):
+        threads.add(threading.get_ident())
+        return function(*arguments)
+
+    return wrapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import shlex
 import time
@@ -140,11 +141,11 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
     cost = _Cost()
     endings: Counter[str] = Counter()
     unfinished = []
-    for run_id in begun.union(owner):
-        try:
-            outcome = results.outcome(run_id) if run_id in begun else None
-        except CorruptRecordError as exc:
-            found.damaged[run_id] = str(exc)
+    known, never = sorted(begun), [run_id for run_id in owner if run_id not in begun]
+    outcomes = itertools.chain(results.outcomes(known), itertools.repeat(None, len(never)))
+    for run_id, outcome in zip([*known, *never], outcomes, strict=True):
+        if isinstance(outcome, ResultsError):
+            found.damaged[run_id] = str(outcome)
             continue
         if outcome is not None and outcome.finished:
             endings[outcome.ending] += 1

@@ -42,14 +42,11 @@ class Tally:
 
 def pending(specs: Iterable[RunSpec], results: Results) -> tuple[list[RunSpec], Tally]:
     """Those runs without a final summary, and a tally of the others."""
-    tally, todo = Tally(), []
-    for spec in specs:
-        try:
-            outcome = results.outcome(spec.run_id)
-        except ResultsError as exc:
-            tally.refused[spec.run_id] = str(exc)
-            continue
-        if outcome is not None and outcome.finished:
+    tally, todo, specs = Tally(), [], list(specs)
+    for spec, outcome in zip(specs, results.outcomes([spec.run_id for spec in specs]), strict=True):
+        if isinstance(outcome, ResultsError):
+            tally.refused[spec.run_id] = str(outcome)
+        elif outcome is not None and outcome.finished:
             tally.already += 1
         else:
             todo.append(spec)
