@@ -64,7 +64,8 @@ def run(
     phase = load(config, overrides)
     folder = results_of(phase, Path(results) if results else None)
     refuse_mixing(phase, folder)
-    return execute(phase, choose(phase, only, limit), folder, Progress(say), restart_changed=restart_changed)
+    specs, more = choose(phase, only, limit, folder), None if limit else only
+    return execute(phase, specs, folder, Progress(say), restart_changed=restart_changed, more=more)
 
 
 def load(config: Config, overrides: Sequence[str] = ()) -> Phase:
@@ -85,16 +86,22 @@ def load(config: Config, overrides: Sequence[str] = ()) -> Phase:
     return load_phase(str(config), overrides)
 
 
-def choose(phase: Phase, only: Sequence[str] = (), limit: int | None = None) -> list[RunSpec]:
+def choose(
+    phase: Phase, only: Sequence[str] = (), limit: int | None = None, results: Results | None = None
+) -> list[RunSpec]:
     """The runs of a phase that match.
+
+    Args:
+        results: where replications are adaptive, of those that are asked for until the next look at this folder.
 
     Raises:
         UsageError: none does.
     """
+    from vendomini.adaptive.looks import asked
     from vendomini.config import expand, select
     from vendomini.config.paths import as_text
 
-    specs = list(select(expand(phase), only, limit))
+    specs = list(select(asked(phase, results) if results else expand(phase), only, limit))
     if not specs:
         grid = "; ".join(f"{path}: {', '.join(map(as_text, values))}" for path, values in phase.axes.items())
         raise UsageError(f"no run of {phase.path} matches --only {' --only '.join(only)}; its grid is {grid}")
@@ -102,9 +109,18 @@ def choose(phase: Phase, only: Sequence[str] = (), limit: int | None = None) -> 
 
 
 def execute(
-    phase: Phase, specs: Sequence[RunSpec], results: Results, progress: Progress, *, restart_changed: bool = False
+    phase: Phase,
+    specs: Sequence[RunSpec],
+    results: Results,
+    progress: Progress,
+    *,
+    restart_changed: bool = False,
+    more: Sequence[str] | None = None,
 ) -> Tally:
     """Runs what is pending of these runs.
+
+    Args:
+        more: where replications are adaptive, go on after each look, with the runs that match; None: stop there.
 
     Raises:
         EngineUnavailable: no engine can run the only model there is.
@@ -120,6 +136,7 @@ def execute(
         on_begin=partial(save_plan, phase, results),
         restart_changed=restart_changed,
         limits=phase.config.breaker,
+        more=tuple if more is None else partial(_look, phase, results, more, progress.say),
     )
     todo, tally, say = runner.pending(specs), runner.tally, progress.say
     ended = f"{tally.already:,} already ended, " if tally.already else ""
@@ -131,6 +148,19 @@ def execute(
     if todo:
         runner.run(todo)
     return tally
+
+
+def _look(phase: Phase, results: Results, only: Sequence[str], say: Callable[[str], None]) -> Iterator[RunSpec]:
+    """Says and writes down what is decided; the runs that are asked for now."""
+    from vendomini.adaptive.looks import look
+    from vendomini.config import select
+
+    state = look(phase, results)
+    if state is None:
+        return iter(())
+    state.keep(results)
+    say(f"[*] {state.sentence}")
+    return select(iter(state.asked), only)
 
 
 class Tables(NamedTuple):

@@ -62,7 +62,7 @@ def run(
     phase = load(name or config or "", override or ())
     folder = results_of(phase, results)
     refuse_mixing(phase, folder)
-    specs = choose(phase, only or (), limit)
+    specs = choose(phase, only or (), limit, folder)
     if cluster:
         specs = share_of_this_job(specs, name or config or "")
     if dry_run:
@@ -72,7 +72,9 @@ def run(
     if cluster:
         tally = work(phase, specs, folder, out, restart_changed=restart_changed)
     else:
-        tally = execute(phase, specs, folder, progress_on(out), restart_changed=restart_changed)
+        more = None if limit else only or ()
+        tally = execute(phase, specs, folder, progress_on(out), restart_changed=restart_changed, more=more)
+        specs = choose(phase, only or (), limit, folder)
     if as_json:
         print_json(_tally_json(tally, folder))
     else:

@@ -93,6 +93,8 @@ def _print(one: Status, out: Console) -> None:
         out.print(f"  {one.tokens_s:,.0f} tokens/s, about {duration(one.eta_s)} to go", markup=False)
     for line in _reply_lines(one):
         out.print(f"  {line}", markup=False)
+    for line in one.adaptive:
+        out.print(f"  {line}", markup=False)
     for line in _job_lines(one):
         out.print(f"  {line}", markup=False)
     for halt in one.halts:

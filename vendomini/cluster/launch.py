@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vendomini.adaptive.looks import asked, look
 from vendomini.cluster.ledger import exclusively, live_runs
 from vendomini.cluster.offers import Offers, printable
 from vendomini.cluster.preflight import check, find_problems
@@ -99,11 +100,11 @@ def launch(
     """
     _fits_a_script(results.root)
     refuse_mixing(phase, results)
-    specs = list(select(expand(phase), only, limit))
     sizing = Sizing(
         phase.config.engine, offers, known_throughput(phase, results), request.whole_nodes, engines=phase.engines
     )
     if dry_run:
+        specs = list(select(asked(phase, results), only, limit))
         submission = prepare(phase, specs, results, request, offers, sizing)
         texts = scripts(submission)
         found = _doubts(phase, submission)
@@ -111,6 +112,10 @@ def launch(
     from vendomini.runner import save_plan
 
     with exclusively(results):
+        state = look(phase, results)
+        specs = list(select(expand(phase) if state is None else iter(state.asked), only, limit))
+        if state is not None:
+            state.keep(results)
         submission = prepare(phase, specs, results, request, offers, sizing)
         texts = scripts(submission)
         if not submission.jobs:

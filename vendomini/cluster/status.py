@@ -7,7 +7,7 @@ import platform
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -15,7 +15,7 @@ from typing import TypedDict
 from vendomini.cluster.ledger import Job, job_ids, jobs_of, live_tasks
 from vendomini.cluster.slurm import End, ended
 from vendomini.errors import ClusterError, ConfigError, CorruptRecordError, ResultsError
-from vendomini.records import Plan, Results, RunInfo, RunOutcome, RunPaths, last_steps, read_record
+from vendomini.records import JsonObject, Plan, Results, RunInfo, RunOutcome, RunPaths, last_steps, read_record
 
 FRESH_S = 900.0
 """A log that no submission knows of and that was written to within this time belongs to a run in progress."""
@@ -66,6 +66,8 @@ class Status:
         eta_s: seconds until the live runs have ended.
         jobs: live jobs.
         halts: why runs were stopped that submit does not send again by itself, while some are left.
+        adaptive: where a phase with adaptive replications stands, in lines for people.
+        looks: the same, pair by pair.
         lost: jobs that ended and left runs unfinished, with the reason where accounting tells.
         again: the command that does what is missing.
         queue_problem: why the queue could not be asked.
@@ -88,6 +90,8 @@ class Status:
     eta_s: float | None = None
     jobs: list[LiveJob] = field(default_factory=list)
     halts: list[dict[str, str]] = field(default_factory=list)
+    adaptive: list[str] = field(default_factory=list)
+    looks: list[JsonObject] = field(default_factory=list)
     lost: list[LostJob] = field(default_factory=list)
     again: str = ""
     queue_problem: str = ""
@@ -190,17 +194,35 @@ def _not_begun(found: Status, results: Results, known: set[str]) -> int:
             plans.append(read_record(path, Plan))
         except CorruptRecordError as exc:
             found.plan_problems.append(str(exc))
-    if len(plans) == 1:  # as a rule: no grid needs to be expanded, and the config's machinery stays unloaded
+    adaptive = any(isinstance(plan.config.get("experiment", {}).get("replications"), dict) for plan in plans)
+    if (
+        len(plans) == 1 and not adaptive
+    ):  # as a rule: no grid needs to be expanded, and the config's machinery stays unloaded
         return max(plans[0].runs - len(known), 0)
     asked: set[str] = set()
     for plan in plans:  # they may share runs
-        from vendomini.config import build_phase, expand
-
         try:
-            asked.update(spec.run_id for spec in expand(build_phase(plan.config, trusted=False)))
+            asked.update(_asked(found, results, plan))
         except ConfigError as exc:
             found.plan_problems.append(f"the plan of {plan.name} can't be expanded: {exc}")
     return len(asked - known)
+
+
+def _asked(found: Status, results: Results, plan: Plan) -> Iterator[str]:
+    """The runs of a plan; of an adaptive one, those that it needs until the next look.
+
+    Raises:
+        ConfigError: it can't be expanded here.
+    """
+    from vendomini.adaptive.looks import look
+    from vendomini.config import build_phase, expand
+
+    phase = build_phase(plan.config, trusted=False)
+    state = look(phase, results)
+    if state is not None:
+        found.adaptive += [state.sentence, *state.lines()]
+        found.looks += [path.as_json() for path in state.paths]
+    return (spec.run_id for spec in (expand(phase) if state is None else state.asked))
 
 
 @dataclass(slots=True)

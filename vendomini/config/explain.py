@@ -59,7 +59,7 @@ def all_of(lines: Sequence[str]) -> ConfigError:
 
 
 def _line(model: type[BaseModel], error: ErrorDetails, prefix: KeyPath, source: Source) -> str:
-    at = tuple(str(part) for part in error["loc"] if part != "[key]")
+    at = tuple(str(part) for part in error["loc"] if not str(part).startswith("["))
     return f"{_prefixed_place(at, prefix, source)}: {_sentence(model, at, error)}"
 
 
@@ -73,6 +73,8 @@ def _sentence(model: type[BaseModel], at: KeyPath, error: ErrorDetails) -> str:
     dotted = ".".join(at)
     if error["type"] == "extra_forbidden":
         return f"unknown key {dotted}{_hint(model, at)}"
+    if error["type"] == "missing":
+        return f"{dotted} is missing"
     value = error["input"]
     if error["type"] == "list_type" and at[:1] == ("grid",):
         return f"{dotted} is {literal(value)}: the grid wants a list of values (a single value belongs under fixed)"
@@ -99,7 +101,8 @@ def _hint(model: type[BaseModel], at: KeyPath) -> str:
     for part in at[:-1]:
         field = section.model_fields.get(part)
         below = field.annotation if field else None
-        kinds = [kind for kind in (below, *get_args(below)) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        alternatives = [one for kind in get_args(below) for one in (kind, *get_args(kind))]
+        kinds = [kind for kind in (below, *alternatives) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         section = kinds[0] if kinds else section
     siblings = [*section.model_fields, "inherit"] if len(at) == 1 else list(section.model_fields)
     elsewhere = [path for path in leaf_paths(model) if path.rsplit(".", 1)[-1] == key]

@@ -62,19 +62,19 @@ class RunSpec:
 
 
 def count(phase: Phase) -> int:
-    """How many runs :func:`expand` yields."""
+    """How many runs :func:`expand` yields: where replications are adaptive, the most that there may be."""
     axes, info = phase.axes, phase.world
     sizes = {path: len(values) for path, values in axes.items()}
     inert = math.prod(sizes[path] for path in info.inert_without_dose if path in axes)
     doses = axes.get(info.dose, [lookup(phase.base, info.dose)])
     others = math.prod(size for path, size in sizes.items() if path not in {info.dose, *info.inert_without_dose})
     cells = sum(others * (1 if dose == 0 else inert) for dose in doses)
-    return cells * phase.config.experiment.replications
+    return cells * phase.config.experiment.most
 
 
 def tasks(phase: Phase) -> int:
     """Combinations of the grid times replications: more than the runs, where some can't differ from others."""
-    return math.prod(len(values) for values in phase.axes.values()) * phase.config.experiment.replications
+    return math.prod(len(values) for values in phase.axes.values()) * phase.config.experiment.most
 
 
 def expand(phase: Phase) -> Iterator[RunSpec]:
@@ -83,7 +83,7 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
     Where the dose is 0, parameters that do nothing without it keep the first of their values: all others would be the
     same runs again.
     """
-    replications = range(phase.config.experiment.replications)
+    replications = range(phase.config.experiment.most)
     for place, values in enumerate(itertools.product(*phase.axes.values())):
         cell = dict(zip(phase.axes, values, strict=True))
         if not _repeats(cell, phase):
@@ -92,7 +92,7 @@ def expand(phase: Phase) -> Iterator[RunSpec]:
 
 def numbered(phase: Phase, numbers: Iterable[int]) -> Iterator[RunSpec]:
     """Those runs of :func:`expand` that have these numbers, in this order, without making the others."""
-    replications = phase.config.experiment.replications
+    replications = phase.config.experiment.most
     for number in numbers:
         place, replication = divmod(number, replications)
         rest, cell = place, {}
@@ -116,7 +116,7 @@ def _runs_of(cell: Mapping[str, object], place: int, replications: Iterable[int]
         run_digest = digest.copy()
         run_digest.update(b"\0%d" % seed)
         run_id = f"{prefix}-s{seed}-{run_digest.hexdigest()[:16]}"
-        yield RunSpec(run_id, parameters, seed, replication, place * experiment.replications + replication)
+        yield RunSpec(run_id, parameters, seed, replication, place * experiment.most + replication)
 
 
 def _repeats(cell: Mapping[str, object], phase: Phase) -> bool:

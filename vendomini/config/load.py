@@ -15,7 +15,7 @@ from vendomini.config.explain import Source, validate
 from vendomini.config.models import NAME, Setting, matches, model_name, settable, settings
 from vendomini.config.override import normalise, override
 from vendomini.config.paths import assign, leaf_paths, literal, lookup, nearest
-from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, EngineConfig, PhaseConfig, RunConfig
+from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, EngineConfig, PhaseConfig, Replications, RunConfig
 from vendomini.config.shipped import find_config
 from vendomini.config.source import MAX_DEPTH, KeyPath, Place, read
 from vendomini.config.worlds import WorldInfo, control_name, find_world, phase_config, split_control
@@ -146,6 +146,7 @@ def build_phase(
     axes = {key: _axis(run, key, values, list(bases.values()), source) for key, values in config.grid.items()}
     _check_lookups(config, axes, source)
     _check_contrasts(config, axes, source)
+    _check_replications(config, axes, source)
     return Phase(config, bases, {name: phase.engine for name, phase in phases.items()}, axes, path)
 
 
@@ -244,6 +245,16 @@ def _check_contrasts(config: PhaseConfig, axes: dict[str, list[object]], source:
             raise ConfigError(f"{begin} has no compare, and {contrast.factor} is not a number: add two of its levels")
         if contrast.compare and contrast.compare[0] == contrast.compare[1]:
             raise ConfigError(f"{begin} compares {literal(contrast.compare[0])} with itself")
+
+
+def _check_replications(config: PhaseConfig, axes: dict[str, list[object]], source: Source) -> None:
+    dose = find_world(config.experiment.world).dose
+    doses = axes.get(dose, [])
+    if isinstance(config.experiment.replications, Replications) and not (0 in doses and len(doses) > 1):
+        raise ConfigError(
+            f"{source.place(('experiment', 'replications'))}: experiment.replications with min and max compares every "
+            f"other value of {dose} with 0: list 0 and at least one more in grid.{dose}, or write a plain number"
+        )
 
 
 def _check_lookups(config: PhaseConfig, axes: Iterable[str], source: Source) -> None:

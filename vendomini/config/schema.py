@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoints, entry_points
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 
@@ -216,6 +226,27 @@ class RunConfig(Section):
         return self
 
 
+class Replications(Section):
+    """As many as the answer needs: seeds are added where a dose is neither decided nor at its maximum."""
+
+    min: Annotated[int, Field(ge=2, le=1000)] = Field(
+        description="Seeds before the first look at the results, and from each look to the next."
+    )
+    max: Annotated[int, Field(ge=3, le=1000)] = Field(description="Seeds, at most.")
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        0.05, description="Chance, over all looks together, that a dose without effect is found to have one."
+    )
+
+    @model_validator(mode="after")
+    def _more_than_one_look(self) -> Replications:
+        if self.min >= self.max:
+            raise ValueError(
+                f"experiment.replications.min ({self.min}) must be below max ({self.max}): for the same number in "
+                "every cell, write that number alone"
+            )
+        return self
+
+
 class Experiment(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         "experiment", description="Name of the experiment and of its results folder."
@@ -224,8 +255,20 @@ class Experiment(Section):
     world: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         DEFAULT_WORLD, description="What the agent acts in: the name of a world, or module:Class."
     )
-    replications: Positive = Field(1, description="Runs of each cell of the grid; they differ in their seed.")
+    replications: Annotated[
+        Annotated[Positive, Tag("[number]")] | Annotated[Replications, Tag("[mapping]")],
+        Discriminator(lambda value: "[mapping]" if isinstance(value, dict | Replications) else "[number]"),
+    ] = Field(
+        1,
+        description="Runs of each cell of the grid; they differ in their seed. Or {min, max}: as many as it takes to "
+        "decide whether a dose differs from none.",
+    )
     seed: NonNegative = Field(0, description="Seed of the first replication; the others count up from it.")
+
+    @property
+    def most(self) -> int:
+        """Replications of a cell, at most."""
+        return self.replications.max if isinstance(self.replications, Replications) else self.replications
 
 
 class EngineConfig(Section):

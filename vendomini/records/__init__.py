@@ -8,6 +8,7 @@
       runs/<run_id>/steps.jsonl    one object a step; this log is the checkpoint
       runs/<run_id>/summary.json   written once, when the run ended
       halts/<key>.json             why runs were stopped that are not sent again by themselves
+      looks.json                   what the looks at an adaptive phase have decided
       pilot/                       the results folder of the pilot
       submissions/<id>/            what was sent to SLURM: manifest.json each job's part of it; scripts and logs
 
@@ -35,6 +36,7 @@ from vendomini.records.kinds import (
     Ending,
     Halt,
     JsonObject,
+    Looks,
     Manifest,
     ParseStatus,
     Plan,
@@ -54,6 +56,7 @@ __all__ = [
     "Ending",
     "Halt",
     "JsonObject",
+    "Looks",
     "Manifest",
     "ParseStatus",
     "Plan",

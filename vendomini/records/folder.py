@@ -72,6 +72,10 @@ class Results:
         """Of the pilot; no command counts it as part of the experiment."""
         return Results(self.root / PILOT)
 
+    @property
+    def looks(self) -> Path:
+        return self.root / "looks.json"
+
     def halt(self, key: str) -> Path:
         """The file of a :class:`Halt`."""
         return self.root / "halts" / f"{key}.json"

@@ -84,7 +84,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
 
 class RunOutcome(msgspec.Struct, kw_only=True):
-    """The part of ``summary.json`` that says whether a run counts, what it cost, and how its replies were read.
+    """The part of ``summary.json`` that says whether a run counts, how long it lasted, what it cost, and how its
+    replies were read.
 
     Enough for code that looks at every run: reading this costs a sixth of reading the whole, and builds no trees.
     """
@@ -93,6 +94,7 @@ class RunOutcome(msgspec.Struct, kw_only=True):
     run_id: str
     ending: Ending
     event_observed: bool | None = None
+    time_to_crash: int | None = None
     reason: str | None = None
     completion_tokens: int = 0
     seconds: float = 0.0
@@ -119,7 +121,6 @@ class RunSummary(RunOutcome, kw_only=True):
     replication: int
     crash_type: str | None = None
     severity: Severity | None = None
-    time_to_crash: int | None = None
     steps: int = 0
     detectors: JsonObject = {}
     world: JsonObject = {}
@@ -166,6 +167,16 @@ class Halt(msgspec.Struct, kw_only=True):
     cause: Literal["replies", "engine"]
     reason: str
     halted_at: str
+
+
+class Looks(msgspec.Struct, kw_only=True):
+    """``looks.json``: which cells of an adaptive phase were decided, and when. For people: it is made again from the
+    runs at every look, and never read back.
+    """
+
+    schema: int = SCHEMA_VERSION
+    name: str
+    pairs: list[JsonObject]
 
 
 class Shard(msgspec.Struct, kw_only=True, frozen=True):
@@ -237,4 +248,4 @@ class ArrayTask(msgspec.Struct, kw_only=True, frozen=True):
     anyway: bool = False
 
 
-Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest, ArrayTask, Halt)
+Record = TypeVar("Record", RunInfo, RunOutcome, RunSummary, Plan, Manifest, ArrayTask, Halt, Looks)

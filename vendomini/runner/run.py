@@ -57,6 +57,7 @@ class Runner:
         on_begin: called once a model is ready, before its first run.
         restart_changed: restart what was begun under another prompt or version, instead of leaving it alone.
         limits: when runs are stopped because the replies can't be used.
+        more: what is asked for once the runs of a model have ended; what it can serve is done before it is closed.
         anyway: they are not, and what was stopped before is run.
 
     Attributes:
@@ -75,6 +76,7 @@ class Runner:
         on_begin: Callable[[], None] = lambda: None,
         restart_changed: bool = False,
         limits: BreakerConfig = BreakerConfig(),  # noqa: B008 - frozen
+        more: Callable[[], Iterable[RunSpec]] = tuple,
         anyway: bool = False,
     ) -> None:
         self.results, self.engine, self.engines, self.progress = results, engine, engines, progress
@@ -85,6 +87,8 @@ class Runner:
         self._on_begin = on_begin
         self._restart_changed = restart_changed
         self._limits, self._anyway = limits, anyway
+        self._more = more
+        self._asked: set[str] = set()
         self._said: set[str] = set()
 
     async def _start_by_chain(self, model: Model, engine: EngineConfig) -> Engine:
@@ -116,8 +120,7 @@ class Runner:
             ResultsError: the results folder can't be made.
         """
         self.results.create()
-        self.counters.runs_total += len(todo)
-        self.counters.steps_total += sum(spec.horizon for spec in todo)
+        self._expect(todo)
         groups = _by_model(todo)
         with rare_collections():
             for specs in groups:
@@ -139,10 +142,27 @@ class Runner:
                     continue
                 try:
                     self._on_begin()
-                    await self._run_on(started, engine, specs, breaker)
+                    while specs:
+                        await self._run_on(started, engine, specs, breaker)
+                        specs = self._not_halted(self._further(specs[0]), breaker)
                 finally:
                     await started.close()
         self.tally.stopped = self.stop.reason
+
+    def _expect(self, specs: Sequence[RunSpec]) -> None:
+        self._asked.update(spec.run_id for spec in specs)
+        self.counters.runs_total += len(specs)
+        self.counters.steps_total += sum(spec.horizon for spec in specs)
+
+    def _further(self, like: RunSpec) -> list[RunSpec]:
+        """What is asked for now, was not before, and needs the model that is loaded."""
+        if self.stop.reason is not None:
+            return []
+        key = load_key(like)
+        new = [spec for spec in self._more() if spec.run_id not in self._asked and load_key(spec) == key]
+        todo, _ = pending(new, self.results)
+        self._expect(todo)
+        return todo
 
     def _refuse_model(self, specs: Sequence[RunSpec], exc: VendoMiniError) -> None:
         self.progress.say(f"[WARNING] {specs[0].model} can't run here, and its {len(specs):,} runs fail: {exc}")

@@ -1,0 +1,102 @@
+"""What adaptive replications would save: whole phases, made up for an assumed effect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+
+from vendomini.adaptive.sequential import Decisions, Design, Floats, decide
+
+DERAIL = 0.5
+"""Share of the runs without any dose that an event is assumed to end."""
+HARDNESS = 0.3
+"""Standard deviation of the logarithm of a seed's hazard: some seeds are harder than others, for all cells alike."""
+AT_ONCE = 100
+"""Pairs that are decided together, for want of memory for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of one model's share of a phase.
+
+    Attributes:
+        doses: above 0.
+        cells, at_zero: of each dose and of dose 0.
+        horizon: steps.
+    """
+
+    doses: int
+    cells: int
+    at_zero: int
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Made-up phases of one model, every dose with the same effect.
+
+    Attributes:
+        differences: (phases, doses, seeds) in steps.
+        steps, steps_at_zero: (phases, doses, seeds) and (phases, seeds), over the cells.
+    """
+
+    differences: Floats
+    steps: Floats
+    steps_at_zero: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Means over made-up phases.
+
+    Attributes:
+        blocks: seeds of a pair.
+        share: of the steps that all cells would take with all seeds.
+        shorter: share of the pairs that are found to be shorter.
+        found: share that is found to be shorter or longer.
+    """
+
+    blocks: float
+    share: float
+    shorter: float
+    found: float
+
+
+def make(shape: Shape, seeds: int, ratio: float, phases: int, rng: numpy.random.Generator) -> Phases:
+    """Phases in which a dose multiplies a constant hazard by ``ratio``."""
+    hazard = hazard_at_zero(shape.horizon) * numpy.exp(rng.normal(0, HARDNESS, (phases, 1, seeds, 1)))
+
+    def times(doses: int, cells: int, factor: float) -> Floats:
+        drawn = rng.exponential(1.0, (phases, doses, seeds, cells)) / (hazard * factor)
+        lasted: Floats = numpy.minimum(numpy.ceil(drawn), shape.horizon)
+        return lasted
+
+    dosed, zero = times(shape.doses, shape.cells, ratio), times(1, shape.at_zero, 1.0)
+    return Phases(dosed.mean(axis=3) - zero.mean(axis=3), dosed.sum(axis=3), zero.sum(axis=3)[:, 0])
+
+
+def hazard_at_zero(horizon: int) -> float:
+    """A step's, of a seed of middling hardness."""
+    return -float(numpy.log(1 - DERAIL)) / horizon
+
+
+def decide_all(phases: Phases, design: Design) -> Decisions:
+    """Of all pairs, phase by phase."""
+    pairs = phases.differences.reshape(-1, phases.differences.shape[2])
+    parts = [decide(pairs[start : start + AT_ONCE], design) for start in range(0, len(pairs), AT_ONCE)]
+    return Decisions(*(numpy.concatenate([getattr(p, name) for p in parts]) for name in ("verdicts", "ends", "bounds")))
+
+
+def expected(phases: Phases, decisions: Decisions, design: Design) -> Expected:
+    """What it cost, and what was found. Dose 0 goes on as long as any pair needs it."""
+    blocks = numpy.array(design.looks)[decisions.ends].reshape(phases.differences.shape[:2])
+    seed = numpy.arange(design.most)
+    taken = (phases.steps * (seed < blocks[:, :, None])).sum()
+    taken += (phases.steps_at_zero * (seed < blocks.max(axis=1)[:, None])).sum()
+    return Expected(
+        blocks=float(blocks.mean()),
+        share=float(taken / (phases.steps.sum() + phases.steps_at_zero.sum())),
+        shorter=float((decisions.verdicts == 0).mean()),
+        found=float((decisions.verdicts <= 1).mean()),
+    )
