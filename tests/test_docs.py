@@ -119,6 +119,7 @@ NOT_RUN = {
     "vendomini export phase1_large --to mlflow --project survival": "tests/analysis/test_export.py does",
     "litellm --config litellm.yaml": "make servers does it where LiteLLM is installed",
     "pytest tests/test_fuzz.py": "a part of this suite",
+    "vendomini bench --tune results/phase1_small_models/pilot --out tuned.yaml": "tests/test_tune.py, without vLLM",
     "vendomini submit phase1_small --keep": "tests/cluster/test_keep.py: it takes SLURM two minutes a round",
     "pip install flash-attn --no-build-isolation": "needs nvcc",
 }

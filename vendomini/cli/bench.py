@@ -9,6 +9,9 @@ import typer
 
 from vendomini.cli.options import AsJson
 
+STEPS = 6
+"""Of each recorded episode, its last so many are measured."""
+
 
 def bench(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Hugging Face id or local folder.")] = None,
@@ -20,17 +23,27 @@ def bench(
     prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", min=8, help="Length of each prompt.")] = 512,
     new_tokens: Annotated[int, typer.Option("--new-tokens", min=8, help="Length of each completion.")] = 64,
     dtype: Annotated[str, typer.Option("--dtype", help="auto, bfloat16, float16 or float32.")] = "auto",
+    recorded: Annotated[
+        Path | None,
+        typer.Option("--tune", help="A results folder: which of vLLM's arguments make these episodes faster?"),
+    ] = None,
+    to: Annotated[
+        Path, typer.Option("--out", help="With --tune: the file for the best of them, which a phase can inherit.")
+    ] = Path("tuned.yaml"),
     as_json: AsJson = False,
 ) -> None:
     """Measure tokens per second of eager, SDPA, Flash Attention and vLLM on one model, here, with the roofline.
 
-    What can't run on this machine is listed with the reason. The table is Markdown.
+    What can't run on this machine is listed with the reason. The table is Markdown. With --tune, vLLM alone
+    is measured, with one argument after the other, on the prompts of recorded episodes (of a pilot, say).
 
     Examples:
 
       vendomini bench --model Qwen/Qwen3-0.6B
 
       vendomini bench --random-weights path/to/config.json --batch 32 --json
+
+      vendomini bench --tune results/phase1_small_models/pilot --out tuned.yaml
     """
     import asyncio
     import tempfile
@@ -44,6 +57,9 @@ def bench(
     from vendomini.errors import MissingExtraError, UsageError
     from vendomini.probe import probe
 
+    if recorded is not None:
+        _tune(recorded, model, batch, to, as_json)
+        return
     if (model is None) == (random_weights is None):
         raise UsageError("name a model with --model, or an architecture with --random-weights")
     found = probe()
@@ -66,3 +82,31 @@ def bench(
         print_json(report.as_json())
     else:
         typer.echo(report.markdown())
+
+
+def _tune(folder: Path, model: str | None, batch: int, out: Path, as_json: bool) -> None:
+    import asyncio
+    from dataclasses import asdict
+
+    from vendomini import tune
+    from vendomini.cli.output import console, print_json
+    from vendomini.errors import MissingExtraError
+    from vendomini.probe import probe
+    from vendomini.records import Results
+
+    found = probe()
+    if not found.package("vllm").works:
+        raise MissingExtraError("vendomini bench --tune", "vllm", "vllm")
+    say = console(stderr=True).print
+    chosen, conversations = tune.recorded(Results(folder), model, batch, STEPS)
+    trials = asyncio.run(tune.tune(chosen, conversations, found, say))
+    if as_json:
+        print_json({"model": chosen.name, "trials": [asdict(trial) for trial in trials]})
+    else:
+        typer.echo(tune.markdown(trials))
+    winner = tune.best(trials)
+    if winner is None:
+        say("Nothing makes these episodes faster than vLLM's own settings do: no file was written.")
+        return
+    out.write_text(tune.as_yaml(chosen, winner, tune.gain(trials, winner), str(folder), found))
+    say(f"{out} has the best: a phase uses it with `inherit: {out.name}`.")
