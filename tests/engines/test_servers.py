@@ -1,7 +1,8 @@
-"""The client against servers as other people wrote them, on a tiny random model.
+"""The client against servers as other people wrote them: on a tiny random model, llama.cpp's on a trained one.
 
-``transformers serve`` runs wherever Transformers can serve. ``vllm serve`` and LiteLLM take longer to start than the
-rest of this folder's tests: ``make servers`` runs them, too, where they are installed.
+``transformers serve`` runs wherever Transformers can serve, llama.cpp's server wherever ``xllamacpp`` is installed.
+``vllm serve`` and LiteLLM take longer to start than the rest of this folder's tests: ``make servers`` runs them, too,
+where they are installed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typer.testing import CliRunner
 
 from tests.engines.chat_server import Asked
 from tests.tiny_model import make_tiny_model
+from tests.trained_model import obstacle, packed_model
 from vendomini.cli import app
 from vendomini.engines import Completion, SamplingParams
 from vendomini.errors import PromptTooLong
@@ -75,6 +77,23 @@ def vllm_serve(port: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *options]
 
 
+LLAMA_CPP = """
+import signal, sys, xllamacpp
+
+params = xllamacpp.CommonParams()
+params.model.path, params.port = sys.argv[1], int(sys.argv[2])
+params.n_ctx, params.n_parallel, params.use_jinja = int(sys.argv[3]), int(sys.argv[4]), True
+server = xllamacpp.Server(params)
+signal.pause()
+"""
+SLOTS, SLOT = 2, 8192
+
+
+def llama_cpp(port: int, folder: Path) -> list[str]:
+    """The server that ``llama-server`` starts, from the package that brings it as a library."""
+    return [sys.executable, "-c", LLAMA_CPP, str(packed_model()), str(port), str(SLOTS * SLOT), str(SLOTS)]
+
+
 def litellm(port: int, folder: Path) -> list[str]:
     """In front of ``transformers serve``, whose port is in its config."""
     return ["litellm", "--config", str(folder / "litellm.yaml"), "--host", "127.0.0.1", "--port", str(port)]
@@ -104,6 +123,14 @@ def vllm_server(small: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def llama_cpp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if reason := _lacks("xllamacpp") or obstacle():
+        pytest.skip(f"llama.cpp's server needs {reason}")
+    with _running(llama_cpp, tmp_path_factory.mktemp("llama_cpp"), "/health") as url:
+        yield Server("llama.cpp", f"{url}/v1", "SmolLM2-135M-Instruct")
+
+
+@pytest.fixture(scope="module")
 def litellm_server(
     transformers_server: Server, small: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -121,7 +148,8 @@ slow = pytest.mark.skipif("SERVERS" not in os.environ, reason="make servers runs
 
 
 @pytest.fixture(
-    params=["transformers", pytest.param("vllm", marks=slow), pytest.param("litellm", marks=slow)], scope="module"
+    params=["transformers", "llama_cpp", pytest.param("vllm", marks=slow), pytest.param("litellm", marks=slow)],
+    scope="module",
 )
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
@@ -188,16 +216,21 @@ def test_what_a_server_does_not_know_is_left_out(server: Server) -> None:
     asked = server.asked()
     params = SamplingParams(8, 0.7, 0.9, top_k=20, min_p=0.05, repetition_penalty=1.1)
     assert asked.once(params).completion_tokens
+    changes = asked.engine.info.details["changes"]
+    if server.kind == "llama.cpp":
+        assert changes == {"repetition_penalty": "asked for as repeat_penalty"}
+        return
     unknown = [] if server.kind == "vllm" else ["min_p", "repetition_penalty", "top_k"]
-    assert sorted(asked.engine.info.details["changes"]) == unknown
+    assert sorted(changes) == unknown
     assert len(asked.lines) == len(unknown)
 
 
 def test_a_context_is_reported_or_not(server: Server) -> None:
     asked = server.asked()
     asked.once()
-    assert asked.engine.context_length == (CONTEXT if server.kind == "vllm" else None)
-    if server.kind == "vllm":
+    known = {"vllm": CONTEXT, "llama.cpp": SLOT}.get(server.kind)
+    assert asked.engine.context_length == known
+    if known:
         with pytest.raises(PromptTooLong):
             server.ask("word " * CONTEXT)
 
@@ -206,7 +239,9 @@ def test_a_form_is_kept_or_ignored(server: Server) -> None:
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     schema["additionalProperties"] = False
     text = server.ask(max_tokens=60, temperature=0.0, json_schema=schema).text
-    assert text.startswith("{") == (server.kind == "vllm"), "docs/servers.md says which servers ignore it"
+    assert text.startswith("{") == (server.kind in {"vllm", "llama.cpp"}), (
+        "docs/servers.md says which servers ignore it"
+    )
 
 
 def test_a_run(server: Server, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.engines.chat_server import NAME, Asked, ChatServer, Handler, answer
 from tests.engines.openai.replies import error
 from tests.http_server import Reply
+from vendomini.engines import SamplingParams
 from vendomini.engines.openai import client
 from vendomini.errors import (
     EngineStopped,
@@ -54,6 +55,18 @@ def test_a_server_that_still_loads_is_waited_for_and_asked_again_what_it_serves(
     asked = Asked(server.url)
     assert asked.once().text == "hello"
     assert asked.engine.context_length == 4096
+
+
+def test_llama_cpp_s_server_is_known_by_its_list(server: ChatServer) -> None:
+    """Under a name of its own it says how long a slot is; it ignores ``repetition_penalty`` without a word."""
+    meta = {"n_ctx": 8192, "n_ctx_train": 131072}
+    server.models = (200, {"data": [{"id": "/models/a.gguf", "owned_by": "llamacpp", "meta": meta}]})
+    asked = Asked(server.url)
+    asked.once(SamplingParams(8, repetition_penalty=1.2))
+    assert asked.engine.context_length == 8192
+    assert asked.engine.info.details["changes"] == {"repetition_penalty": "asked for as repeat_penalty"}
+    assert server.requests[-1]["repeat_penalty"] == 1.2
+    assert "repetition_penalty" not in server.requests[-1]
 
 
 def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,8 @@ class _Model(msgspec.Struct):
     context_length: Count | None = None
     max_context_length: Count | None = None
     context_window: Count | None = None
+    owned_by: Any = None
+    meta: Any = None
 
 
 class _Models(msgspec.Struct):
@@ -78,10 +80,34 @@ class _Models(msgspec.Struct):
 Told = TypeVar("Told", _Answer, _Models)
 
 
-def read_models(answer: Any) -> dict[str, int | None]:
-    """Name → tokens of its context, where the server says so."""
-    data = _convert(answer, _Models).data or []
-    return {m.id: m.max_model_len or m.context_length or m.max_context_length or m.context_window for m in data}
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model that a server lists.
+
+    Attributes:
+        context: tokens; None where the server does not say.
+        llama_cpp: the server is llama.cpp's, which answers as this model whatever name it is asked for.
+    """
+
+    context: int | None
+    llama_cpp: bool
+
+
+def read_models(answer: Any) -> dict[str, ServedModel]:
+    """By name."""
+    return {model.id: _served(model) for model in _convert(answer, _Models).data or []}
+
+
+def _served(model: _Model) -> ServedModel:
+    context = model.max_model_len or model.context_length or model.max_context_length or model.context_window
+    llama_cpp = model.owned_by == "llamacpp"
+    if (
+        context is None
+        and llama_cpp
+        and isinstance(model.meta, dict)
+        and isinstance(size := model.meta.get("n_ctx"), int)
+    ):
+        context = size
+    return ServedModel(context, llama_cpp)
 
 
 def read_completion(answer: Any) -> Completion:

@@ -11,7 +11,13 @@ import msgspec
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.engines.openai.answer import answered_by, read_completion, read_models, thought_tokens
+from vendomini.engines.openai.answer import (
+    ServedModel,
+    answered_by,
+    read_completion,
+    read_models,
+    thought_tokens,
+)
 from vendomini.engines.openai.client import Client
 from vendomini.engines.openai.failure import FOR_GOOD, Failure
 from vendomini.engines.openai.key import KEY
@@ -86,13 +92,15 @@ class OpenAICompatibleEngine(Engine):
         except EngineError as exc:
             lists = f"{url} serves {', '.join(served)}, not {self._name}" if served else f"no usable server at {url}"
             raise EngineUnavailable(f"{lists}: {exc}") from exc
-        if self._name in served:
-            self.context_length = served[self._name]
-        elif served:
+        if self._name not in served and served:
             self._say(f"[*] {url} lists {', '.join(served)}, and answers as {self._name}, too")
+        if llama_cpp := [model for model in served.values() if model.llama_cpp]:
+            self._dialect.speak_llama_cpp()
+        model = served.get(self._name) or (llama_cpp[0] if len(llama_cpp) == 1 else None)
+        self.context_length = model.context if model else None
 
-    async def _served(self) -> dict[str, int | None]:
-        """Name → context length. Empty where the server has no such list."""
+    async def _served(self) -> dict[str, ServedModel]:
+        """By name. Empty where the server has no such list."""
         try:
             return await self._client.ask(MODELS, None, read_models, TRIES_AT_START, LIST_TIMEOUT, {"unreachable"})
         except Failure as exc:

@@ -27,12 +27,15 @@ Body = dict[str, Any]
 """What is sent to a server."""
 
 NO_ANSWER = "(no answer)"
+OTHER_NAMES = {"max_tokens": "max_completion_tokens", "repetition_penalty": "repeat_penalty"}
+RENAMED = {name: f"asked for as {other}" for name, other in OTHER_NAMES.items()}
 CHANGES = {
-    "max_tokens": "asked for as max_completion_tokens",
+    "max_tokens": RENAMED["max_tokens"],
     "system": "message put before the first user message",
     "empty": f"replies sent back as {NO_ANSWER}",
 }
 """What is done about a refusal; any other field is left out."""
+LEFT_OUT = "left out"
 
 _UNKNOWN = re.compile(
     r"unsupported|not? support|n't support|unrecogni[sz]ed|unknown|unexpected|extra (input|field)|unavailable"
@@ -61,19 +64,25 @@ class Dialect:
     def body(self, messages: list[Message], params: SamplingParams) -> Body:
         """A chat completion request."""
         given = msgspec.structs.asdict(params) | {"stop": list(params.stop) or None}
-        length = "max_completion_tokens" if "max_tokens" in self.changes else "max_tokens"
         asked: Body = {
             "model": self._model.name,
             "messages": self._messages(messages),
-            length: params.max_tokens,
+            self._name("max_tokens"): params.max_tokens,
             BUDGET: None if BUDGET in self.changes else params.max_thinking_tokens,
-            **{name: given.get(name) for name in SAMPLING if name not in self.changes},
+            **{self._name(name): given.get(name) for name in SAMPLING if self.changes.get(name) != LEFT_OUT},
             "chat_template_kwargs": self._model.chat_template_kwargs or None,
         }
         if params.json_schema is not None:
             named = {"name": "reply", "schema": params.json_schema, "strict": True}
             asked["response_format"] = {"type": "json_schema", "json_schema": named}
         return {name: value for name, value in (asked | self._extra).items() if value is not None}
+
+    def _name(self, field: str) -> str:
+        return OTHER_NAMES[field] if self.changes.get(field, "") == RENAMED.get(field) else field
+
+    def speak_llama_cpp(self) -> None:
+        """Whose server knows one parameter by another name, and ignores what it does not know."""
+        self.changes.setdefault("repetition_penalty", RENAMED["repetition_penalty"])
 
     def _messages(self, messages: list[Message]) -> list[Message]:
         if "system" in self.changes and len(messages) > 1:
@@ -93,7 +102,7 @@ class Dialect:
         name = self._about(said, sent)
         if name is None or name in self.changes:
             return None if name is None else ""
-        self.changes[name] = CHANGES.get(name, "left out")
+        self.changes[name] = CHANGES.get(name, LEFT_OUT)
         return f"{name} {self.changes[name]}"
 
     def _about(self, said: Said, sent: Body) -> str | None:
