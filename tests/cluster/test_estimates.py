@@ -151,6 +151,22 @@ def test_small_models_share_a_node_that_is_given_as_a_whole(tmp_path: Path) -> N
     assert Sizing(EngineConfig(), offers(templates=tmp_path / "slurm")).shape(small) == Shape(8, 1, 8)
 
 
+def test_transformers_gets_an_engine_for_as_few_gpus_as_hold_the_model_well() -> None:
+    """On one engine's GPUs its layers would run one after another."""
+
+    def shape(size: str, gpus: int | None = None, backend: str = "hf", whole: bool = False) -> Shape:
+        config = EngineConfig(backend=backend, gpus=gpus)
+        return Sizing(config, H100, whole_nodes=whole).shape(Model(name=f"a/b-{size}"))
+
+    assert shape("8B", 4) == Shape(4, 1, 4)
+    assert shape("8B", 4, "vllm") == Shape(4)
+    assert shape("32B", 4) == Shape(4, 1, 2), "64 GB of weights are too much of 80 GB"
+    assert shape("70B", 4) == Shape(4)
+    assert shape("70B", 8) == Shape(8, 1, 2)
+    assert shape("32B", whole=True) == Shape(8, 1, 4)
+    assert shape("8B", 1) == Shape(1)
+
+
 def test_several_partitions() -> None:
     rows = (
         Partition("gpu", True, "1-00:00:00", 4, "gpu:h100:8", "up"),

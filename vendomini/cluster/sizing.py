@@ -29,6 +29,11 @@ from vendomini.probe.storage import hf_cache_folder
 BATCH = 8
 """Full-length conversations that should fit beside the weights."""
 
+ALONE = 2 / 3
+"""Of a GPU's memory, what the weights may take for an engine of its own. A step reads weights and conversations, which
+fill the rest: of memory M and weights W, two engines do 2 (M - W) / M, and one over both GPUs, which work one after
+another, (2 M - W) / 2 M."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
@@ -53,7 +58,8 @@ class Sizing:
         return self.engines.get(model.name, self.engine)
 
     def shape(self, model: Model) -> Shape:
-        """Of one job: the model's GPUs; or, where jobs get whole nodes only, a node and its engines.
+        """Of one job: the model's GPUs; or, where jobs get whole nodes only, a node and its engines. Transformers gets
+        an engine for as few GPUs as hold the model well, since one engine would use its GPUs one after another.
 
         Raises:
             ConfigError: the config asks for a number that no template has.
@@ -63,10 +69,22 @@ class Sizing:
         if engine.nodes > 1 and not is_scripted(model):
             return Shape(_with_template(engine.gpus or self._most()), engine.nodes)
         gpus = self.gpus(model)
-        if not gpus or not (self.whole_nodes or "exclusive" in self.offers(gpus).template.options):
+        if not gpus:
             return Shape(gpus)
-        most = max(self._most(), gpus)
-        return Shape(most, replicas=most // gpus)
+        whole = self.whole_nodes or "exclusive" in self.offers(gpus).template.options
+        most = max(self._most(), gpus) if whole else gpus
+        return Shape(most, replicas=most // self._of_one_engine(model, gpus))
+
+    def _of_one_engine(self, model: Model, gpus: int) -> int:
+        """GPUs of each engine in a job that was to have one on so many."""
+        if self.expected_engine(model, gpus) == "vllm" or gpus == 1:
+            return gpus
+        try:
+            weights = facts.weight_bytes if (facts := self.facts(model)) else 2e9 * self.size_b(model)
+        except ClusterError:  # engine.gpus says what to run it on
+            return gpus
+        memory = _memory(self.offers(gpus)) * GIB
+        return next((n for n in GPU_COUNTS[1:] if n < gpus and weights <= n * memory * ALONE), gpus)
 
     def _most(self) -> int:
         """GPUs of the largest job on one node."""
