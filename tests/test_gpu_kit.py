@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.__main__ import _apart, main
 from benchmarks.gpu.attention import read_bytes
+from benchmarks.gpu.kit import _apart, main
 from benchmarks.gpu.plan import TINY, Plan, loaded_model, write_model
 
 
@@ -67,6 +69,19 @@ def test_the_table_says_what_was_measured_and_what_not(out: Path) -> None:
     assert "| vLLM | not measured: no time was left |  |  |" in table
     widths = {line.count("|") for line in table.splitlines() if line.startswith("| sdpa") or "flash" in line[:8]}
     assert widths == {8}
+
+
+def test_a_part_has_a_process_of_its_own(tmp_path: Path) -> None:
+    """Started as the command is: what cannot be sent to the child fails only there."""
+    code = (
+        "from benchmarks.gpu import kit; kit._here = kit._apart; import runpy;"
+        "runpy.run_module('benchmarks.gpu', run_name='__main__')"
+    )
+    command = ["--device", "cpu", "--tiny", "--only", "machine", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, timeout=300)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["parts"]["machine"]["copy_gb_s"] > 0
+    assert "Decoding: not measured: no time was left" in (tmp_path / "table.md").read_text()
 
 
 def test_a_part_that_takes_too_long_is_stopped(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ def _head(figures: Figures) -> str:
     found, shape = figures["parts"].get("machine", {}), figures["plan"]["shape"]
     size = f"{shape['layers']} layers of {shape['hidden']}, {shape['heads']} heads, {shape['kv_heads']} with keys"
     lines = [f"`{figures['command']}`, {figures['date']}, {figures['seconds']:.0f} s. Random weights: {size}."]
-    if failed := found.get("failed"):
-        return f"{lines[0]} Machine: {failed}"
+    if "gpu" not in found:
+        return f"{lines[0]} {_failed('Machine', found)}"
     peak = f" of {found['peak_gb_s']}" if found["peak_gb_s"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     lines += [
