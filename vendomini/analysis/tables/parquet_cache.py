@@ -30,6 +30,9 @@ PART_RUNS = 2000
 """Runs of a part, at most: rows of short runs bound the memory, too. With fewer, starting a process would cost more
 than its work."""
 
+TABLE_ROWS = 2000
+"""Steps that are kept as Python's own objects, at least, before they become a table."""
+
 _FORMAT = "3"
 _META = b"vendomini.runs"
 
@@ -134,11 +137,10 @@ def batches(results: Results, run_ids: Iterable[str]) -> Iterator[list[str]]:
 
 def read_part(source: Source, run_ids: list[str]) -> list[Row]:
     """Reads some runs, writes their part and returns their rows; damaged runs get a row and no steps."""
-    import pyarrow
-
     finished: list[Row] = []
     stamps: list[str | None] = []
-    damaged, tables = [], []
+    damaged: list[Row] = []
+    steps = _Steps()
     for run_id in run_ids:
         paths = source.results.run(run_id)
         stamp = _stamp(paths)
@@ -149,10 +151,42 @@ def read_part(source: Source, run_ids: list[str]) -> list[Row]:
             continue
         finished.append(row)
         stamps.append(stamp)
-        tables.append(pyarrow.table(columns, schema=_schema(columns)))
+        steps.add(columns)
     if finished:
-        _write_part(source.folder, finished, stamps, tables)
+        _write_part(source.folder, finished, stamps, steps.tables())
     return finished + damaged
+
+
+class _Steps:
+    """Steps of many runs: so many together become a table, since making one costs as much as reading a short run."""
+
+    def __init__(self) -> None:
+        self._tables: list[pyarrow.Table] = []
+        self._columns: Columns = {}
+        self._length = 0
+
+    def add(self, columns: Columns) -> None:
+        """Takes one run's columns; those that it lacks are null."""
+        for name, values in columns.items():
+            column = self._columns.setdefault(name, [])
+            column.extend([None] * (self._length - len(column)))
+            column.extend(values)
+        self._length += len(columns["run_id"])
+        if self._length >= TABLE_ROWS:
+            self._finish()
+
+    def tables(self) -> list[pyarrow.Table]:
+        if self._columns:
+            self._finish()
+        return self._tables
+
+    def _finish(self) -> None:
+        import pyarrow
+
+        for column in self._columns.values():
+            column.extend([None] * (self._length - len(column)))
+        self._tables.append(pyarrow.table(self._columns, schema=_schema(self._columns)))
+        self._columns, self._length = {}, 0
 
 
 def _read_run(paths: RunPaths, folder: str) -> tuple[Row, Columns]:

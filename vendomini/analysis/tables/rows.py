@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -18,15 +18,22 @@ Columns = dict[str, list[object]]
 _TREES = ("world", "detectors", "pe", "shocks", "parse", "engine", "versions", "owner")
 
 
-def flatten(tree: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Leaves of a JSON tree as (dot path, value); a list or an empty mapping is one leaf, as JSON text."""
+def flatten(tree: object, prefix: str = "") -> Row:
+    """Leaves of a JSON tree, dot path → value; a list or an empty mapping is one leaf, as JSON text."""
+    row: Row = {}
+    _flatten(tree, prefix, row)
+    return row
+
+
+def _flatten(tree: object, prefix: str, row: Row) -> None:
     if isinstance(tree, dict) and tree:
+        before = f"{prefix}." if prefix else ""
         for key, value in tree.items():
-            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+            _flatten(value, f"{before}{key}", row)
     elif isinstance(tree, dict | list):
-        yield prefix, json.dumps(tree, ensure_ascii=False)
+        row[prefix] = json.dumps(tree, ensure_ascii=False)
     else:
-        yield prefix, tree
+        row[prefix] = tree
 
 
 def summary_row(summary: RunSummary) -> Row:
@@ -59,7 +66,7 @@ def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
         "status": "running",
         "seed": info.seed,
         "replication": info.replication,
-        **dict(flatten(info.parameters)),
+        **flatten(info.parameters),
         "ending": "crashed" if crash else None,
         "crash_type": crash.detectors["on"][0] if crash else None,
         "time_to_crash": crash.step if crash else steps or None,

@@ -174,7 +174,7 @@ def describe(results: Results, run_id: str) -> Json:
         known = summary or results.info(run_id)
     except CorruptRecordError as exc:
         return {"ending": "damaged", "reason": str(exc), "model": "", "parameters": {}}
-    parameters = {path: show(value) for path, value in flatten(known.parameters)} if known else {}
+    parameters = {path: show(value) for path, value in flatten(known.parameters).items()} if known else {}
     return {
         "ending": summary.ending if summary else "running",
         "crash_type": summary.crash_type if summary else None,
