@@ -13,6 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.validity.adaptive import adaptive
 from benchmarks.validity.caused import caused
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.detection import detection, false_alarms
@@ -44,7 +45,8 @@ CLAIMS: dict[str, Callable[[], Claim]] = {
 }
 
 
-TESTS: dict[str, Callable[[int], Claim]] = {"nulls": nulls, "logranks": logranks, "power": power, "caused": caused}
+TESTS: dict[str, Callable[[int], Claim]] = {"nulls": nulls, "logranks": logranks, "power": power, "caused": caused,
+                                            "adaptive": adaptive}  # fmt: skip
 """Claims about the report's tests, over so many made-up experiments."""
 
 
@@ -52,7 +54,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validity", description=__doc__)
     parser.add_argument("--only", choices=[*CLAIMS, *TESTS, "plots"], action="append", help="this part; repeatable")
     parser.add_argument(
-        "--experiments", type=int, default=EXPERIMENTS, help="of nulls, logranks (ten times as many), power and caused"
+        "--experiments",
+        type=int,
+        default=EXPERIMENTS,
+        help="of nulls, logranks (ten times as many), power, caused and adaptive (five times as many)",
     )
     arguments = parser.parse_args()
     wanted = arguments.only or [*CLAIMS, *TESTS, "plots"]

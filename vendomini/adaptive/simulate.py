@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy
@@ -9,7 +10,7 @@ import numpy
 from vendomini.adaptive.sequential import Decisions, Design, Floats, decide
 
 DERAIL = 0.5
-"""Share of the runs without any dose that an event is assumed to end."""
+"""What is assumed where nothing is known."""
 HARDNESS = 0.3
 """Standard deviation of the logarithm of a seed's hazard: some seeds are harder than others, for all cells alike."""
 AT_ONCE = 100
@@ -24,12 +25,19 @@ class Shape:
         doses: above 0.
         cells, at_zero: of each dose and of dose 0.
         horizon: steps.
+        derail: share of the runs without any dose that an event ends.
     """
 
     doses: int
     cells: int
     at_zero: int
     horizon: int
+    derail: float = DERAIL
+
+    @property
+    def hazard(self) -> float:
+        """A step's, without any dose, of a seed of middling hardness."""
+        return -math.log(1 - self.derail) / self.horizon
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Expected:
 
 def make(shape: Shape, seeds: int, ratio: float, phases: int, rng: numpy.random.Generator) -> Phases:
     """Phases in which a dose multiplies a constant hazard by ``ratio``."""
-    hazard = hazard_at_zero(shape.horizon) * numpy.exp(rng.normal(0, HARDNESS, (phases, 1, seeds, 1)))
+    hazard = shape.hazard * numpy.exp(rng.normal(0, HARDNESS, (phases, 1, seeds, 1)))
 
     def times(doses: int, cells: int, factor: float) -> Floats:
         drawn = rng.exponential(1.0, (phases, doses, seeds, cells)) / (hazard * factor)
@@ -74,11 +82,6 @@ def make(shape: Shape, seeds: int, ratio: float, phases: int, rng: numpy.random.
 
     dosed, zero = times(shape.doses, shape.cells, ratio), times(1, shape.at_zero, 1.0)
     return Phases(dosed.mean(axis=3) - zero.mean(axis=3), dosed.sum(axis=3), zero.sum(axis=3)[:, 0])
-
-
-def hazard_at_zero(horizon: int) -> float:
-    """A step's, of a seed of middling hardness."""
-    return -float(numpy.log(1 - DERAIL)) / horizon
 
 
 def decide_all(phases: Phases, design: Design) -> Decisions:
