@@ -6,10 +6,12 @@ import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_steps
+from tests.analysis.synthetic import config, info, no_effect, summary, write_results, write_run, write_steps
+from vendomini.adaptive.looks import look
 from vendomini.analysis.report.build import build_sections, write_report
 from vendomini.analysis.report.content import (
     Facets,
@@ -32,11 +34,11 @@ from vendomini.analysis.report.sections_effects import effects_section
 from vendomini.analysis.report.sections_runs import completeness_notes
 from vendomini.analysis.statistics.estimate import Estimate, holm
 from vendomini.analysis.tables.aggregate import aggregate
-from vendomini.analysis.tables.study import open_study
+from vendomini.analysis.tables.study import open_study, show
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
 from vendomini.errors import ResultsError
-from vendomini.records import Results, RunSummary, read_record, write_record
+from vendomini.records import Plan, Results, RunSummary, read_record, write_record
 from vendomini.worlds.vending.environment import Vending
 
 TREE = config(replications=6, max_steps=80, models=["Qwen/Qwen3-32B", "scripted/fragile"])
@@ -563,3 +565,50 @@ def test_intervals_as_shown():
     assert interval(Estimate(2.0, 1.5, float("inf"))) == "2 (1.5 to not reached)"
     assert interval(Estimate(300.0, float("nan"), float("nan"))) == "300 (no interval)"
     assert interval(Estimate(*[float("inf")] * 3)) == "not reached"
+
+
+ADAPTIVE = config("adaptive", {"min": 5, "max": 20}, max_steps=40, models=["Qwen/Qwen3-32B", "scripted/fragile"])
+
+
+def to_its_end(folder, hazard):
+    """Look by look, as ``run`` and ``submit`` do."""
+    phase, results, rng = build_phase(ADAPTIVE), Results(folder), np.random.default_rng(11)
+    results.create()
+    write_record(results.plans / "plan.json", Plan(name="adaptive", runs=120, config=ADAPTIVE))
+    while (state := look(phase, results)).open:
+        for spec in state.asked:
+            if results.outcome(spec.run_id) is None:
+                write_run(results, spec, hazard(spec.parameters), rng)
+    return state
+
+
+def test_an_adaptive_phase_shows_its_looks_and_keeps_the_contrasts_even(tmp_path):
+    def hazard(parameters):
+        strong = "fragile" in parameters["agent"]["model"]["name"] and parameters["pe_induction"]["p_shock"]
+        return 0.4 if strong else 0.02
+
+    state = to_its_end(tmp_path, hazard)
+    (section,) = [one for one in build_sections(*studied(tmp_path)) if one.key == "primary"]
+    tables = {block.title: block for block in section.blocks if isinstance(block, Table)}
+    rows = {(row[0], row[1]): row[2:] for row in tables["Adaptive replications"].rows}
+    assert len(rows) == 4
+    for path in state.paths:
+        decision, seeds, looks, effect, bound = rows[show(path.pair.model), path.pair.dose]
+        assert (seeds, looks) == (path.blocks, len(path.means))
+        if path.pair.model == "scripted/fragile":
+            assert (decision, path.verdict) == ("shortens survival", "shorter")
+            assert effect.lower < effect.value < effect.upper < 0 < bound
+            assert seeds < 20
+    assert f"{len(state.asked):,} of at most 120 runs asked for" in said(section.blocks)
+    assert tables["Main contrast (exploratory)"].rows[0][2] == 2 * 3 * 5, "its first seeds, whatever was found later"
+    keys = [figure.key for figure in figures_of([section])]
+    assert {"adaptive-qwen-qwen3-32b", "adaptive-scripted-fragile"} <= set(keys)
+
+
+def test_an_adaptive_phase_before_its_first_look(tmp_path):
+    write_results(tmp_path, ADAPTIVE | {"experiment": {"name": "adaptive", "replications": 2}}, no_effect)
+    write_record(Results(tmp_path).plans / "plan.json", Plan(name="adaptive", runs=120, config=ADAPTIVE))
+    study, _ = studied(tmp_path)
+    assert study.pending == 6 * 3
+    assert {row[2] for row in tables_of(tmp_path)["Adaptive replications"].rows} == {"open"}
+    assert "Looks at each dose" in written(tmp_path)

@@ -20,6 +20,7 @@ from vendomini.analysis.report.content import (
     slug,
 )
 from vendomini.analysis.report.sections import EVERYTHING, attempt, by_model, wholes
+from vendomini.analysis.report.sections_adaptive import adaptive_blocks
 from vendomini.analysis.statistics.cox import step_of
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
 from vendomini.analysis.statistics.paired import paired_difference, paired_slope
@@ -65,7 +66,7 @@ class Answer:
 def primary_section(study: Study) -> Section:
     contrasts, notes = preregistered(study)
     planned = bool(contrasts)
-    blocks: list[Block] = [Note(text, warning=True) for text in notes]
+    blocks: list[Block] = [*adaptive_blocks(study), *(Note(text, warning=True) for text in notes)]
     if not planned:
         contrasts = [Contrast(study.dose, None, {})] if study.dose else []
     contrasts = _of_each_experiment(study, contrasts)
@@ -141,7 +142,7 @@ def answer(study: Study, contrast: Contrast) -> Answer:
     CannotFit: there are not enough seeds, runs or events.
     """
     factor = contrast.factor
-    frame = study.analysed
+    frame = study.even
     for path, value in contrast.within.items():
         frame = frame[frame[path] == value] if path in frame else frame.iloc[0:0]
     if frame.empty:

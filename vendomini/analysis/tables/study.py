@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vendomini.adaptive.looks import State, look
 from vendomini.analysis.tables.aggregate import Tables, find_results, source_name
 from vendomini.analysis.tables.copies import without_copies
 from vendomini.analysis.tables.experiments import COLUMN, Expanded, experiments
@@ -52,11 +53,13 @@ class Study:
     Attributes:
         names: of the experiments.
         plans: their resolved configs.
-        planned: all runs in the plans, as ``folder/run_id``.
+        planned: all runs in the plans, as ``folder/run_id``; of adaptive ones those asked for until the next look.
         runs: the runs table.
         analysed: the runs that count, with ``durations``, ``event_observed`` and ``outcome``: finished ones, and
             those in progress as censored at their last step (leaving them out would favour early crashes).
         factors: what varies among them.
+        looks: at adaptive phases.
+        late: runs of these after the first look, which may depend on what was found, as ``folder/run_id``.
         apart: the one of them that tells experiments apart, where there are several; their runs are never pooled.
         worlds: the worlds of the runs, as far as they are installed here.
         copies: finished runs at dose 0 that duplicate others and are left out.
@@ -73,6 +76,13 @@ class Study:
     copies: int
     notes: list[str]
     apart: Factor | None = None
+    looks: list[State] = field(default_factory=list)
+    late: set[str] = field(default_factory=set)
+
+    @property
+    def even(self) -> pandas.DataFrame:
+        """The analysed runs of seeds that all cells have, whatever was found."""
+        return self.analysed[~self.analysed["run"].isin(self.late)] if self.late else self.analysed
 
     @property
     def dose(self) -> Factor | None:
@@ -142,11 +152,11 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
     runs = tables.runs()
     runs["run"] = runs["folder"] + "/" + runs["run_id"] if len(runs) else ""
     worlds = _worlds(runs, notes)
-    planned: set[str] = set()
     order: dict[str, list[object]] = {}
-    expanded = [found for folder, plan in plans if (found := _expanded(folder, plan, order, notes))]
-    for plan in expanded:
-        planned |= {f"{plan.folder}/{run_id}" for run_id in plan.runs}
+    pairs = [(results, found) for results, plan in plans if (found := _expanded(results, plan, order, notes))]
+    expanded = [plan for _, plan in pairs]
+    looks = [(plan, state) for results, plan in pairs if (state := look(plan.phase, results))]
+    planned, late = _planned(expanded, looks)
     runs[COLUMN] = experiments(runs, expanded) if len(runs) else []
     analysed, copies = _without_copies(_analysed(runs), worlds)
     factors = _factors(analysed, order, worlds)
@@ -161,7 +171,23 @@ def open_study(folders: Sequence[Path], tables: Tables) -> Study:
         copies=copies,
         notes=notes,
         apart=next((factor for factor in factors if factor.path in {COLUMN, ENGINE}), None),
+        looks=[state for _, state in looks],
+        late=late,
     )
+
+
+def _planned(expanded: Sequence[Expanded], looks: Sequence[tuple[Expanded, State]]) -> tuple[set[str], set[str]]:
+    """The runs that are asked for, and those that only an adaptive phase has, after its first look."""
+    adaptive = [plan for plan, _ in looks]
+    fixed = {f"{plan.folder}/{run_id}" for plan in expanded if plan not in adaptive for run_id in plan.runs}
+    asked = {f"{plan.folder}/{spec.run_id}" for plan, state in looks for spec in state.asked}
+    late = {
+        f"{plan.folder}/{spec.run_id}"
+        for plan, state in looks
+        for spec in expand(plan.phase)
+        if spec.replication >= state.design.looks[0]
+    }
+    return fixed | asked, late - fixed
 
 
 def _without_copies(analysed: pandas.DataFrame, worlds: Sequence[type[WorldInfo]]) -> tuple[pandas.DataFrame, int]:
@@ -173,19 +199,19 @@ def _without_copies(analysed: pandas.DataFrame, worlds: Sequence[type[WorldInfo]
     return analysed, copies
 
 
-def _plans(found: Sequence[Results]) -> tuple[list[tuple[str, Plan]], list[str]]:
+def _plans(found: Sequence[Results]) -> tuple[list[tuple[Results, Plan]], list[str]]:
     """(folder, plan) of each, and sentences about those that can't be read."""
     plans, notes = [], []
     for results in found:
         for path in sorted(results.plans.glob("*.json")):
             try:
-                plans.append((source_name(results.root), read_record(path, Plan)))
+                plans.append((results, read_record(path, Plan)))
             except CorruptRecordError as exc:
                 notes.append(f"A plan is left out: {exc}.")
     return plans, notes
 
 
-def _expanded(folder: str, plan: Plan, order: dict[str, list[object]], notes: list[str]) -> Expanded | None:
+def _expanded(results: Results, plan: Plan, order: dict[str, list[object]], notes: list[str]) -> Expanded | None:
     try:
         phase = build_phase(plan.config, trusted=False)
     except ConfigError as exc:
@@ -194,7 +220,7 @@ def _expanded(folder: str, plan: Plan, order: dict[str, list[object]], notes: li
     for path, values in phase.axes.items():
         known = order.setdefault(path, [])
         known += [cell for cell in map(_cell, values) if cell not in known]
-    return Expanded(folder, phase, {spec.run_id for spec in expand(phase)})
+    return Expanded(source_name(results.root), phase, {spec.run_id for spec in expand(phase)})
 
 
 def _cell(value: object) -> object:
