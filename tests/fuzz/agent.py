@@ -45,6 +45,17 @@ CARD = CardForm(_STRICT.agent.interface, WORLD.expectations).fields
 COMPLETION_TOKENS = [
     *('"tool":"', '"arguments":{', '"prediction":{', '"thought":"', '"function":{"name":"', "<think>", "</think>"),
     *(mark for family in FAMILIES for mark in (family.start, family.end, *family.answer)),
+    *(
+        "<function=",
+        "<parameter=",
+        "</parameter>",
+        "</function>",
+        '<invoke name="',
+        "</invoke>",
+        "<tool_call>",
+        "</tool_call>",
+    ),
+    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "[tool_order(", "=1)]"),
     *("```json\n", "NaN", "Infinity", "1e999", "\\ud800", "True", "None", "},}", "{'", "'}"),
     *(spec.name for spec in SPECS),
 ]
