@@ -28,7 +28,7 @@ SYSTEM_PACKAGES := slurm-wlm slurmctld slurmd slurmdbd slurm-client munge mariad
 
 demo: $(VENV)/.demo  ## a small dose–response grid on the scripted engine, and its report
 	$(BIN)/vendomini run --config configs/demo.yaml
-	$(BIN)/vendomini report results/demo
+	$(BIN)/vendomini report results/demo --no-figures
 
 demo-model: $(VENV)/.test  ## a trained model on this machine's CPU, a few minutes, and its report: see docs/models.md
 	$(BIN)/python -m tests.trained_model

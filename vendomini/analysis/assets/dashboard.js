@@ -125,6 +125,7 @@
   // ------------------------------------------------------------------------------------------------------- tables
 
   const COLUMNS = ["ended", "events", "median", "survival", "replies read", "tokens/s a run", "episodes"];
+  const WORDS = new Set(["survival", "episodes"]);
 
   function cellRow(cell) {
     const done = sum(Object.entries(cell.endings).filter(([name]) => !UNFINISHED.has(name)).map(([, runs]) => runs));
@@ -142,12 +143,11 @@
       element("td", {}, spark(points)),
       number(share, { title: others.join(", "), ...(replies && read / replies < 0.9 ? { class: "number bad" } : {}) }),
       number(cell.seconds ? count(cell.tokens / cell.seconds) : "–"),
-      element("td", {}, episodes(cell)));
+      ...(embedded() ? [] : [element("td", {}, episodes(cell))]));
   }
   const UNFINISHED = new Set(["running", "failed", "damaged"]);
 
   function episodes(cell) {
-    if (embedded()) return "";
     const where = new URLSearchParams();
     data.factors.forEach((factor, place) => where.append(factor === "model" ? factor : `parameter:${factor}`, cell.values[place]));
     return element("a", { href: `./#where&${where}` }, "read");
@@ -193,7 +193,9 @@
     const chosen = $("factor").value || data.factors.find((name) => /\.p_/.test(name)) || data.factors[0];
     $("factor").replaceChildren(...data.factors.map((name) => new Option(short(name), name, false, name === chosen)));
     draw();
-    const head = element("tr", {}, ...[...data.factors.map(short), ...COLUMNS].map((name) => element("th", { scope: "col" }, name)));
+    const columns = COLUMNS.filter((name) => name !== "episodes" || !embedded());
+    const head = element("tr", {}, ...data.factors.map((name) => element("th", { scope: "col" }, short(name))),
+      ...columns.map((name) => element("th", { scope: "col", ...(WORDS.has(name) ? {} : { class: "number" }) }, name)));
     const byValues = (a, b) => a.values.map((value, place) => order(value, b.values[place])).find(Boolean) ?? 0;
     $("cells").replaceChildren(element("thead", {}, head), element("tbody", {}, ...[...data.cells].sort(byValues).map(cellRow)));
     $("failures").hidden = !data.reasons.length;

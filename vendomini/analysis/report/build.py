@@ -66,7 +66,7 @@ def write_report(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lifelines' and pandas' advice to programmers; what matters is in the report
         sections = build_sections(study, tables)
-    write_atomically(out / "report.html", _page(study, sections).encode())
+    write_atomically(out / "report.html", _page(study, sections, figures).encode())
     if figures:
         with writing(out):
             _draw_all(sections, out / "figures")
@@ -96,7 +96,7 @@ def build_sections(study: Study, tables: Tables) -> list[Section]:
     ]
 
 
-def _page(study: Study, sections: Sequence[Section]) -> str:
+def _page(study: Study, sections: Sequence[Section], figures: bool) -> str:
     """The primary contrast comes before everything else."""
     name = ", ".join(study.names) or "Results"
     models = study.analysed[MODEL].nunique() if MODEL in study.analysed else 0
@@ -117,8 +117,8 @@ def _page(study: Study, sections: Sequence[Section]) -> str:
         lead=replace(primary, blocks=[*notes, *completeness_notes(study), *evidence]),
         tiles=tiles,
         sections=others,
-        footer="Every table sorts: choose a column's heading. Figures for papers are in figures/, the data in "
-        "runs.csv, runs.parquet and steps/.",
+        footer="Click on a heading to sort its table. The data are in runs.csv, runs.parquet and steps/"
+        f"{', figures for papers in figures/' if figures else ''}.",
         version=vendomini.__version__,
     )
 

@@ -196,9 +196,8 @@ def _cell(value: object, column: str) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return '<td class="number" data-sort="nan">–</td>'
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _number_cell(
-            float(value), p_value(value) if column == "p" or column.startswith("p, ") else _plain(value)
-        )
+        is_p = column == "p" or column.startswith("p, ")
+        return _number_cell(float(value), p_value(value).replace(" ", "\u00a0") if is_p else _plain(value))
     return f"<td>{escape(str(value))}</td>"
 
 
@@ -208,4 +207,6 @@ def _number_cell(value: float, text: str) -> str:
 
 
 def _plain(value: float) -> str:
-    return f"{value:,}".replace(",", "\u202f") if isinstance(value, int) else number(value)
+    """Thousands apart where there are tens of them."""
+    whole = isinstance(value, int) or 10_000 <= abs(value) < math.inf
+    return f"{round(value):,}".replace(",", "\u202f") if whole else number(value)

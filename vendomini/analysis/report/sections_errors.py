@@ -33,9 +33,9 @@ SCALES = {"fast": "α = 0.3", "medium": "α = 0.1", "slow": "α = 0.01"}
 NONE_YET = "No prediction error has been resolved in a finished run yet."
 
 SERIES = {
-    "caused.medium": ("Error that shocks caused", "broken promises, EWMA α = 0.1, all types",
+    "caused.medium": ("Error that shocks caused", "broken promises (EWMA)",
                       "What was promised against what came, whatever the agent expected"),
-    "own.medium": ("Self-inflicted error (descriptive)", "error beyond broken promises, EWMA α = 0.1, all types",
+    "own.medium": ("Self-inflicted error (descriptive)", "other error (EWMA)",
                    "What agents erred by beyond what shocks did. A derailing agent's failed calls are such errors: "
                    "they accompany a crash and say nothing about its cause"),
 }  # fmt: skip
@@ -165,7 +165,9 @@ def _trajectories(study: Study, tables: Tables, column: str) -> list[Block]:
             x_label="step",
             y_label=axis,
             series=[line for line in lines if line.x],
-            description=f"{told}. Mean over the runs that have not had an event by that step, with its 95 % interval.",
+            description=f"{told}. All types, EWMA with α = 0.1; mean over the runs that have not had an event by that "
+            "step, with its 95 % interval.",
+            legend=factor.label if factor else "",
             ordered=bool(factor and factor.numeric),
         )
     ]
