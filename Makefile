@@ -2,8 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# uv, where it is installed: the same packages, sooner.
+# uv, where it is installed: the same packages, sooner. It doesn't read pip's settings: where these name a mirror, and
+# uv's own don't, pip installs.
 UV := $(shell command -v uv 2>/dev/null)
+ifneq ($(UV),)
+  ifeq ($(UV_INDEX)$(UV_DEFAULT_INDEX)$(UV_INDEX_URL)$(wildcard ~/.config/uv/uv.toml /etc/uv/uv.toml),)
+    ifneq ($(shell $(PYTHON) -m pip config list 2>/dev/null | grep -E "(index-url|find-links|no-index)='.+'"),)
+      UV :=
+    endif
+  endif
+endif
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 PIP := $(INSTALL) --quiet --constraint requirements/constraints.txt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ def old_python(path: Path) -> Path:
     return path
 
 
-def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=checkout, capture_output=True, text=True)
+def make(checkout: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=checkout, capture_output=True, text=True, env=os.environ | environ)
 
 
 def test_an_old_python_is_named(checkout):
@@ -61,3 +62,25 @@ def test_an_environment_that_will_do_is_kept(checkout):
     (checkout / ".venv/bin/python").symlink_to(sys.executable)
     make(checkout, "--dry-run", "demo", f"PYTHON={sys.executable}")
     assert (checkout / ".venv/bin/python").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("environ", "installer"),
+    [
+        ({}, "uv venv"),
+        ({"PIP_INDEX_URL": "https://mirror.example/simple"}, "-m venv"),
+        (
+            {"PIP_INDEX_URL": "https://mirror.example/simple", "UV_INDEX_URL": "https://mirror.example"},
+            "uv venv",
+        ),
+    ],
+)
+def test_a_mirror_that_only_pip_knows_is_pips_to_use(checkout, environ, installer):
+    uv = checkout / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text("#!/bin/sh\n")
+    uv.chmod(0o755)
+    unset = {key: "" for key in os.environ if key.startswith(("PIP_", "UV_"))}
+    here = {"PATH": f"{uv.parent}:{os.environ['PATH']}", "HOME": str(checkout), "PIP_CONFIG_FILE": os.devnull}
+    done = make(checkout, "--dry-run", "demo", f"PYTHON={sys.executable}", **unset | here | environ)
+    assert installer in done.stdout
