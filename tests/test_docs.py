@@ -86,6 +86,9 @@ ON_A_CLUSTER = {
     "vendomini submit configs/demo.yaml": Expect(),
     "vendomini status demo": Expect(says="demo: "),
     "vendomini estimate phase1": Expect(),
+    "vendomini estimate phase1_small -o 'experiment.replications={min: 5, max: 40}' --adaptive": Expect(
+        says="seeds, of 40"
+    ),
     "vendomini submit phase1 --pilot": Expect(says="The verdict: vendomini pilot phase1"),
     "vendomini pilot phase1": Expect(says="phase1_large_models: pilot in results/phase1_large_models/pilot"),
     "vendomini submit phase1 --dry-run": Expect(says="Nothing was sent: this is a dry run."),

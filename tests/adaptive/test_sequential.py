@@ -24,8 +24,8 @@ from vendomini.adaptive.sequential import (
 FIVE = Design((40, 80, 120, 160, 200), 0.05)
 SHIPPED = Design.every(5, 40, 0.05)
 
-# Lan & DeMets' spending function like O'Brien & Fleming's, two-sided 5 %, five equally spaced looks: Reboussin, DeMets,
-# Kim & Lan, Controlled Clinical Trials 21 (2000), table 1; also Proschan, Lan & Wittes (2006), chapter 5.
+# Lan & DeMets' spending function like O'Brien & Fleming's, two-sided 5 %, five equally spaced looks: as R's gsDesign
+# (sfLDOF) and Lan & DeMets' own program have it (Reboussin, DeMets, Kim & Lan, Controlled Clinical Trials 21, 2000).
 PUBLISHED = [4.877, 3.357, 2.680, 2.290, 2.031]
 PUBLISHED_SPENT = [0.00000, 0.00079, 0.00762, 0.02442, 0.05]
 

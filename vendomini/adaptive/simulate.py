@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import numpy
 
 from vendomini.adaptive.sequential import Decisions, Design, Floats, decide
+from vendomini.config import Phase, expand
+from vendomini.config.models import NAME
 
 DERAIL = 0.5
 """What is assumed where nothing is known."""
 HARDNESS = 0.3
 """Standard deviation of the logarithm of a seed's hazard: some seeds are harder than others, for all cells alike."""
+RATIOS = (1.0, 2.0, 3.0, 4.0, 8.0)
+"""Hazard ratios that are assumed in turn."""
+LOOKS = 3200
+"""Looks at pairs, over which each of these is foreseen: a second's work."""
 AT_ONCE = 100
 """Pairs that are decided together, for want of memory for more."""
 
@@ -38,6 +44,16 @@ class Shape:
     def hazard(self) -> float:
         """A step's, without any dose, of a seed of middling hardness."""
         return -math.log(1 - self.derail) / self.horizon
+
+    @classmethod
+    def of(cls, phase: Phase) -> Shape:
+        """Of any of a phase's models."""
+        world, axes = phase.world, phase.axes
+        inert = math.prod(len(axes[path]) for path in world.inert_without_dose if path in axes)
+        apart = {NAME, world.dose, *world.inert_without_dose}
+        others = math.prod(len(values) for path, values in axes.items() if path not in apart)
+        doses = sum(1 for dose in axes[world.dose] if dose != 0)
+        return cls(doses, others * inert, others, next(expand(phase)).horizon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,16 @@ class Expected:
     share: float
     shorter: float
     found: float
+
+
+def simulate(shape: Shape, design: Design) -> dict[float, Expected]:
+    """Hazard ratio of every dose → what it would cost, and how much would be found; always the same."""
+    phases = max(LOOKS // len(design.looks) // shape.doses, 4)
+    found = {}
+    for ratio in RATIOS:
+        made = make(shape, design.most, ratio, phases, numpy.random.default_rng(0))
+        found[ratio] = expected(made, decide_all(made, design), design)
+    return found
 
 
 def make(shape: Shape, seeds: int, ratio: float, phases: int, rng: numpy.random.Generator) -> Phases:
