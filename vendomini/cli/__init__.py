@@ -21,7 +21,7 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF}
 
 COMMANDS = {
     "init": "Write a phase of your own.",
-    "run": "Run the episodes of a config here, resuming what was begun.",
+    "run": "Run the episodes of a config here, and resume interrupted ones.",
     "pilot": "Try a few short episodes of each model first, and say whether to go on.",
     "submit": "Launch phases on the cluster through SLURM.",
     "keep": "Submit what is left of phases, round by round, until all is done.",

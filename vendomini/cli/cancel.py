@@ -17,7 +17,7 @@ def cancel(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop the live jobs of phases. What is logged stays, and the next submit goes on from there.
+    """Stop the live jobs of phases. Logs stay, and the next submit resumes from them.
 
     Example:
 

@@ -21,7 +21,7 @@ def dashboard(
 ) -> None:
     """Watch experiments in a browser: progress by cell, survival as it grows, failures, and each cell's episodes.
 
-    The page is for this machine only (127.0.0.1), at an address that holds a secret, and looks again every ten seconds.
+    The page is for this machine only (127.0.0.1), at an address with a secret in it, and refreshes every ten seconds.
 
     Examples:
 

@@ -31,7 +31,7 @@ def doctor(
     ] = None,
     override: Override = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Say whether this model fits here. May be given often.")
+        list[str] | None, typer.Option("--model", "-m", help="Check whether this model fits here; repeatable.")
     ] = None,
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Look at a compute node instead, through a small job.")

@@ -26,7 +26,7 @@ def export(
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option("--project", help="Of W&B, or MLflow's experiment.", show_default="the experiment's name"),
+        typer.Option("--project", help="W&B project or MLflow experiment.", show_default="the experiment's name"),
     ] = None,
 ) -> None:
     """Write results as a Hugging Face dataset (Parquet files and a card), or send them to W&B or MLflow.

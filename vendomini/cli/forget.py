@@ -22,14 +22,14 @@ def forget(
         str | None,
         typer.Option("--plan", help="Only this plan, by the beginning of its hash, and its own runs."),
     ] = None,
-    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run. May be given several times.")] = None,
+    run: Annotated[list[str] | None, typer.Option("--run", help="Only this run; repeatable.")] = None,
     only: Only = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
-    """Delete an experiment, one of its plans, or some of its runs; says what it would be and asks first.
+    """Delete an experiment, one of its plans, or some of its runs, after listing them and asking.
 
-    Runs that are forgotten while their plan is kept are done again by the next run or submit. Nothing is deleted that
-    a process writes now or that a job is live for.
+    Deleted runs whose plan is kept are done again by the next run or submit. Runs that a process is writing, or that a
+    live job has, are never deleted.
 
     Examples:
 

@@ -9,16 +9,16 @@ import typer
 
 
 def init(
-    name: Annotated[str | None, typer.Argument(help="Of the experiment; asked for if it is not given.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the experiment; asked for if missing.")] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Hugging Face id, folder, or scripted/<control>.")
     ] = None,
-    dose: Annotated[str | None, typer.Option("--p-shock", help="Its levels: 0,0.2,0.4")] = None,
+    dose: Annotated[str | None, typer.Option("--p-shock", help="Levels of the dose: 0,0.2,0.4")] = None,
     replications: Annotated[int, typer.Option("--replications", min=1, help="Runs of each cell.")] = 5,
     max_steps: Annotated[int, typer.Option("--max-steps", min=1, help="Horizon of a run.")] = 500,
     file: Annotated[Path | None, typer.Option("--file", show_default="NAME.yaml")] = None,
 ) -> None:
-    """Write a phase of your own, with comments; it is valid wherever the file is. On a terminal it asks for the rest.
+    """Write a commented phase file of your own, valid in any folder. On a terminal it asks for what is missing.
 
     Examples:
 

@@ -9,7 +9,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def keep(ctx: typer.Context) -> None:
-    """Submit what is left of phases, if anything is: one round, for cron; with the options of vendomini submit.
+    """Submit whatever is left of phases: one round, for cron, with the options of vendomini submit.
 
     Sends what jobs left that were preempted, lost their node or were not allowed into the queue; leaves out nodes that
     failed twice; does nothing while jobs are live. Ends with 0 when all is done or a later round may go on, and with 1

@@ -14,8 +14,8 @@ def logs(
     results: Annotated[
         Path | None, typer.Option("--results", "-r", help="Results folder.", show_default="all in results")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the job ends.")] = False,
-    lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only so many lines of its end.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")] = False,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only the last lines, this many.")] = None,
 ) -> None:
     """Print the log of a run's or a shard's job.
 

@@ -28,14 +28,14 @@ ToRead = Annotated[
     ),
 ]
 Override = Annotated[
-    list[str] | None, typer.Option("-o", "--override", help="key=value over the config; may be given often.")
+    list[str] | None, typer.Option("-o", "--override", help="key=value: overrides the config; repeatable.")
 ]
 Only = Annotated[
-    list[str] | None, typer.Option("--only", help="key=value: only these runs; the same key twice means either.")
+    list[str] | None, typer.Option("--only", help="key=value: only matching runs; the same key twice means either.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many runs of each phase.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many runs of each phase.")]
 RestartChanged = Annotated[
-    bool, typer.Option("--restart-changed", help="Begin anew what was begun under another prompt or version.")
+    bool, typer.Option("--restart-changed", help="Restart runs that began under another prompt or version.")
 ]
 ResultsFolder = Annotated[
     Path | None, typer.Option("--results", "-r", help="Results folder.", show_default="results/<experiment.name>")

@@ -84,7 +84,7 @@ class Rows:
         return grid
 
     def _paragraph(self, row: Sequence[str | Text], width: int) -> Iterator[Text]:
-        """The words in bold, and below them each number after its heading; no pair of the two is torn."""
+        """The words in bold, and below them each number after its heading; a heading and its number stay together."""
         named = zip(self.headings[1 : self.words], row[1 : self.words], strict=True)
         yield Text("  ".join([str(row[0]), *(f"{heading} {cell}" for heading, cell in named)]), style="bold")
         line = ""

@@ -32,13 +32,13 @@ def pilot(
     episodes: Annotated[
         int, typer.Option("--episodes", min=1, help="Of a model without shocks, and as many with the most.")
     ] = 8,
-    here: Annotated[bool, typer.Option("--here", help="On this machine, although it has SLURM.")] = False,
+    here: Annotated[bool, typer.Option("--here", help="Run here, even where there is SLURM.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Try a few short episodes of each model, and say whether to go on: ok, look (at a setting) or no.
 
     Where there is SLURM, the episodes are sent to it, as by vendomini submit --pilot, which takes the options of a job;
-    elsewhere they run here. The same command again shows the verdict. Ends with 1 where it is no.
+    elsewhere they run here. Repeating the command shows the verdict; the exit code is 1 if it is no.
 
     Examples:
 

@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Turn results into survival curves, tables and figures: one HTML page that needs no network, CSV and Parquet.
 
-    Finished runs are read once; call it again while an experiment runs, and only what is new is read.
+    Finished runs are read once; repeating it while an experiment runs reads only what is new.
 
     Examples:
 

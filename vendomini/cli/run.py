@@ -37,9 +37,9 @@ def run(
         bool, typer.Option("--cluster", help="Inside a SLURM job: run this array task's share of the runs.")
     ] = False,
 ) -> None:
-    """Run the episodes of a config here, many at once, resuming what was begun.
+    """Run the episodes of a config here, many at once, and resume interrupted ones.
 
-    Runs that have ended are left alone; a run that was interrupted goes on where its step log ends. Ctrl-C stops after
+    Finished runs are left alone; an interrupted run resumes where its step log ends. Ctrl-C stops after
     the steps in flight.
 
     Examples:

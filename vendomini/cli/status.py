@@ -23,7 +23,7 @@ SHOWN = 5
 def status(
     phases: AnyPhases = None,
     results: ResultsFolder = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every --interval seconds, until all is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every --interval seconds until done.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds.")] = 30,
     as_json: AsJson = False,
 ) -> None:

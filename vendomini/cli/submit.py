@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TEMPLATES = "the template's"
 
 
-Account = Annotated[str | None, typer.Option("--account", "-A", help="Who pays.", show_default=TEMPLATES)]
+Account = Annotated[str | None, typer.Option("--account", "-A", help="Account to charge.", show_default=TEMPLATES)]
 Time = Annotated[str | None, typer.Option("--time", "-t", help="Time limit of a job, as sbatch reads it: 12:00:00.")]
 QOS = Annotated[str | None, typer.Option("--qos", "-q", help="Quality of service.", show_default=TEMPLATES)]
 Constraint = Annotated[
@@ -39,19 +39,19 @@ Templates = Annotated[
     Path | None, typer.Option("--templates", help="Folder of sbatch templates.", show_default="slurm, then the shipped")
 ]
 RunsPerJob = Annotated[int | None, typer.Option("--runs-per-job", min=1, show_default="by time limit")]
-MaxJobs = Annotated[int | None, typer.Option("--max-jobs", min=1, help="At most so many jobs for a phase.")]
+MaxJobs = Annotated[int | None, typer.Option("--max-jobs", min=1, help="At most this many jobs per phase.")]
 GPUHours = Annotated[
-    float | None, typer.Option("--gpu-hours", min=0, help="Plan what fits into so many, whole seeds first.")
+    float | None, typer.Option("--gpu-hours", min=0, help="Plan only what fits into this many, whole seeds first.")
 ]
-Throttle = Annotated[int | None, typer.Option("--throttle", min=1, help="Tasks of an array at once.")]
-Retries = Annotated[int, typer.Option("--retries", min=0, help="How often a job tries a failed run again.")]
-After = Annotated[list[str] | None, typer.Option("--after", help="Begin when this phase's jobs have ended.")]
+Throttle = Annotated[int | None, typer.Option("--throttle", min=1, help="Array tasks that may run at once.")]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="How many times a job retries a failed run.")]
+After = Annotated[list[str] | None, typer.Option("--after", help="Start when this phase's jobs have ended.")]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="Also the runs of others' jobs that this cluster hides from you.")
 ]
 Anyway = Annotated[bool, typer.Option("--anyway", help="Also the runs that the breaker has stopped.")]
 Pilot = Annotated[bool, typer.Option("--pilot", help="A few short episodes of each model first: see vendomini pilot.")]
-RequirePilot = Annotated[bool, typer.Option("--require-pilot", help="Send nothing without a pilot that fits.")]
+RequirePilot = Annotated[bool, typer.Option("--require-pilot", help="Send nothing without a passing pilot.")]
 Keep = Annotated[
     bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
 ]
@@ -96,9 +96,9 @@ def submit(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send phases to the cluster: few long jobs, each with one model; what has ended or is live is left alone.
+    """Send phases to the cluster as a few long jobs, each with one model. Finished and live runs are left alone.
 
-    The same command again sends what is missing then, and nothing else.
+    Repeating the command sends only what is missing.
 
     Examples:
 

@@ -22,7 +22,7 @@ class Export(StrEnum):
 
 def traces(
     names: ToRead,
-    run: Annotated[list[str] | None, typer.Option(help="Only this run. May be given several times.")] = None,
+    run: Annotated[list[str] | None, typer.Option(help="Only this run; repeatable.")] = None,
     ending: Annotated[str | None, typer.Option(help="Only runs that ended so: survived, crashed, bankrupt, …")] = None,
     model: Annotated[str | None, typer.Option(help="Only runs of this model.")] = None,
     port: Annotated[
@@ -38,7 +38,7 @@ def traces(
 ) -> None:
     """Read episodes step by step in a browser, or export them.
 
-    The page is for this machine only (127.0.0.1), at an address that holds a secret. --run, --ending and --model
+    The page is for this machine only (127.0.0.1), at an address that contains a secret. --run, --ending and --model
     choose what --static and --export write; the page has filters of its own.
 
     Examples:

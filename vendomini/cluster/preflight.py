@@ -1,4 +1,4 @@
-"""Everything that would make a job fail or wait for ever, found before anything is queued."""
+"""Everything that would make a job fail or wait forever, found before anything is queued."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _gpus_and_time(submission: Submission) -> Iterator[str]:
         if site.max_minutes is not None and template.minutes > site.max_minutes:
             yield (
                 f"{_hours(template.minutes)} is longer than partition {site.partition} allows, and such a job would "
-                f"wait for ever: use --time {_hours(site.max_minutes)}"
+                f"wait forever: use --time {_hours(site.max_minutes)}"
             )
         if template.minutes * 60 < template.signal_s + LEAST_MINUTES * 60 and shape.gpus:
             yield (
