@@ -63,7 +63,7 @@ HERE = {
     "vendomini traces results/phase1_large_models --export jsonl --out steps.jsonl": Expect(says="Wrote steps.jsonl"),
     """jq -c 'select(.parse == "unparsable") | [.run_id, .step, .completion]' steps.jsonl""": Expect(),
     "vendomini export phase1_large --out phase1": Expect(says="Wrote phase1"),
-    "WANDB_MODE=offline vendomini export phase1_large --to wandb": Expect(says="wandb/offline-run-*"),
+    "env WANDB_MODE=offline vendomini export phase1_large --to wandb": Expect(says="wandb/offline-run-*"),
     "make test": Expect(says="pytest"),
     "make check": Expect(says="mypy"),
     "make docs": Expect(says="mkdocs build"),

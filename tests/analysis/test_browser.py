@@ -99,6 +99,14 @@ def test_no_table_is_cut_off_and_headings_stand_above_their_numbers(quiet, page,
     assert quiet.run(ASKEW) == []
 
 
+def test_axis_titles_fit_their_figures(quiet, page):
+    quiet.open(page.as_uri(), width=1000)
+    quiet.wait("document.querySelectorAll('.plot .ytitle').length > 3")
+    taller = """[...document.querySelectorAll('.plot .ytitle')].filter(title =>
+        title.getBoundingClientRect().height > title.closest('.plot').getBoundingClientRect().height * 0.8)"""
+    assert quiet.run(f"{taller}.map(title => title.textContent)") == []
+
+
 def test_what_the_report_has_not_is_one_list_at_its_end(quiet, page):
     quiet.open(page.as_uri())
     assert quiet.run("[...document.querySelectorAll('main section h2')].at(-1).textContent") == "Not in this report"
@@ -317,6 +325,9 @@ def test_the_dashboard_tells_where_an_experiment_stands(quiet, dashboard, runnin
     assert quiet.text("#reasons") == "1 × the server <b>went</b> away"
     cells = quiet.run("[...document.querySelectorAll('#cells tbody tr')].map(row => row.cells[1].textContent)")
     assert cells == ["0.05", "0.1", "0.4"] * 3
+    numbers = "[...document.querySelectorAll('#cells tr:nth-child(1)')].map(r => [...r.cells].map(c => c.className))"
+    head, first = quiet.run(numbers)
+    assert [name.split(" ")[0] for name in first] == head
 
 
 def test_the_dashboards_curves_are_those_of_the_statistics(quiet, dashboard, running):
@@ -352,4 +363,5 @@ def test_the_dashboard_as_a_file(quiet, running, tmp_path):
     file = write_dashboard(Library([running.root]), [status(running).as_json()], tmp_path / "page.html")
     quiet.open(file.as_uri())
     assert quiet.text("#reasons") == "1 × the server <b>went</b> away"
+    assert quiet.text("#cells th:last-child") == "tokens/s a run", "a file leads to no episodes"
     assert [address for address in quiet.requests if not address.startswith("data:")] == [file.as_uri()]
