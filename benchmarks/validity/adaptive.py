@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy
 
@@ -43,6 +43,7 @@ class Part:
     pairs: int
     found: int
     shorter: int
+    to_the_end: int
     at_any_look: int
     fixed: int
     covered: int
@@ -62,7 +63,7 @@ def adaptive(experiments: int) -> Claim:
             rows.append([
                 name, ratio, f"{blocks:.1f}", f"{share:.1%}", f"{whole.shorter / whole.pairs:.1%}",
                 f"{whole.fixed / whole.pairs:.1%}",
-                f"{whole.found / whole.pairs:.1%}, {whole.at_any_look / whole.pairs:.1%}" if ratio == 1 else "–",
+                f"{whole.found / whole.pairs:.1%}, {_ever(whole):.1%}" if ratio == 1 else "–",
                 f"{covered:.1%}",
             ])  # fmt: skip
             failures += [f"{name}, hazard ratio {ratio:g}: {what}" for what in _failures(shape, ratio, share, whole)]
@@ -82,8 +83,8 @@ def _failures(shape: Shape, ratio: float, share: float, whole: Part) -> Iterator
     """Chance is allowed for: 2.9 standard errors of as many phases, whose pairs share their runs at dose 0."""
     phases = whole.pairs / shape.doses
     chance = 2.9 * math.sqrt(LEVEL * (1 - LEVEL) / phases)
-    if ratio == 1 and whole.at_any_look > (LEVEL + chance) * whole.pairs:
-        yield f"{whole.at_any_look / whole.pairs:.1%} are found"
+    if ratio == 1 and _ever(whole) > LEVEL + chance * math.sqrt(whole.pairs / whole.to_the_end):
+        yield f"{_ever(whole):.1%} are found"
     lost = (whole.fixed - whole.shorter) / whole.pairs
     if shape == PHASE_1 and ratio >= EFFECT and lost > POWER + chance / 2:
         yield f"{lost:.1%} fewer are found"
@@ -94,12 +95,18 @@ def _failures(shape: Shape, ratio: float, share: float, whole: Part) -> Iterator
         yield f"covered in {whole.covered / whole.intervals:.1%}"
 
 
+def _ever(whole: Part) -> float:
+    """Share of pairs that are found at any look, if none ends in vain."""
+    return whole.at_any_look / whole.to_the_end
+
+
 def _part(shape: Shape, ratio: float, number: int) -> Part:
     rng = numpy.random.default_rng((17, int(10 * ratio), number))
     made = make(shape, DESIGN.most, ratio, AT_ONCE * MODELS, rng)
     found = decide_all(made, DESIGN)
     pairs = made.differences.reshape(-1, DESIGN.most)
     means = expected(made, found, DESIGN)
+    whole = ratio == 1 and number % FEWER == 0
     covered = [_covers(pairs[k], found, k, _truth(shape, ratio)) for k in range(0, len(pairs), shape.doses)]
     return Part(
         share=means.share,
@@ -107,15 +114,17 @@ def _part(shape: Shape, ratio: float, number: int) -> Part:
         pairs=len(pairs),
         found=int((found.verdicts <= VERDICTS.index("longer")).sum()),
         shorter=int((found.verdicts == 0).sum()),
-        at_any_look=int((abs(pairs.cumsum(axis=1))[:, _places()] > found.bounds).any(axis=1).sum()),
+        to_the_end=len(pairs) if whole else 0,
+        at_any_look=_at_any_look(made) if whole else 0,
         fixed=_fixed(made),
         covered=sum(one is True for one in covered),
         intervals=sum(one is not None for one in covered),
     )
 
 
-def _places() -> list[int]:
-    return [blocks - 1 for blocks in DESIGN.looks]
+def _at_any_look(made: Phases) -> int:
+    verdicts = decide_all(made, replace(DESIGN, gives_up=False)).verdicts
+    return int((verdicts <= VERDICTS.index("longer")).sum())
 
 
 def _fixed(made: Phases) -> int:
@@ -136,6 +145,7 @@ def _covers(values: Floats, found: Decisions, pair: int, truth: float) -> bool |
     return order.below(truth) >= LEVEL / 2 and order.above(truth) >= LEVEL / 2
 
 
+@cache
 def _truth(shape: Shape, ratio: float) -> float:
     """Mean difference in steps, by summing survival over steps and over the hardness of seeds."""
     deviates = numpy.linspace(-6, 6, 1201)

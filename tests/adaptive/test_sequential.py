@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -21,7 +22,7 @@ from vendomini.adaptive.sequential import (
     spent,
 )
 
-FIVE = Design((40, 80, 120, 160, 200), 0.05)
+FIVE = Design((40, 80, 120, 160, 200), 0.05, gives_up=False)
 SHIPPED = Design.every(5, 40, 0.05)
 
 # Lan & DeMets' spending function like O'Brien & Fleming's, two-sided 5 %, five equally spaced looks: as R's gsDesign
@@ -52,7 +53,8 @@ def test_boundaries_are_the_published_ones_where_differences_are_normal() -> Non
     bounds = decide(values, FIVE).bounds / sizes
     assert numpy.isinf(bounds[:, 0]).all(), "one path in a million may cross"
     assert bounds[:, 1].mean() == pytest.approx(PUBLISHED[1], abs=0.15)
-    assert bounds[:, 2:].mean(axis=0) == pytest.approx(PUBLISHED[2:], abs=0.06)
+    bounds[numpy.isinf(bounds)] = math.nan  # of those that were found to differ before
+    assert numpy.nanmean(bounds[:, 2:], axis=0) == pytest.approx(PUBLISHED[2:], abs=0.06)
 
 
 def test_conditional_power() -> None:
@@ -114,7 +116,7 @@ def test_a_decision_is_not_changed_by_later_seeds() -> None:
         part = decide(values[:, :seeds], SHIPPED)
         looks = sum(1 for blocks in SHIPPED.looks if blocks <= seeds)
         decided = part.verdicts != OPEN
-        assert numpy.array_equal(part.bounds[:, :looks], whole.bounds[:, :looks])
+        assert numpy.array_equal(part.bounds[:, :looks], whole.bounds[:, :looks]), "all that came before"
         assert numpy.array_equal(part.verdicts[decided], whole.verdicts[decided])
         assert (whole.ends[~decided] >= looks).all()
 
@@ -124,13 +126,10 @@ def test_errors_of_the_first_kind(heavy: bool) -> None:
     """Over all looks together, futility ignored: 5 % and chance, also where half of the differences are 0."""
     rng = numpy.random.default_rng(4)
     values = rng.choice([-450, 0, 0, 450], (400, 40)) if heavy else rng.normal(0, 200, (400, 40))
-    found = [decide(part, SHIPPED) for part in numpy.split(values.astype(float), 4)]
-    sums = numpy.concatenate([abs(part.cumsum(axis=1))[:, [k - 1 for k in SHIPPED.looks]] for part in
-                              numpy.split(values.astype(float), 4)])  # fmt: skip
-    crossed = (sums > numpy.concatenate([one.bounds for one in found])).any(axis=1).mean()
-    assert 0.017 < crossed < 0.083
-    wrong = numpy.concatenate([one.verdicts for one in found]) <= VERDICTS.index("longer")
-    assert wrong.mean() <= crossed
+    either = [decide(values.astype(float), design) for design in (SHIPPED, replace(SHIPPED, gives_up=False))]
+    wrong, without_futility = ((one.verdicts <= VERDICTS.index("longer")).mean() for one in either)
+    assert 0.017 < without_futility < 0.083
+    assert wrong <= without_futility
 
 
 def test_an_interval_at_the_only_look_is_nearly_students() -> None:

@@ -43,10 +43,17 @@ Floats = NDArray[numpy.float64]
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Numbers of seeds at which a look is taken, the last the most there may be; the two-sided level over all."""
+    """When looks are taken, and what they decide.
+
+    Attributes:
+        looks: numbers of seeds, the last the most that there may be.
+        alpha: two-sided level, over all looks.
+        gives_up: a look may end in vain; the level holds without this, too.
+    """
 
     looks: tuple[int, ...]
     alpha: float
+    gives_up: bool = True
 
     @classmethod
     def every(cls, least: int, most: int, alpha: float) -> Design:
@@ -66,7 +73,7 @@ class Decisions:
         verdicts: (pairs,) index into ``VERDICTS``, or ``OPEN``.
         ends: (pairs,) index of the look that decided, or of the last one taken (−1: none).
         bounds: (pairs, looks) a sum of the differences beyond it, on either side, decides, in steps; infinite where
-            none could.
+            none could, and after the decision.
     """
 
     verdicts: NDArray[numpy.int64]
@@ -97,43 +104,42 @@ def decide(differences: Floats, design: Design) -> Decisions:
     pairs, seeds = values.shape
     found = Decisions(numpy.full(pairs, OPEN), numpy.full(pairs, -1), numpy.full((pairs, len(design.looks)), math.inf))
     flips = _flips(design.most)
-    sums = numpy.zeros((pairs, FLIPS))
-    inside = numpy.ones((pairs, FLIPS), bool)
-    before = 0
+    rows, sums, inside, before = numpy.arange(pairs), numpy.zeros((pairs, FLIPS)), numpy.ones((pairs, FLIPS), bool), 0
     for look, blocks in enumerate(design.looks):
-        if blocks > seeds:
+        if blocks > seeds or not len(rows):
             break
-        sums += values[:, before:blocks] @ flips[before:blocks]
-        before = blocks
+        sums += values[rows, before:blocks] @ flips[before:blocks]
+        sizes = numpy.where(inside, abs(sums), -1.0)
         allowed = math.floor(FLIPS * spent(blocks / design.most, design.alpha) + 1e-9)
-        found.bounds[:, look] = _bounds(numpy.where(inside, abs(sums), -1.0), allowed - (~inside).sum(axis=1))
-        crossed = inside & (abs(sums) > found.bounds[:, look, None])
-        inside &= ~crossed
-        _judge(found, look, crossed[:, 0], sums[:, 0], values[:, :blocks], design)
+        bounds = _bounds(sizes, allowed - (~inside).sum(axis=1))
+        crossed = sizes > bounds[:, None]
+        found.ends[rows], found.bounds[rows, look] = look, bounds
+        found.verdicts[rows] = _verdicts(crossed[:, 0], sums[:, 0], values[rows, :blocks], design)
+        open_ = found.verdicts[rows] == OPEN
+        rows, sums, inside, before = rows[open_], sums[open_], (inside & ~crossed)[open_], blocks
     return found
 
 
 def _bounds(sizes: Floats, allowed: NDArray[numpy.int64]) -> Floats:
     """(pairs,) the lowest bound that at most so many of the sizes, (pairs, flips), exceed; infinite where none does."""
-    most = int(allowed.max()) + 1
-    top = -numpy.sort(numpy.partition(-sizes, most - 1, axis=1)[:, :most], axis=1)
+    most = int(allowed.max())
+    if not most:
+        return numpy.full(len(sizes), math.inf)
+    top = -numpy.sort(numpy.partition(-sizes, most, axis=1)[:, : most + 1], axis=1)
     bounds = numpy.take_along_axis(top, allowed[:, None], axis=1)[:, 0]
     return numpy.where(top[:, 0] > bounds, bounds, math.inf)
 
 
-def _judge(
-    found: Decisions, look: int, crossed: NDArray[numpy.bool_], sums: Floats, values: Floats, design: Design
-) -> None:
-    open_ = found.verdicts == OPEN
-    found.ends[open_] = look
-    found.verdicts[open_ & crossed] = numpy.where(sums[open_ & crossed] < 0, 0, 1)
-    share = values.shape[1] / design.most
-    if share == 1:
-        found.verdicts[found.verdicts == OPEN] = VERDICTS.index("not shown")
-        return
-    known = ((values != 0).sum(axis=1) >= FEWEST) | (share > 0.5)
-    vain = _in_vain(sums, (values**2).sum(axis=1), values.shape[1], design)
-    found.verdicts[(found.verdicts == OPEN) & known & vain] = VERDICTS.index("futile")
+def _verdicts(crossed: NDArray[numpy.bool_], sums: Floats, values: Floats, design: Design) -> NDArray[numpy.int64]:
+    """Of pairs that were open, by the sums of these seeds' values."""
+    blocks = values.shape[1]
+    share = blocks / design.most
+    verdicts = numpy.full(len(sums), VERDICTS.index("not shown") if share == 1 else OPEN)
+    if share < 1 and design.gives_up:
+        known = ((values != 0).sum(axis=1) >= FEWEST) | (share > 0.5)
+        verdicts[known & _in_vain(sums, (values**2).sum(axis=1), blocks, design)] = VERDICTS.index("futile")
+    verdicts[crossed] = numpy.where(sums[crossed] < 0, VERDICTS.index("shorter"), VERDICTS.index("longer"))
+    return verdicts
 
 
 def _in_vain(sums: Floats, squares: Floats, blocks: int, design: Design) -> NDArray[numpy.bool_]:
@@ -206,7 +212,8 @@ class StageWise:
             sizes = sums / numpy.sqrt(squares)
             open_ = ~(low | high)
             low |= open_ & (sizes < -self._bounds[look])
-            high |= open_ & ~low & ((sizes > self._bounds[look]) | _in_vain(sums, squares, blocks, self._design))
+            vain = self._design.gives_up & _in_vain(sums, squares, blocks, self._design)
+            high |= open_ & ~low & ((sizes > self._bounds[look]) | vain)
         raise AssertionError("there is a last look")
 
 
