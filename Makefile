@@ -45,7 +45,9 @@ demo-model: $(VENV)/.test  ## a trained model on this machine's CPU, a few minut
 		-o experiment.name=demo_model_vllm -o engine.backend=vllm; else echo "vLLM is not installed: Hugging Face alone"; fi
 	$(BIN)/vendomini report results/demo_model
 
-test: $(VENV)/.test system check  ## everything, in two processes
+test:  ## everything, in two processes
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.test system
+	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 coverage: $(VENV)/.test system  ## which lines of the package the tests run, those of jobs and children included

@@ -272,16 +272,17 @@ class TestIds:
 
 
 class TestScale:
-    def test_a_million_runs_stream(self):
-        loaded = load_config(phases()["phase2_large_models"], ["experiment.replications=1600"])
-        assert tasks(loaded) == 1_056_000
-        assert count(loaded) == 966_400
+    def test_a_hundred_thousand_runs_stream(self):
+        """A million: ``python benchmarks/scale.py plan``."""
+        loaded = load_config(phases()["phase2_large_models"], ["experiment.replications=160"])
+        assert tasks(loaded) == 105_600
+        assert count(loaded) == 96_640
         tracemalloc.start()
         distinct = len({hash(s.run_id) for s in expand(loaded) if s.seed < 20})
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert distinct == 12_080
-        assert peak < 20e6
+        assert peak < 6e6  # a list of them: 20e6
 
 
 class TestSelect:

@@ -61,7 +61,7 @@ def test_two_engines_share_a_whole_node(bench: Bench) -> None:
         "shared",
         grid__agent__model__name=[str(model)],
         grid__pe_induction__p_shock=[0.1],
-        simulation__max_steps=60,
+        simulation__max_steps=30,
         agent__model__max_tokens=16,
         agent__model__context_length=8192,
         engine={"backend": "hf", "gpus": 4},
