@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -251,12 +251,12 @@ def tokenise() -> None:
     print(f"ratio {late / early:.2f}")
 
 
-async def decode(rounds: int) -> None:
+async def decode(rounds: int, dtypes: Sequence[str], context: int) -> None:
     """Processor time of a decoded token, in turns; rows of equal length, so that ``generate`` has no padding."""
-    for dtype, rows in itertools.product(("float32", "bfloat16"), (1, 4)):
-        model = Model(name=str(trained_model()), dtype=dtype, context_length=DECODE_CONTEXT + 2 * NEW, max_tokens=NEW)
+    for dtype, rows in itertools.product(dtypes, (1, 4)):
+        model = Model(name=str(trained_model()), dtype=dtype, context_length=context + 2 * NEW, max_tokens=NEW)
         async with await start_engine(model, EngineConfig(backend="hf", max_num_seqs=rows)) as engine:
-            prompts = [[(7 * i + 13 * row) % 1000 + 100 for i in range(DECODE_CONTEXT)] for row in range(rows)]
+            prompts = [[(7 * i + 13 * row) % 1000 + 100 for i in range(context)] for row in range(rows)]
             conversations = [Conversation() for _ in prompts]
             for conversation, prompt in zip(conversations, prompts, strict=True):
                 conversation.token_ids = prompt
@@ -266,7 +266,7 @@ async def decode(rounds: int) -> None:
                 plain.append(await asyncio.to_thread(decoded_by_generate, engine.loaded, *kept))
             ratios = [theirs / mine for mine, theirs in zip(ours[1:], plain[1:], strict=True)]  # the first prefills
             print(
-                f"  {dtype}, {rows} rows of {DECODE_CONTEXT} tokens: ours {statistics.median(ours[1:]):.1f} ms a step,"
+                f"  {dtype}, {rows} rows of {context} tokens: ours {statistics.median(ours[1:]):.1f} ms a step,"
                 f" generate {statistics.median(plain[1:]):.1f}; generate over ours, median of {rounds} rounds:"
                 f" {statistics.median(ratios):.2f}"
             )
@@ -284,7 +284,7 @@ GREEDY = {"do_sample": False, "pad_token_id": 0}
 
 
 def prefilled(loaded: LoadedModel, prompts: list[list[int]]) -> tuple[Any, Any]:
-    """Prompts with a first answer token each, ``[rows, DECODE_CONTEXT + 1]``, and the cache of the prompts."""
+    """Prompts with a first answer token each, ``[rows, context + 1]``, and the cache of the prompts."""
     import torch
 
     ids = torch.tensor(prompts)
@@ -304,14 +304,14 @@ def decoded_by_generate(loaded: LoadedModel, ids: Any, cache: Any) -> float:
             ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=NEW, **GREEDY
         )
         took = time.process_time() - began
-        cache.crop(DECODE_CONTEXT)
+        cache.crop(ids.shape[1] - 1 - cache.get_seq_length())
     return took * 1000 / (out.shape[1] - ids.shape[1])
 
 
-def batching(rounds: int) -> None:
+def batching(rounds: int, dtypes: Sequence[str]) -> None:
     """Processor time of a new token in conversations of several turns, in turns, each in a process of its own."""
     folder = trained_model()
-    for dtype in ("float32", "bfloat16"):
+    for dtype in dtypes:
         shape = {"dtype": dtype, "vocab": 49_000}
         plan = Plan("cpu", shape=shape, conversations=8, turns=4, added=150, new=32)
         ratios = []
@@ -327,15 +327,17 @@ def main() -> None:
     parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise", "decode", "batching"])
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
     parser.add_argument("--rounds", type=int, default=3, help="of all but cache and tokenise")
+    parser.add_argument("--context", type=int, default=DECODE_CONTEXT, help="tokens of each row of decode")
+    parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"], help="of decode and batching")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
     if arguments.what == "tokenise":
         tokenise()
     elif arguments.what == "decode":
-        asyncio.run(decode(arguments.rounds))
+        asyncio.run(decode(arguments.rounds, arguments.dtype, arguments.context))
     elif arguments.what == "batching":
-        batching(arguments.rounds)
+        batching(arguments.rounds, arguments.dtype)
     elif arguments.what == "cache":
         asyncio.run(cache_share(arguments.backend))
     else:
