@@ -173,6 +173,9 @@ def test_a_model_that_thinks_too_long_gets_a_look_at_its_limits(tmp_path: Path) 
     assert verdict["figures"]["thought"] == pytest.approx(verdict["figures"]["tokens"], rel=0.05)
     (verdict,) = piloted(config, tmp_path / "results", *brief, "-o", "agent.model.max_thinking_tokens=20")
     assert (verdict["grade"], verdict["reasons"]) == ("ok", [])
+    room = verdict["figures"]["engine"]
+    assert room["max_model_len"] == 8192
+    assert room["kv_tokens"] >= 8 * 8192, "a tiny model leaves room for many conversations"
     phase = load_config(config, ["agent.model.max_thinking_tokens=20"])
     assert {rate.source for rate in known_throughput(phase, Results(tmp_path / "results")).values()} == {PILOTED}
 

@@ -22,7 +22,7 @@ from vendomini.analysis.traces.static import write_dashboard, write_static
 from vendomini.cluster.status import status
 from vendomini.config.grid import expand
 from vendomini.config.load import build_phase
-from vendomini.records import Results, write_record
+from vendomini.records import Halt, Results, write_record
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
@@ -292,6 +292,10 @@ def running(tmp_path_factory):
     reason = "the server <b>went</b> away"
     write_record(failed.summary, replace(summary(specs[1], "failed", None, 0), event_observed=None, reason=reason))
     shutil.rmtree(absent.folder)
+    reason = "90% of its <i>first</i> 40 replies can't be used"
+    halt = Halt(key="0" * 16, model="a/b", cause="replies", reason=reason, halted_at="2026-11-25T10:00:00+00:00")
+    results.halt(halt.key).parent.mkdir()
+    write_record(results.halt(halt.key), halt)
     for run in (unfinished, failed):  # not written to lately: nobody has them
         os.utime(run.steps, (0, 0))
     return results
@@ -322,6 +326,7 @@ def test_the_dashboard_tells_where_an_experiment_stands(quiet, dashboard, runnin
     assert status(running).endings == {ending: endings[ending] for ending in endings if ending != "failed"}
     assert "51 of 54 runs done" in quiet.text(".experiment")
     assert "1 interrupted · 1 not begun · 1 failed" in quiet.text(".experiment")
+    assert "a/b is stopped: 90% of its <i>first</i> 40 replies can't be used" in quiet.text(".experiment .warning")
     assert quiet.text("#reasons") == "1 × the server <b>went</b> away"
     cells = quiet.run("[...document.querySelectorAll('#cells tbody tr')].map(row => row.cells[1].textContent)")
     assert cells == ["0.05", "0.1", "0.4"] * 3

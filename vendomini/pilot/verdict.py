@@ -154,8 +154,8 @@ def _worth_a_look(
     yield from _behaviour(phase, figures, compared)
     if figures.conversations is not None and figures.conversations < FEWEST_CONVERSATIONS:
         yield (
-            f"GPU memory has room for {figures.conversations:.1f} full conversations: raise engine.gpus, or lower "
-            "agent.model.context_length"
+            f"memory has room for {figures.conversations:.1f} full conversations: lower agent.model.context_length, or "
+            "raise engine.gpus"
         )
 
 

@@ -172,6 +172,8 @@
       element("progress", { max: Math.max(one.runs, 1), value: one.done, "aria-label": `${one.done} of ${one.runs} runs done` }),
       element("p", {}, `${count(one.done)} of ${count(one.runs)} runs done${rest.length ? `; ${rest.join(", ")}` : ""}`),
       element("p", { class: "soft" }, states.filter(([runs]) => runs).map(([runs, label]) => `${count(runs)} ${label}`).join(" · ")),
+      ...one.halts.map((halt) => element("p", { class: "warning" }, `${halt.model} is stopped: ${halt.reason}`)),
+      ...one.adaptive.map((line) => element("p", { class: "soft" }, line)),
       ...(one.queue_problem ? [element("p", { class: "soft" }, `The queue could not be asked: ${one.queue_problem}`)] : []),
       ...folded("live jobs", jobs), ...folded("jobs that ended and left runs", lost));
   }

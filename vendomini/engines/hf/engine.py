@@ -51,6 +51,7 @@ class HuggingFaceEngine(Engine):
         self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
         self._batcher: Batcher | None = None
         self._batching = "continuous"
+        self._room: dict[str, int] = {}
         self._switching = asyncio.Lock()
         self.loaded: LoadedModel | None = None
         self.info = EngineInfo("hf", model.name)
@@ -82,6 +83,7 @@ class HuggingFaceEngine(Engine):
                 "dtype": str(loaded.model.dtype).removeprefix("torch."),
                 "devices": loaded.devices,
                 "max_num_seqs": self.max_num_seqs,
+                **self._room,
                 "batching": self._batching,
                 "load_s": round(time.perf_counter() - began, 1),
             },
@@ -106,6 +108,7 @@ class HuggingFaceEngine(Engine):
             raise EngineUnavailable(f"no memory is left for one conversation of {limit} tokens")
         wanted = self._engine.max_num_seqs or SLOTS.get(loaded.device.type, SLOTS["cpu"])
         self.max_num_seqs = min(wanted, affordable)
+        self._room = {"max_model_len": limit, "kv_tokens": affordable * limit}
         forward = Forward(loaded, self.max_num_seqs, limit)
         self._batcher = Batcher(
             forward,
