@@ -126,6 +126,7 @@ def execute(
         EngineUnavailable: no engine can run the only model there is.
         ResultsError: the results folder can't be made.
     """
+    from vendomini.adaptive.looks import look
     from vendomini.runner import Runner, save_plan
 
     runner = Runner(
@@ -147,18 +148,19 @@ def execute(
         say("[*] the overrides change the experiment, so that its results have a folder of their own")
     if todo:
         runner.run(todo)
+    if more is not None and (state := look(phase, results)):
+        state.keep(results)
     return tally
 
 
 def _look(phase: Phase, results: Results, only: Sequence[str], say: Callable[[str], None]) -> Iterator[RunSpec]:
-    """Says and writes down what is decided; the runs that are asked for now."""
+    """Says what is decided; the runs that are asked for now."""
     from vendomini.adaptive.looks import look
     from vendomini.config import select
 
     state = look(phase, results)
     if state is None:
         return iter(())
-    state.keep(results)
     say(f"[*] {state.sentence}")
     return select(iter(state.asked), only)
 

@@ -265,6 +265,7 @@ def test_kills_and_two_at_once_change_no_decision(tmp_path: Path, undisturbed: d
     both = [subprocess.Popen(command(folder), **quiet) for _ in range(2)]
     for process in both:
         process.wait(timeout=300)
+    (folder / "looks.json").write_text("what is in here is for people, and never believed")
     assert subprocess.run(command(folder), capture_output=True, timeout=300).returncode == 0
     assert files(folder) == undisturbed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.validity.adaptive import adaptive
 from benchmarks.validity.caused import as_it_was, episodes, verdict
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.detection import detection, false_alarms
@@ -53,6 +54,11 @@ def test_common_random_numbers() -> None:
 def test_effects_are_found_by_what_the_report_prints() -> None:
     pytest.importorskip("statsmodels", reason="needs the extra [report]")
     _holds(power(8))
+
+
+def test_looks_err_seldom_and_save_much() -> None:
+    pytest.importorskip("scipy", reason="needs the extra [report]")
+    _holds(adaptive(1))
 
 
 def test_agents_that_derail_without_a_shock_are_no_evidence() -> None:
