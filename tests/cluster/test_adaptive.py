@@ -27,7 +27,9 @@ def test_looks_by_two_submitters_and_a_keeper(bench: Bench) -> None:
     assert "sent 12 runs" in bench.vendomini("keep", str(config))
     bench.slurm.wait_for_jobs()
     assert "done, 24 runs" in bench.vendomini("keep", str(config))
-    assert "Nothing to submit" in bench.vendomini("submit", str(config))
+    said = bench.vendomini("submit", str(config))
+    assert "1 of 1 doses are decided (1 futile); 24 of at most 36 runs asked for." in said
+    assert "Nothing to submit" in said
     assert bench.logs(bench.results("looks")) == bench.undisturbed(config)
     alone = bench.folder / "undisturbed" / "looks" / "looks.json"
     assert (bench.results("looks") / "looks.json").read_bytes() == alone.read_bytes()

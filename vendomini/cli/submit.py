@@ -272,6 +272,8 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
     }
     aside = "".join(f", {number:,} {word}" for word, number in left.items() if number)
     out.print(f"{submission.manifest.name}: {submission.runs:,} runs to do{aside}", markup=False)
+    if outcome.looks:
+        out.print(f"{outcome.looks}.", markup=False)
     for problem in submission.refused.values():
         out.print(f"[WARNING] {problem}", markup=False)
     for halt in submission.halted[1]:

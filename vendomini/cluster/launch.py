@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from vendomini.adaptive.looks import asked, look
+from vendomini.adaptive.looks import State, look
 from vendomini.cluster.ledger import exclusively, live_runs
 from vendomini.cluster.offers import Offers, printable
 from vendomini.cluster.preflight import check, find_problems
@@ -20,7 +20,7 @@ from vendomini.cluster.slurm import minutes
 from vendomini.cluster.submit import Request, Submission, prepare
 from vendomini.cluster.templates import GPU_COUNTS
 from vendomini.cluster.throughput import known_throughput
-from vendomini.config import Phase, expand, select
+from vendomini.config import Phase, RunSpec, expand, select
 from vendomini.config.experiments import folders_of, refuse_mixing
 from vendomini.errors import ClusterError, UsageError
 from vendomini.probe.slurm import find_slurm
@@ -36,6 +36,7 @@ class Outcome:
         job_ids: of what was sent.
         problems: found in a dry run; a real one raises instead.
         doubts: why not all of it should be paid for yet, by its pilot or for want of one.
+        looks: where an adaptive phase stands, in a sentence; empty for others.
     """
 
     submission: Submission
@@ -43,6 +44,7 @@ class Outcome:
     job_ids: list[str]
     problems: list[str]
     doubts: list[str]
+    looks: str = ""
 
     @property
     def gpu_hours(self) -> float:
@@ -80,6 +82,7 @@ class Outcome:
             "job_ids": self.job_ids,
             "problems": self.problems,
             "doubts": self.doubts,
+            "looks": self.looks,
         }
 
 
@@ -104,26 +107,37 @@ def launch(
         phase.config.engine, offers, known_throughput(phase, results), request.whole_nodes, engines=phase.engines
     )
     if dry_run:
-        specs = list(select(asked(phase, results), only, limit))
+        specs, state = _asked(phase, results, only, limit)
         submission = prepare(phase, specs, results, request, offers, sizing)
         texts = scripts(submission)
         found = _doubts(phase, submission)
-        return Outcome(submission, texts, [], list(find_problems(submission, texts)), found)
+        return Outcome(submission, texts, [], list(find_problems(submission, texts)), found, _told(state))
     from vendomini.runner import save_plan
 
     with exclusively(results):
-        state = look(phase, results)
-        specs = list(select(expand(phase) if state is None else iter(state.asked), only, limit))
+        specs, state = _asked(phase, results, only, limit)
         if state is not None:
             state.keep(results)
         submission = prepare(phase, specs, results, request, offers, sizing)
         texts = scripts(submission)
         if not submission.jobs:
-            return Outcome(submission, [], [], [], [])
+            return Outcome(submission, [], [], [], [], _told(state))
         found = _doubts(phase, submission)
         check(submission, texts)
         save_plan(phase, results)
-        return Outcome(submission, texts, send(submission, texts), [], found)
+        return Outcome(submission, texts, send(submission, texts), [], found, _told(state))
+
+
+def _asked(
+    phase: Phase, results: Results, only: Sequence[str], limit: int | None
+) -> tuple[list[RunSpec], State | None]:
+    """The runs that are asked for now, and by which look."""
+    state = look(phase, results)
+    return list(select(expand(phase) if state is None else iter(state.asked), only, limit)), state
+
+
+def _told(state: State | None) -> str:
+    return state.sentence if state else ""
 
 
 def _doubts(phase: Phase, submission: Submission) -> list[str]:
