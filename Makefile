@@ -15,15 +15,15 @@ endif
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
 PIP := $(INSTALL) --quiet --constraint requirements/constraints.txt
 
-# A .venv whose Python is too old, or is another one than PYTHON=… asks for, is made again.
+# A .venv whose Python is too old, or is another one than PYTHON=… asks for, is made again, once there is a Python for it.
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
 version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ifneq ($(wildcard $(VENV)/bin),)
   ifneq ($(shell $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null && echo ok),ok)
-    $(shell rm -rf $(VENV))
+    .PHONY: $(VENV)/bin/python
   else ifneq ($(origin PYTHON),file)
     ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
-      $(shell rm -rf $(VENV))
+      .PHONY: $(VENV)/bin/python
     endif
   endif
 endif
@@ -92,6 +92,7 @@ $(VENV)/bin/python:
 		"Name a newer one, for example: make demo PYTHON=python3.12"; exit 1; }
 	@[ -n "$(UV)" ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "$(PYTHON) can't make environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
+	rm -rf $(VENV)
 	$(if $(UV),uv venv --quiet --seed --python $(PYTHON),$(PYTHON) -m venv) $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml requirements/constraints.txt

@@ -53,14 +53,23 @@ def test_an_environment_of_an_old_python_is_made_again(checkout, asked):
     old_python(checkout / ".venv/bin/python")
     (checkout / ".venv/.demo").touch()
     done = make(checkout, "--dry-run", "demo", *asked)
+    assert "rm -rf .venv" in done.stdout
     assert "-m venv .venv" in done.stdout
-    assert not (checkout / ".venv").exists()
+    assert (checkout / ".venv").exists(), "this was a dry run"
 
 
 def test_an_environment_that_will_do_is_kept(checkout):
     (checkout / ".venv/bin").mkdir(parents=True)
     (checkout / ".venv/bin/python").symlink_to(sys.executable)
     make(checkout, "--dry-run", "demo", f"PYTHON={sys.executable}")
+    assert (checkout / ".venv/bin/python").is_symlink()
+
+
+def test_an_environment_stays_where_there_is_no_python_for_another(checkout):
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+    for python in ("python3.99", str(old_python(checkout / "python3.10"))):
+        assert make(checkout, ".venv/bin/python", f"PYTHON={python}").returncode == 2
     assert (checkout / ".venv/bin/python").is_symlink()
 
 
