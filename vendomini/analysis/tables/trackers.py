@@ -61,6 +61,10 @@ def send(folders: Sequence[Path], tracker: str, project: str | None = None) -> s
         ResultsError: there are no runs, or the tracker refuses.
         MissingExtraError: a package is not installed.
     """
+    try:
+        import lifelines  # noqa: F401
+    except ImportError as exc:
+        raise MissingExtraError(f"the export to {tracker}", "lifelines", "report") from exc
     study = open_study(folders, aggregate(folders, folders[0] / "report"))
     write = {"wandb": to_wandb, "mlflow": to_mlflow}[tracker]
     return write(study, project or "-".join(study.names) or "vendomini")
