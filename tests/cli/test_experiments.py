@@ -71,9 +71,10 @@ class TestOneFolderOneExperiment:
             [sys.executable, "-m", "vendomini", "forget", "gone"], cwd=place, input="n\n", capture_output=True,
             text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         )  # fmt: skip
-        assert "1 plan, 4 begun runs, 4 of them ended, its submissions and report" in done.stdout
+        assert "1 plan, 4 runs, 4 of them finished, its submissions and report" in done.stdout
         assert done.returncode == 1
-        assert "2 begun runs" in self.call(place, "forget", "gone", "--only", "p_shock=0.5", "--yes").stdout
+        chosen = self.call(place, "forget", "gone", "--only", "p_shock=0.5", "--yes")
+        assert "2 runs, 2 of them finished" in chosen.stdout
         assert len(Results(place / "results" / "gone").run_ids()) == 2
         (place / "results" / "gone" / "notes.txt").write_text("mine")
         assert self.call(place, "forget", "gone", "--yes").returncode == 0

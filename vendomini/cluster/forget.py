@@ -34,7 +34,7 @@ class Chosen:
     @property
     def sentence(self) -> str:
         told = [f"{len(self.plans)} {'plan' if len(self.plans) == 1 else 'plans'}"] if self.plans else []
-        told.append(f"{len(self.runs):,} begun runs, {self.ended:,} of them ended")
+        told.append(f"{len(self.runs):,} runs, {self.ended:,} of them finished")
         return ", ".join([*told, *(["its submissions and report"] if self.everything else [])])
 
 
@@ -62,7 +62,7 @@ def choose(results: Results, plan: str | None, runs: Sequence[str], only: Sequen
         wanted = {spec.run_id for _, one in plans for spec in select(iter(_specs(one)), only)}
         found = [run_id for run_id in begun if run_id in wanted]
         if not found:
-            raise UsageError(f"no begun run in {results.root} matches --only {' --only '.join(only)}")
+            raise UsageError(f"no run in {results.root} matches --only {' --only '.join(only)}")
         return _chosen(results, [], found)
     return _chosen(results, [digest for digest, _ in plans], begun, everything=True)
 
