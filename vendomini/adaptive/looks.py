@@ -42,7 +42,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Path:
+class PairPath:
     """What the looks at a pair have found.
 
     Attributes:
@@ -99,12 +99,12 @@ class State:
     name: str
     dose: str
     design: Design
-    paths: list[Path]
+    paths: list[PairPath]
     asked: list[RunSpec]
     most: int
 
     @property
-    def open(self) -> list[Path]:
+    def open(self) -> list[PairPath]:
         return [path for path in self.paths if path.verdict is None]
 
     @property
@@ -136,7 +136,7 @@ class State:
             write_record(results.looks, Looks(name=self.name, pairs=[path.as_json() for path in self.paths]))
 
 
-def _told(path: Path) -> str:
+def _told(path: PairPath) -> str:
     if path.verdict:
         return f"{path.verdict} after {path.blocks} seeds"
     return f"open, {len(path.differences)} of the {path.asked} seeds before the next look"
@@ -221,13 +221,13 @@ class _Ended:
         return outcome if outcome and outcome.finished and outcome.time_to_crash is not None else None
 
 
-def _path(pair: Pair, design: Design, ended: _Ended) -> Path:
+def _path(pair: Pair, design: Design, ended: _Ended) -> PairPath:
     differences = numpy.array(list(_differences(pair, design.most, ended)))
     taken = sum(1 for blocks in design.looks if blocks <= len(differences))
     found = decide(differences[None, : design.looks[taken - 1] if taken else 0], design)
     looks = design.looks[: int(found.ends[0]) + 1]
     verdict = int(found.verdicts[0])
-    return Path(
+    return PairPath(
         pair,
         design,
         differences,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from vendomini.adaptive.looks import Path, State
+from vendomini.adaptive.looks import PairPath, State
 from vendomini.analysis.report.content import Block, Facets, Figure, Note, Series, Table, slug
 from vendomini.analysis.statistics.estimate import Estimate
 from vendomini.analysis.tables.study import Study, show
@@ -45,7 +45,7 @@ def _blocks(state: State) -> Iterable[Block]:
     yield Facets("adaptive", "Looks at each dose", [_figure(state, model) for model in models])
 
 
-def _row(path: Path) -> list[object]:
+def _row(path: PairPath) -> list[object]:
     effect = Estimate(*path.effect) if path.verdict else Estimate(math.nan, math.nan, math.nan)
     bound = path.bounds[-1] if path.bounds and math.isfinite(path.bounds[-1]) else math.nan
     return [show(path.pair.model), path.pair.dose, DECISIONS[path.verdict], path.blocks, len(path.means), effect, bound]
@@ -74,14 +74,14 @@ def _figure(state: State, model: str) -> Figure:
     )
 
 
-def _standardised(path: Path, values: Sequence[float]) -> list[float]:
+def _standardised(path: PairPath, values: Sequence[float]) -> list[float]:
     """A mean difference, or a bound of it, at each look."""
     sizes = [math.sqrt(float((path.differences[:seeds] ** 2).sum())) for seeds in path.design.looks]
     looks = zip(values, path.design.looks, sizes, strict=False)
     return [value * seeds / size if size else 0.0 for value, seeds, size in looks]
 
 
-def _bounds(state: State, paths: Sequence[Path]) -> Series:
+def _bounds(state: State, paths: Sequence[PairPath]) -> Series:
     """Upper bounds from left to right, then lower ones back, at the looks that could decide."""
     at: dict[int, list[float]] = {}
     for path in paths:
