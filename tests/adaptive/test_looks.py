@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.analysis.synthetic import summary
 from vendomini.adaptive.looks import State, look
 from vendomini.api import choose
+from vendomini.cli import app
 from vendomini.config import Phase, RunSpec, build_phase, count, expand, load_config
 from vendomini.config.paths import lookup
 from vendomini.config.schema import Replications
@@ -207,6 +209,11 @@ def test_there_must_be_something_to_compare(doses: str) -> None:
         load_config("configs/demo.yaml", ["experiment.replications={min: 5, max: 40}", doses])
 
 
+def test_config_check_says_how_many_there_may_be() -> None:
+    asked = ["config", "check", "configs/demo.yaml", "-o", "experiment.replications={min: 5, max: 40}"]
+    assert "configs/demo.yaml: at most 480 runs" in CliRunner().invoke(app, asked, catch_exceptions=False).output
+
+
 def test_a_plain_number_stays_one() -> None:
     assert phase_of(5).config.experiment.most == 5
     assert phase_of().config.experiment.replications == Replications(min=5, max=20, alpha=0.05)
@@ -271,10 +278,6 @@ def test_kills_and_two_at_once_change_no_decision(tmp_path: Path, undisturbed: d
 
 
 def test_status_shows_the_path(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from vendomini.cli import app
-
     folder = tmp_path / "results"
     some = CliRunner().invoke(app, ["run", *QUICK, "-r", str(folder), "--limit", "3"], catch_exceptions=False)
     assert some.exit_code == 0, some.output

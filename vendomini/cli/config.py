@@ -46,7 +46,8 @@ def check(config: Config, override: Override = None) -> None:
         for line in exc.lines:
             typer.echo(f"error: {harmless(line)}", err=True)
         raise typer.Exit(exc.exit_code) from exc
-    console().print(f"{phase.path}: {count(phase):,} runs", markup=False)
+    at_most = "" if isinstance(phase.config.experiment.replications, int) else "at most "
+    console().print(f"{phase.path}: {at_most}{count(phase):,} runs", markup=False)
 
 
 @app.command()
