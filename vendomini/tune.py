@@ -150,9 +150,12 @@ async def tune(
     async def trial(name: str, arguments: Arguments) -> Trial:
         say(f"[*] Measuring vLLM with {name}")
         try:
-            return Trial(name, arguments, await _rate(model, arguments, conversations, found))
+            rate = await _rate(model, arguments, conversations, found)
         except VendoMiniError as exc:
+            say(f"    not measured: {exc}")
             return Trial(name, arguments, reason=str(exc))
+        say(f"    {rate:.1f} tokens/s")
+        return Trial(name, arguments, rate)
 
     trials = [await trial("its own settings", {})]
     if trials[0].rate is None:
