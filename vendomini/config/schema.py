@@ -278,7 +278,7 @@ class EngineConfig(Section):
     fallback: Literal["auto", "never"] = Field(
         "auto", description="never: an engine that should run here and does not start is not replaced by a slower one."
     )
-    gpus: NonNegative | None = Field(None, description="GPUs for one model. Null: from the model's size.")
+    gpus: NonNegative | None = Field(None, description="GPUs of a job. Null: from the model's size.")
     nodes: Positive = Field(1, description="Nodes for one model, each with engine.gpus (vLLM only).")
     max_num_seqs: Positive | None = Field(None, description="Episodes in flight on one model. Null: the engine's own.")
     startup_timeout: Positive = Field(1800, description="Seconds a model may take to load.")
