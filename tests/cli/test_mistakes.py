@@ -79,7 +79,7 @@ class TestMistakes:
 
     def test_a_file_needs_its_ending(self):
         assert fails(vendomini("run", "-c", "configs/demo")).endswith(
-            "there is no config file configs/demo; did you mean configs/demo.yaml?"
+            "there is no config file or results folder configs/demo; did you mean configs/demo.yaml?"
         )
 
     @pytest.mark.parametrize(

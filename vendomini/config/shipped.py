@@ -37,7 +37,8 @@ def _find(path: Path) -> Path:
             return candidate
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: name a YAML file in it")
-    raise ConfigError(f"there is no config file {path}{_suggest(path)}")
+    what = "config file" if path.suffix in {".yaml", ".yml"} else "config file or results folder"
+    raise ConfigError(f"there is no {what} {path}{_suggest(path)}")
 
 
 def phases() -> dict[str, Path]:
