@@ -23,6 +23,7 @@ def keep(ctx: typer.Context) -> None:
       */15 * * * * cd ~/vendomini && .venv/bin/vendomini keep phase1
     """
     from vendomini.cli import load_command
+    from vendomini.cli.submit import ONE_ROUND
 
-    code = load_command("submit").main([*ctx.args, "--one-round"], prog_name="vendomini keep", standalone_mode=False)
+    code = load_command("submit").main(ctx.args, "vendomini keep", standalone_mode=False, obj=ONE_ROUND)
     raise typer.Exit(code or 0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vendomini.records import Results, Shard
 
 TEMPLATES = "the template's"
-
+ONE_ROUND = "one round"  # the context's object, for vendomini keep
 
 Account = Annotated[str | None, typer.Option("--account", "-A", help="Account to charge.", show_default=TEMPLATES)]
 Time = Annotated[str | None, typer.Option("--time", "-t", help="Time limit of a job, as sbatch reads it: 12:00:00.")]
@@ -55,7 +55,6 @@ RequirePilot = Annotated[bool, typer.Option("--require-pilot", help="Send nothin
 Keep = Annotated[
     bool, typer.Option("--keep", help="Also send a small job that submits what is left, until all is done.")
 ]
-OneRound = Annotated[bool, typer.Option("--one-round", hidden=True)]
 Describe = Annotated[
     Path | None, typer.Option("--describe", help="With --dry-run: plan for a cluster that doctor --json described.")
 ]
@@ -91,14 +90,12 @@ def submit(
     pilot: Pilot = False,
     require_pilot: RequirePilot = False,
     keep: Keep = False,
-    one_round: OneRound = False,
     describe: Describe = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send phases to the cluster as a few long jobs, each with one model. Finished and live runs are left alone.
-
-    Repeating the command sends only what is missing.
+    """Send phases to the cluster as a few long jobs, each with one model. Finished and live runs are left alone:
+    repeating the command sends only what is missing.
 
     Examples:
 
@@ -110,35 +107,37 @@ def submit(
     """
     from vendomini.cluster.launch import jobs_to_wait_for, offers_of
     from vendomini.cluster.submit import Request
-    from vendomini.errors import UsageError
 
-    if describe and not dry_run:
-        raise UsageError("--describe is for --dry-run: jobs can only be sent where SLURM is")
-    if gpu_hours is not None and (keep or one_round):
-        raise UsageError("--gpu-hours is for one submission: with --keep, every round would plan as much again")
+    one_round = context.obj == ONE_ROUND
+    _check(describe is not None, dry_run, gpu_hours is not None, keep or one_round)
     asked = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
     asked |= {"reservation": reservation, "nodelist": nodelist, "exclude": exclude}
-    offers = offers_of(templates, describe, time, asked)
-    waiting = jobs_to_wait_for(after or ())
-    again = _words(phases, override, results)
+    offers, again = offers_of(templates, describe, time, asked), _words(phases, override, results)
     request = Request(
-        *(runs_per_job, max_jobs, throttle, retries, waiting, take_over, whole_nodes),
-        restart_changed=restart_changed,
-        anyway=anyway,
-        gpu_hours=gpu_hours,
+        *(runs_per_job, max_jobs, throttle, retries, jobs_to_wait_for(after or ()), take_over, whole_nodes),
+        *(restart_changed, anyway, gpu_hours, require_pilot),
         pilot_command="" if pilot or one_round else shlex.join(["vendomini", "submit", *again, "--pilot"]),
-        require_pilot=require_pilot,
     )
     folders = _folders(phases, override, results)
     if pilot:
         folders, only = _pilots(folders, only)
     if one_round:
         _keep(folders, offers, request, only or (), limit, as_json)
-    else:
-        keeper = _options_given(context) if keep and not dry_run else None
-        _send(folders, offers, request, only or (), limit, keeper, dry_run, as_json)
-        if pilot and not (dry_run or as_json):
-            typer.echo(f"The verdict: {shlex.join(['vendomini', 'pilot', *again])}")
+        return
+    keeper = _options_given(context) if keep and not dry_run else None
+    _send(folders, offers, request, only or (), limit, keeper, dry_run, as_json)
+    if pilot and not (dry_run or as_json):
+        typer.echo(f"The verdict: {shlex.join(['vendomini', 'pilot', *again])}")
+
+
+def _check(describe: bool, dry_run: bool, gpu_hours: bool, rounds: bool) -> None:
+    """Refuses options that don't go together."""
+    from vendomini.errors import UsageError
+
+    if describe and not dry_run:
+        raise UsageError("--describe is for --dry-run: jobs can only be sent where SLURM is")
+    if gpu_hours and rounds:
+        raise UsageError("--gpu-hours is for one submission: with --keep, every round would plan as much again")
 
 
 def _words(phases: list[str], override: list[str] | None, results: Path | None) -> list[str]:

@@ -30,12 +30,12 @@ class Request:
         after: jobs that must have ended before these begin.
         take_over: also the runs of others' jobs that this cluster hides.
         whole_nodes: every job gets a whole node, and small models share it.
-        max_array_size: of one array, below the cluster's own limit.
         restart_changed: restart what was begun under another prompt or version.
         anyway: also the runs that were halted.
         gpu_hours: plan what fits into so many.
-        pilot_command: sends the pilot; empty where none is wanted.
         require_pilot: send nothing unless there is one, and it does not say no.
+        pilot_command: sends the pilot; empty where none is wanted.
+        max_array_size: of one array, below the cluster's own limit.
     """
 
     runs_per_job: int | None = None
@@ -45,12 +45,12 @@ class Request:
     after: tuple[str, ...] = ()
     take_over: bool = False
     whole_nodes: bool = False
-    max_array_size: int | None = None
     restart_changed: bool = False
     anyway: bool = False
     gpu_hours: float | None = None
-    pilot_command: str = ""
     require_pilot: bool = False
+    pilot_command: str = ""
+    max_array_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
