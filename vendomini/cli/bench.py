@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vendomini.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from vendomini.config.schema import Model
 
 STEPS = 6
 """Of each recorded episode, its last so many are measured."""
@@ -45,43 +48,59 @@ def bench(
 
       vendomini bench --tune results/phase1_small_models/pilot --out tuned.yaml
     """
-    import asyncio
-    import tempfile
-
-    from pydantic import ValidationError
-
-    from vendomini.bench import Setting, write_random_model
-    from vendomini.bench import bench as measure
-    from vendomini.cli.output import console, print_json
-    from vendomini.config.schema import Model
-    from vendomini.errors import MissingExtraError, UsageError
-    from vendomini.probe import probe
+    from vendomini.errors import UsageError
 
     if recorded is not None:
         _tune(recorded, model, batch, to, as_json)
-        return
-    if (model is None) == (random_weights is None):
+    elif (model is None) == (random_weights is None):
         raise UsageError("name a model with --model, or an architecture with --random-weights")
+    else:
+        _measure(model, random_weights, (batch, prompt_tokens, new_tokens), dtype, as_json)
+
+
+def _measure(
+    model: str | None, random_weights: Path | None, size: tuple[int, int, int], dtype: str, as_json: bool
+) -> None:
+    """Every engine that can run here.
+
+    Args:
+        size: conversations, and the tokens of each prompt and completion.
+    """
+    import asyncio
+    import tempfile
+
+    from vendomini.bench import Setting, bench, write_random_model
+    from vendomini.cli.output import console, print_json
+    from vendomini.errors import MissingExtraError
+    from vendomini.probe import probe
+
     found = probe()
     for package in ("torch", "transformers"):
         if not found.package(package).works:
             raise MissingExtraError("vendomini bench", package, "hf")
+    setting = Setting(*size)
     with tempfile.TemporaryDirectory(prefix="vendomini-bench-") as folder:
         name = model if random_weights is None else str(write_random_model(random_weights, Path(folder)))
-        context = max(512, prompt_tokens + new_tokens + 1)
-        try:
-            chosen = Model.model_validate(
-                {"name": name, "dtype": dtype, "context_length": context, "max_tokens": min(512, context // 2)}
-            )
-        except ValidationError as exc:
-            raise UsageError(f"--dtype: {exc.errors()[0]['msg']}") from exc
-        out = console(stderr=True)
-        setting = Setting(batch, prompt_tokens, new_tokens)
-        report = asyncio.run(measure(chosen, setting, found, out.print, title=model or str(random_weights)))
+        chosen = _as_configured(name, dtype, max(512, setting.prompt_tokens + setting.new_tokens + 1))
+        say = console(stderr=True).print
+        report = asyncio.run(bench(chosen, setting, found, say, title=model or str(random_weights)))
     if as_json:
         print_json(report.as_json())
     else:
         typer.echo(report.markdown())
+
+
+def _as_configured(name: str | None, dtype: str, context: int) -> Model:
+    from pydantic import ValidationError
+
+    from vendomini.config.schema import Model
+    from vendomini.errors import UsageError
+
+    settings = {"name": name, "dtype": dtype, "context_length": context, "max_tokens": min(512, context // 2)}
+    try:
+        return Model.model_validate(settings)
+    except ValidationError as exc:
+        raise UsageError(f"--dtype: {exc.errors()[0]['msg']}") from exc
 
 
 def _tune(folder: Path, model: str | None, batch: int, out: Path, as_json: bool) -> None:
