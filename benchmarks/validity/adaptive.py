@@ -12,7 +12,7 @@ import numpy
 from benchmarks.validity.claim import Claim
 from benchmarks.validity.drive import pool
 from vendomini.adaptive.sequential import FEWEST, VERDICTS, Decisions, Design, Floats, StageWise
-from vendomini.adaptive.simulate import HARDNESS, Phases, Shape, decide_all, expected, make
+from vendomini.adaptive.simulate import FRAILTY, Phases, Shape, decide_all, expected, make
 
 DESIGN = Design.every(5, 40, 0.05)
 MODELS = 3
@@ -68,7 +68,7 @@ def adaptive(experiments: int) -> Claim:
             ])  # fmt: skip
             failures += [f"{name}, hazard ratio {ratio:g}: {what}" for what in _failures(shape, ratio, share, whole)]
     header = ["phase", "hazard ratio put in", "seeds of a pair, of 40", "GPU-hours, of those with 40 seeds",
-              "found to be shorter", "by a t-test on 40 seeds", "found at hazard ratio 1; with no end in vain",
+              "found to be shorter", "by a t-test on 40 seeds", "found at hazard ratio 1; without futility",
               "covered by the 95 % interval"]  # fmt: skip
     criterion = (
         f"Over {phases:,} phases with 5 to 40 seeds, at most {LEVEL:.0%} of the doses without effect are found to have "
@@ -96,7 +96,7 @@ def _failures(shape: Shape, ratio: float, share: float, whole: Part) -> Iterator
 
 
 def _ever(whole: Part) -> float:
-    """Share of pairs that are found at any look, if none ends in vain."""
+    """Share of pairs that are found at any look, if none stops for futility."""
     return whole.at_any_look / whole.to_the_end
 
 
@@ -123,7 +123,7 @@ def _part(shape: Shape, ratio: float, number: int) -> Part:
 
 
 def _at_any_look(made: Phases) -> int:
-    verdicts = decide_all(made, replace(DESIGN, gives_up=False)).verdicts
+    verdicts = decide_all(made, replace(DESIGN, for_futility=False)).verdicts
     return int((verdicts <= VERDICTS.index("longer")).sum())
 
 
@@ -147,10 +147,10 @@ def _covers(values: Floats, found: Decisions, pair: int, truth: float) -> bool |
 
 @cache
 def _truth(shape: Shape, ratio: float) -> float:
-    """Mean difference in steps, by summing survival over steps and over the hardness of seeds."""
+    """Mean difference in steps, by summing survival over steps and over the frailty of seeds."""
     deviates = numpy.linspace(-6, 6, 1201)
     weights = numpy.exp(-(deviates**2) / 2)
-    hazards = shape.hazard * numpy.exp(HARDNESS * deviates)
+    hazards = shape.hazard * numpy.exp(FRAILTY * deviates)
     steps = numpy.arange(shape.horizon)[:, None]
     dosed, zero = (numpy.exp(-factor * hazards * steps).sum(axis=0) for factor in (ratio, 1.0))
     return float(numpy.average(dosed - zero, weights=weights))

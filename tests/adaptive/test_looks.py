@@ -230,7 +230,7 @@ def test_only_chooses_among_what_is_asked_for(tmp_path: Path) -> None:
 
 QUICK = ["-c", "configs/demo.yaml", "-o", "experiment.replications={min: 2, max: 8}", "-o", "simulation.max_steps=40",
          "-o", "grid.pe_induction.p_shock=[0, 0.8]", "-o", "experiment.name=quick"]  # fmt: skip
-"""Nothing happens within 40 steps: looks end in vain as soon as that counts, after six of eight seeds."""
+"""Nothing happens within 40 steps: pairs stop for futility as soon as that counts, after six of eight seeds."""
 
 
 def command(folder: Path) -> list[str]:

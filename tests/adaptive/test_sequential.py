@@ -17,12 +17,12 @@ from vendomini.adaptive.sequential import (
     StageWise,
     _flips,
     decide,
-    in_vain_below,
+    futile_below,
     interval,
     spent,
 )
 
-FIVE = Design((40, 80, 120, 160, 200), 0.05, gives_up=False)
+FIVE = Design((40, 80, 120, 160, 200), 0.05, for_futility=False)
 SHIPPED = Design.every(5, 40, 0.05)
 
 # Lan & DeMets' spending function like O'Brien & Fleming's, two-sided 5 %, five equally spaced looks: as R's gsDesign
@@ -59,10 +59,10 @@ def test_boundaries_are_the_published_ones_where_differences_are_normal() -> Non
 
 def test_conditional_power() -> None:
     """At half of the seeds and a statistic of 0: normal theory by hand."""
-    assert in_vain_below(0.5, 0.05) == pytest.approx(
+    assert futile_below(0.5, 0.05) == pytest.approx(
         (1.95996 - 3.2415 / 2 - 0.38532 * math.sqrt(0.5)) / math.sqrt(0.5), abs=1e-4
     )
-    assert in_vain_below(0.125, 0.05) < -3
+    assert futile_below(0.125, 0.05) < -3
 
 
 def test_one_look_is_the_exact_sign_flip_test() -> None:
@@ -126,7 +126,7 @@ def test_errors_of_the_first_kind(heavy: bool) -> None:
     """Over all looks together, futility ignored: 5 % and chance, also where half of the differences are 0."""
     rng = numpy.random.default_rng(4)
     values = rng.choice([-450, 0, 0, 450], (400, 40)) if heavy else rng.normal(0, 200, (400, 40))
-    either = [decide(values.astype(float), design) for design in (SHIPPED, replace(SHIPPED, gives_up=False))]
+    either = [decide(values.astype(float), design) for design in (SHIPPED, replace(SHIPPED, for_futility=False))]
     wrong, without_futility = ((one.verdicts <= VERDICTS.index("longer")).mean() for one in either)
     assert 0.017 < without_futility < 0.083
     assert wrong <= without_futility

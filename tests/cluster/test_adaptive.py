@@ -9,7 +9,7 @@ from tests.cluster.bench import Bench
 
 
 def test_looks_by_two_submitters_and_a_keeper(bench: Bench) -> None:
-    """Nothing happens within 20 steps, so that the look after four of six seeds ends in vain."""
+    """Nothing happens within 20 steps, so that the pair stops for futility after four of six seeds."""
     config = bench.config(
         "looks", experiment__replications={"min": 2, "max": 6}, grid__pe_induction__p_shock=[0, 0.8],
         simulation__max_steps=20,

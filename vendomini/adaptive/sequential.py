@@ -31,9 +31,9 @@ FEWEST = 6
 DRIFT = 3.2415
 """Of the test statistic over all seeds, at the effect that a fixed design at 5 % finds nine times in ten."""
 REACH = 0.35
-"""Chance of still finding that effect, below which a look ends in vain."""
+"""Chance of still finding that effect, below which a pair stops for futility."""
 LONGER = 2.0
-"""Student's t beyond which the dose may well lengthen survival: then a look is not in vain."""
+"""Student's t beyond which the dose may well lengthen survival: then going on is not futile."""
 GRAIN = 2.0**-20
 """Differences are multiples of this many steps: then sums are exact, and the same on every machine."""
 
@@ -48,12 +48,12 @@ class Design:
     Attributes:
         looks: numbers of seeds, the last the most that there may be.
         alpha: two-sided level, over all looks.
-        gives_up: a look may end in vain; the level holds without this, too.
+        for_futility: a pair may stop for futility; the level holds without this, too.
     """
 
     looks: tuple[int, ...]
     alpha: float
-    gives_up: bool = True
+    for_futility: bool = True
 
     @classmethod
     def every(cls, least: int, most: int, alpha: float) -> Design:
@@ -86,7 +86,7 @@ def spent(share: float, alpha: float) -> float:
     return 4 * (1 - _normal.cdf(_normal.inv_cdf(1 - alpha / 4) / math.sqrt(share)))
 
 
-def in_vain_below(share: float, alpha: float) -> float:
+def futile_below(share: float, alpha: float) -> float:
     """The statistic below which all seeds would hardly find even the effect of ``DRIFT``: conditional power (Lan, Simon
     & Halperin, Sequential Analysis 1, 1982)."""
     left = 1 - share
@@ -135,22 +135,22 @@ def _verdicts(crossed: NDArray[numpy.bool_], sums: Floats, values: Floats, desig
     blocks = values.shape[1]
     share = blocks / design.most
     verdicts = numpy.full(len(sums), VERDICTS.index("not shown") if share == 1 else OPEN)
-    if share < 1 and design.gives_up:
+    if share < 1 and design.for_futility:
         known = ((values != 0).sum(axis=1) >= FEWEST) | (share > 0.5)
-        verdicts[known & _in_vain(sums, (values**2).sum(axis=1), blocks, design)] = VERDICTS.index("futile")
+        verdicts[known & _futile(sums, (values**2).sum(axis=1), blocks, design)] = VERDICTS.index("futile")
     verdicts[crossed] = numpy.where(sums[crossed] < 0, VERDICTS.index("shorter"), VERDICTS.index("longer"))
     return verdicts
 
 
-def _in_vain(sums: Floats, squares: Floats, blocks: int, design: Design) -> NDArray[numpy.bool_]:
+def _futile(sums: Floats, squares: Floats, blocks: int, design: Design) -> NDArray[numpy.bool_]:
     """Whether going on is, by Student's t of the differences: 0 where nothing differs."""
     variance = numpy.maximum(squares - sums**2 / blocks, 0.0) / (blocks - 1)
     with numpy.errstate(divide="ignore", invalid="ignore"):
         statistic = numpy.where(sums == 0, 0.0, sums / numpy.sqrt(blocks * variance))
-    in_vain: NDArray[numpy.bool_] = (-statistic < in_vain_below(blocks / design.most, design.alpha)) & (
+    futile: NDArray[numpy.bool_] = (-statistic < futile_below(blocks / design.most, design.alpha)) & (
         statistic < LONGER
     )
-    return in_vain
+    return futile
 
 
 def interval(differences: Floats, design: Design, bounds: Floats, end: int) -> tuple[float, float, float]:
@@ -212,8 +212,8 @@ class StageWise:
             sizes = sums / numpy.sqrt(squares)
             open_ = ~(low | high)
             low |= open_ & (sizes < -self._bounds[look])
-            vain = self._design.gives_up & _in_vain(sums, squares, blocks, self._design)
-            high |= open_ & ~low & ((sizes > self._bounds[look]) | vain)
+            futile = self._design.for_futility & _futile(sums, squares, blocks, self._design)
+            high |= open_ & ~low & ((sizes > self._bounds[look]) | futile)
         raise AssertionError("there is a last look")
 
 

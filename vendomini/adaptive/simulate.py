@@ -13,7 +13,7 @@ from vendomini.config.models import NAME
 
 DERAIL = 0.5
 """What is assumed where nothing is known."""
-HARDNESS = 0.3
+FRAILTY = 0.3
 """Standard deviation of the logarithm of a seed's hazard: some seeds are harder than others, for all cells alike."""
 RATIOS = (1.0, 2.0, 3.0, 4.0, 8.0)
 """Hazard ratios that are assumed in turn."""
@@ -42,7 +42,7 @@ class Shape:
 
     @property
     def hazard(self) -> float:
-        """A step's, without any dose, of a seed of middling hardness."""
+        """A step's, without any dose, of a seed of median frailty."""
         return -math.log(1 - self.derail) / self.horizon
 
     @classmethod
@@ -99,7 +99,7 @@ def simulate(shape: Shape, design: Design) -> dict[float, Expected]:
 
 def make(shape: Shape, seeds: int, ratio: float, phases: int, rng: numpy.random.Generator) -> Phases:
     """Phases in which a dose multiplies a constant hazard by ``ratio``."""
-    hazard = shape.hazard * numpy.exp(rng.normal(0, HARDNESS, (phases, 1, seeds, 1)))
+    hazard = shape.hazard * numpy.exp(rng.normal(0, FRAILTY, (phases, 1, seeds, 1)))
 
     def times(doses: int, cells: int, factor: float) -> Floats:
         drawn = rng.exponential(1.0, (phases, doses, seeds, cells)) / (hazard * factor)

@@ -13,7 +13,7 @@ from vendomini.analysis.tables.study import Study, show
 DECISIONS = {
     "shorter": "shortens survival",
     "longer": "lengthens survival",
-    "futile": "in vain: hardly to be found with all seeds",
+    "futile": "stopped for futility: hardly to be found with all seeds",
     "not shown": "not found with all seeds",
     None: "open",
 }
