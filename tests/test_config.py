@@ -310,6 +310,15 @@ class TestFindPhase:
         assert [p.stem for p in find_phase("phase1")] == ["phase1_large_models", "phase1_small_models"]
         assert [p.stem for p in find_phase("phase1_large")] == ["phase1_large_models"]
 
+    def test_a_file_here_goes_by_its_name_unless_a_phase_does(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("mine", "phase1"):
+            Path(f"{name}.yaml").write_text("inherit: base.yaml\n")
+        assert find_phase("mine") == [Path("mine.yaml")]
+        assert len(find_phase("phase1")) == 2
+        with pytest.raises(ConfigError, match="no phase"):
+            find_phase("m" * 5000)
+
     def test_unknown_lists_the_known(self):
         with pytest.raises(ConfigError, match=r"no phase 'phase9'; known are demo, .*ledger, phase1_large_models, "):
             find_phase("phase9")

@@ -57,7 +57,8 @@ def test_a_pilot_in_jobs_and_what_submit_makes_of_it(bench: Bench) -> None:
     assert [doubt.partition(": ")[2] for doubt in other["doubts"]] == [
         "piloted on other settings (agent.model.max_tokens: 24, now 32)"
     ] * 2
-    assert "nothing was run or submitted" in bench.vendomini("status", code=1)
+    nothing = bench.vendomini("status", code=1)
+    assert "nothing was run or submitted here (results); there is results/models/pilot: see" in nothing
 
 
 def test_controls_are_piloted_where_slurm_is(bench: Bench) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests import http_server
 from tests.cluster.bench import Bench
 from vendomini.cluster.probe_job import probe_job
-from vendomini.cluster.status import status
+from vendomini.cluster.status import Status, _foresee, _Pace, status
 from vendomini.config import load_config
 from vendomini.errors import ClusterError
 from vendomini.records import Results
@@ -140,3 +140,20 @@ def test_runs_that_nobody_began_count_once_however_many_plans_ask_for_them(tmp_p
     broken = status(results)
     assert (broken.open, len(broken.plan_problems)) == (0, 3)
     assert "plans/" in broken.plan_problems[0]
+
+
+def test_what_is_left_is_foreseen_model_by_model() -> None:
+    """A pilot's scripted controls end within milliseconds: they say nothing about the model in the queue."""
+    small = _Pace(runs=3, seconds=90.0, tokens=900, live=6, running=2)
+    large = _Pace(runs=1, seconds=200.0, tokens=1000, live=2, running=1)
+    fresh = _Pace(live=2, running=1)
+
+    def foreseen(*models: _Pace) -> tuple[float | None, float | None]:
+        status = Status(name="x", results="results/x")
+        _foresee(status, list(models))
+        return status.tokens_s, status.eta_s
+
+    assert foreseen(small, large) == (2 * 10 + 5, 400)
+    assert foreseen(small, _Pace(live=4)) == (20, None)
+    assert foreseen(small, fresh) == foreseen(fresh) == (None, None)
+    assert foreseen() == (None, None)

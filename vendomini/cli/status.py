@@ -87,10 +87,11 @@ def _print(one: Status, out: Console) -> None:
         "unknown (the queue was not asked)": one.unknown,
     }
     out.print("  " + ", ".join(f"{number:,} {word}" for word, number in counts.items() if number), markup=False)
-    if one.tokens_s is not None and one.eta_s is not None:
+    if one.tokens_s is not None:
         from vendomini.runner.progress import duration
 
-        out.print(f"  {one.tokens_s:,.0f} tokens/s, about {duration(one.eta_s)} to go", markup=False)
+        left = "" if one.eta_s is None else f", about {duration(one.eta_s)} to go"
+        out.print(f"  {one.tokens_s:,.0f} tokens/s{left}", markup=False)
     for line in _reply_lines(one):
         out.print(f"  {line}", markup=False)
     for line in one.adaptive:

@@ -6,7 +6,7 @@ import itertools
 import platform
 import shlex
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,8 +62,8 @@ class Status:
         interrupted: begun, unfinished, and not in any live job or process.
         open: asked for, never begun, and not in any live job.
         unknown: unfinished, and sent to a queue that could not be asked.
-        tokens_s: completion tokens per second, of the runs now in progress.
-        eta_s: seconds until the live runs have ended.
+        tokens_s: completion tokens per second, of the runs now in progress; None while a model of theirs has none done.
+        eta_s: seconds until the live runs have ended; None while a model has none running.
         jobs: live jobs.
         halts: why runs were stopped that submit does not send again by itself, while some are left.
         adaptive: where a phase with adaptive replications stands, in lines for people.
@@ -142,7 +142,7 @@ def status(results: Results) -> Status:
 
 def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> list[str]:
     """Sorts every known run into one of the states; returns those that are not done."""
-    cost = _Cost()
+    pace: defaultdict[str, _Pace] = defaultdict(_Pace)
     endings: Counter[str] = Counter()
     unfinished = []
     known, never = sorted(begun), [run_id for run_id in owner if run_id not in begun]
@@ -151,13 +151,14 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
         if isinstance(outcome, ResultsError):
             found.damaged[run_id] = str(outcome)
             continue
+        job = owner.get(run_id)
+        model = pace[job.shard.model if job else ""]
         if outcome is not None and outcome.finished:
             endings[outcome.ending] += 1
             _add(found.replies, outcome.parse)
-            cost.add(outcome)
+            model.add(outcome)
             continue
         unfinished.append(run_id)
-        job = owner.get(run_id)
         state = _state(results.run(run_id) if run_id in begun else None, job)
         if job is not None and found.queue_problem and outcome is None:
             state = "unknown"
@@ -165,13 +166,22 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             found.failed[run_id] = outcome.reason or "unknown"
         else:
             setattr(found, state, getattr(found, state) + 1)
+            model.live += state in {"running", "waiting"}
         if state == "running":
+            model.running += 1
             _add(found.newest_replies, _newest_replies(results.run(run_id)))
     found.endings = dict(sorted(endings.items()))
-    if found.running and cost.seconds > 0:
-        found.tokens_s = found.running * cost.tokens / cost.seconds
-        found.eta_s = (found.running + found.waiting) * cost.seconds / cost.runs / found.running
+    _foresee(found, [model for model in pace.values() if model.live])
     return unfinished
+
+
+def _foresee(found: Status, models: list[_Pace]) -> None:
+    """Only from runs of the same model: a model's may take a hundred times as long as another's."""
+    running = [model for model in models if model.running]
+    if running and all(model.seconds > 0 for model in running):
+        found.tokens_s = sum(model.running * model.tokens / model.seconds for model in running)
+        if len(running) == len(models):
+            found.eta_s = max(model.live * model.seconds / model.runs / model.running for model in running)
 
 
 def _newest_replies(run: RunPaths) -> Counter[str]:
@@ -195,9 +205,7 @@ def _not_begun(found: Status, results: Results, known: set[str]) -> int:
         except CorruptRecordError as exc:
             found.plan_problems.append(str(exc))
     adaptive = any(isinstance(plan.config.get("experiment", {}).get("replications"), dict) for plan in plans)
-    if (
-        len(plans) == 1 and not adaptive
-    ):  # as a rule: no grid needs to be expanded, and the config's machinery stays unloaded
+    if len(plans) == 1 and not adaptive:  # as a rule: no grid is expanded, and the config's machinery stays unloaded
         return max(plans[0].runs - len(known), 0)
     asked: set[str] = set()
     for plan in plans:  # they may share runs
@@ -226,12 +234,18 @@ def _asked(found: Status, results: Results, plan: Plan) -> Iterator[str]:
 
 
 @dataclass(slots=True)
-class _Cost:
-    """Cost of the runs that ended in one go: sums only, since a phase may have a million runs."""
+class _Pace:
+    """Of one model's runs: sums over those that ended in one go, since a phase may have a million.
+
+    Attributes:
+        live: running or waiting in the queue.
+    """
 
     runs: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    live: int = 0
+    running: int = 0
 
     def add(self, outcome: RunOutcome) -> None:
         if outcome.attempt == 1:

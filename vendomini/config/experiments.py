@@ -106,12 +106,18 @@ def folders_of(names: Iterable[str], results: Path | None) -> list[Results]:
     found = [folder for folder in wanted if folder.plans.is_dir()]
     if not found:
         what = ", ".join(str(folder.root) for folder in wanted) if names else str(ROOT)
-        trials = [str(path) for folder in wanted for path in sorted(folder.root.parent.glob(f"{folder.root.name}@*"))]
-        there = f"; there is {', '.join(trials)}" if trials else ""
+        here = [str(path) for folder in wanted for path in _beside(folder)]
+        there = f"; there is {', '.join(here)}" if here else ""
         raise ResultsError(
             f"nothing was run or submitted here ({what}){there}: see vendomini submit --help, or name --results"
         )
     return found
+
+
+def _beside(folder: Results) -> list[Path]:
+    """An experiment's trials and its pilot, those that were begun."""
+    trials = sorted(folder.root.parent.glob(f"{folder.root.name}@*"))
+    return [path for path in (*trials, folder.pilot.root) if (path / "plans").is_dir()]
 
 
 def folders_to_read(names: Iterable[str]) -> list[Path]:

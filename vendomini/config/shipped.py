@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from vendomini.errors import ConfigError
@@ -56,9 +57,10 @@ def configs() -> dict[str, Path]:
 
 
 def find_phase(name: str) -> list[Path]:
-    """The config files that a name stands for: a path, a config's full name, or a phase's beginning.
+    """The config files that a name stands for: a path, a config's full name, a phase's beginning, or a file here.
 
-    ``phase1`` is both ``phase1_small_models`` and ``phase1_large_models``; ``phase1_large`` is one of them.
+    ``phase1`` is both ``phase1_small_models`` and ``phase1_large_models``; ``phase1_large`` is one of them; ``mine`` is
+    ``mine.yaml``.
 
     Raises:
         ConfigError: the name stands for nothing; lists the known ones.
@@ -69,6 +71,8 @@ def find_phase(name: str) -> list[Path]:
     if name in known:
         return [known[name]]
     matches = [path for stem, path in known.items() if stem.startswith(name + "_")]
+    if not matches and os.path.isfile(here := f"{name}.yaml"):  # unlike Path's, false for a name that is too long
+        return [Path(here)]
     if not matches:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}, or give a YAML file"
