@@ -51,6 +51,9 @@ from vendomini.runner.episode import Episode
 CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
 
+RULES = "Run the warehouse: order, ship, and answer with one JSON object. " * 40
+OBSERVATION = 'OBSERVATION {"step": %d, "actions_left_today": 3, "budget": 1234.5, "open_orders": 4}'
+
 DECODE_CONTEXT = 1700
 """Tokens that each row holds while it is decoded."""
 
@@ -220,17 +223,24 @@ def setting(folder: Path, backend: str) -> tuple[Model, EngineConfig, list]:
 
 
 async def cache_share(backend: str) -> None:
-    """One 300-step episode with a context that is full several times over: cut in chunks, and slid at every step."""
+    """300 turns in a context that is full several times over: cut in chunks, and slid at every turn."""
     with tempfile.TemporaryDirectory() as name:
         folder = make_tiny_model(Path(name), vocab=2000, context=16384)
-        extra = {"agent__model__max_tokens": 64, "agent__model__context_length": 8192}
-        specs = specs_of(folder, 1, 300, **extra)
-        for label, keep in (("cut in chunks", history.KEEP), ("slid at every step", 1.0)):
+        model = Model(name=str(folder), context_length=8192, max_tokens=64)
+        for label, keep in (("cut in chunks", history.KEEP), ("slid at every turn", 1.0)):
             history.KEEP = keep
-            config = EngineConfig(backend=backend, max_num_seqs=1)
-            async with await start_engine(specs[0].config().agent.model, config) as engine:
-                _, share = await episodes_on(engine, specs)
+            async with await start_engine(model, EngineConfig(backend=backend, max_num_seqs=1)) as engine:
+                talk = History(RULES, context_length=8192, max_tokens=64, tokenizer=engine.tokenizer)
+                said = [await one_turn(engine, talk, turn) for turn in range(300)]
+            share = sum(one.cached_tokens or 0 for one in said) / sum(one.prompt_tokens for one in said)
             print(f"  {engine.info.backend}, {label}: {share:.1%} of the prompt tokens cached")
+
+
+async def one_turn(engine: Engine, talk: History, turn: int) -> Completion:
+    talk.add_user(OBSERVATION % turn)
+    said = await engine.generate(talk, SamplingParams(64, seed=turn))
+    talk.add_assistant(said.text)
+    return said
 
 
 def tokenise() -> None:
@@ -243,7 +253,7 @@ def tokenise() -> None:
     costs = []
     for turn in range(1000):
         began = time.perf_counter()
-        kept.add_user(f'OBSERVATION {{"step": {turn}, "day": {turn // 4}, "budget": 1234.5}}')
+        kept.add_user(OBSERVATION % turn)
         kept.add_assistant('{"thought": "wait", "tool": "tool_end_day", "arguments": {}}')
         costs.append(time.perf_counter() - began)
     early, late = (sorted(part)[len(part) // 2] * 1e6 for part in (costs[:100], costs[-100:]))

@@ -161,7 +161,7 @@ def test_a_model_that_thinks_too_long_gets_a_look_at_its_limits(tmp_path: Path) 
             "agent.interface.prediction_mode": "optional",
         },
     )
-    brief = ["--steps", "2", "--episodes", "1"]
+    brief = ["--steps", "1", "--episodes", "1"]
     (verdict,) = piloted(config, tmp_path / "results", *brief)
     assert verdict["grade"] == "look"
     told, _, remedy = verdict["reasons"][0].partition(": ")
@@ -183,7 +183,7 @@ def test_a_model_that_thinks_too_long_gets_a_look_at_its_limits(tmp_path: Path) 
 def test_a_small_trained_model_needs_structured_output(tmp_path: Path) -> None:
     if reason := obstacle():
         pytest.skip(reason)
-    model = ["-o", f"agent.model.name={trained_model()}", "--steps", "2", "--episodes", "1"]
+    model = ["-o", f"agent.model.name={trained_model()}", "--steps", "1", "--episodes", "1"]
     unguided = ["-o", "agent.interface.structured_output=false", "-o", "agent.model.max_tokens=96"]
     (free,) = piloted("configs/demo_model.yaml", tmp_path, *model, *unguided, code=1)
     assert free["grade"] == "no"

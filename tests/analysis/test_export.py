@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from zipfile import ZipFile
 
 import pandas
@@ -246,6 +247,17 @@ def test_mlflow_gets_a_run_for_each_cell(two_cells, tmp_path, monkeypatch):
     history = client.get_metric_history(calm.info.run_id, "survival")
     assert [(one.step, one.value) for one in history] == [(step, 1.0) for step in range(31)]
     assert "episodes.json" in {file.path for file in client.list_artifacts(calm.info.run_id)}
+
+
+def test_mlflow_without_a_server_says_how_to_name_one(two_cells, tmp_path, monkeypatch):
+    """The client alone has no store of its own; the whole package has a database."""
+    pytest.importorskip("mlflow")
+    if find_spec("sqlalchemy"):
+        pytest.skip("SQLAlchemy is installed: MLflow has a database")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ResultsError, match=r"^MLflow refuses: .*; MLFLOW_TRACKING_URI names a server, as in http"):
+        send([two_cells], "mlflow")
 
 
 def test_a_tracker_that_refuses_is_one_sentence(two_cells, tmp_path):

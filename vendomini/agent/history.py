@@ -84,12 +84,13 @@ class History:
         self.epoch = 0
         self._turns: list[_Turn] = []
         self._used = 0  # by all turns together
-        self._past: list[int] = []  # tokens of all turns that are over, the head included
+        self._past = 0  # how many of token_ids are of turns that are over, the head included
 
     def add_user(self, text: str) -> None:
         """The next user turn; drops old turns first if the budget requires it."""
         turn = _Turn(text)
-        turn.size = len(self._asking(turn, first=False)) if self._template else _estimate(text)
+        asking = self._asking(turn, first=False) if self._template else []
+        turn.size = len(asking) if self._template else _estimate(text)
         if self._used + turn.size > self._budget():
             self._drop(int(self._budget() * KEEP) - turn.size)
         self.messages.append({"role": "user", "content": text})
@@ -98,8 +99,7 @@ class History:
         if self._template and not self._template.seams:
             self.token_ids = self._whole()
         elif self._template:
-            first = len(self._turns) == 1
-            self.token_ids = self._past + self._asking(turn, first=first)
+            self.token_ids[self._past :] = asking if len(self._turns) > 1 else self._asking(turn, first=True)
 
     def add_assistant(self, answer: str, reasoning: str = "") -> None:
         """What the model answered.
@@ -114,8 +114,8 @@ class History:
         if self._template:
             turn.ids = self._over(turn, first=len(self._turns) == 1)
             turn.size = len(turn.ids) - (self._head_size if len(self._turns) == 1 else 0)
-            self._past += turn.ids
-            self.token_ids = self._past
+            self.token_ids[self._past :] = turn.ids
+            self._past += len(turn.ids)
         else:
             turn.size += _estimate(answer)
         self._used += turn.size
@@ -186,12 +186,12 @@ class History:
         del self._turns[:dropped]
         self.messages = [self._system, *self.messages[1 + 2 * dropped :]]
         self.epoch += 1
-        self._past = []
         if self._template:
             if self._turns:
                 self._turns[0].ids = self._over(self._turns[0], first=True)
-            self._past = [token for turn in self._turns for token in turn.ids]
-            self.token_ids = self._past or list(self._head_ids)
+            past = [token for turn in self._turns for token in turn.ids]
+            self._past = len(past)
+            self.token_ids = past or list(self._head_ids)
 
 
 def _estimate(text: str) -> int:

@@ -23,7 +23,7 @@ class Prompt(Protocol):
     Attributes:
         messages: the visible conversation, the last one the user's.
         token_ids: the same in the model's chat template, ready to be completed; empty where the engine has no
-            tokenizer.
+            tokenizer. The list grows with the next turn: what is to stay must be copied.
         epoch: rises whenever anything but the end changed (old turns dropped, history cleared), so that an engine that
             keeps state for this object knows when to start over.
     """

@@ -7,6 +7,7 @@ cell's Kaplan–Meier curve by step, its restricted mean and median, and the lis
 from __future__ import annotations
 
 import math
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -185,5 +186,10 @@ def to_mlflow(study: Study, experiment: str) -> str:
                 mlflow.log_metrics(cell.summary)
                 mlflow.log_table(cell.episodes, "episodes.json")
     except mlflow.exceptions.MlflowException as exc:
-        raise ResultsError(f"MLflow refuses: {exc}") from exc
+        hint = (
+            ""
+            if "MLFLOW_TRACKING_URI" in os.environ
+            else "; MLFLOW_TRACKING_URI names a server, as in http://host:5000"
+        )
+        raise ResultsError(f"MLflow refuses: {' '.join(str(exc).split())}{hint}") from exc
     return f"{mlflow.get_tracking_uri()}, experiment {experiment}"
