@@ -7,7 +7,8 @@
     python benchmarks/engines.py decode        the Hugging Face engine's decoding, against plain batched generate
     python benchmarks/engines.py batching      whole conversations on it, against Transformers' own continuous batching
 
-The first three take --backend hf or vllm.
+The first three take --backend hf or vllm. Weights are in bfloat16 where this CPU computes in it, else in float32: a CPU
+that must convert them at every step takes minutes for what others do in seconds.
 
 The model is made on the spot: a Llama with random weights. What it says makes no sense and takes as long as
 sense would. ``decode`` and ``batching`` take the trained model of the tests, SmolLM2-135M.
@@ -19,6 +20,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -51,6 +53,9 @@ from vendomini.runner.episode import Episode
 CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
 
+BFLOAT16 = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
+"""Whether this CPU has instructions for it."""
+
 RULES = "Run the warehouse: order, ship, and answer with one JSON object. " * 40
 OBSERVATION = 'OBSERVATION {"step": %d, "actions_left_today": 3, "budget": 1234.5, "open_orders": 4}'
 
@@ -66,7 +71,8 @@ def elsewhere(function: Callable[..., Any], *arguments: object) -> Any:
 
 def model_of_87m(folder: Path, one_character_a_token: bool) -> Path:
     tokenizer = make_character_tokenizer(2000) if one_character_a_token else None
-    shape = {"hidden": 768, "layers": 12, "heads": 12, "vocab": 2000, "context": 16384, "dtype": "bfloat16"}
+    shape = {"hidden": 768, "layers": 12, "heads": 12, "vocab": 2000, "context": 16384}
+    shape["dtype"] = "bfloat16" if BFLOAT16 else "float32"
     return make_tiny_model(folder, tokenizer=tokenizer, **shape)
 
 
@@ -95,7 +101,7 @@ def original_way(folder: Path, number: int) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if BFLOAT16 else torch.float32).eval()
     generator, ids, tokens, began = random.Random(number), [], 0, time.perf_counter()
     for _ in range(TURNS):
         prompt = torch.tensor([ids + [generator.randrange(5, 400) for _ in range(ADDED)]])
@@ -338,7 +344,8 @@ def main() -> None:
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
     parser.add_argument("--rounds", type=int, default=3, help="of all but cache and tokenise")
     parser.add_argument("--context", type=int, default=DECODE_CONTEXT, help="tokens of each row of decode")
-    parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"], help="of decode and batching")
+    dtypes = ["float32", "bfloat16"] if BFLOAT16 else ["float32"]
+    parser.add_argument("--dtype", nargs="+", default=dtypes, help="of decode and batching")
     arguments = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")))
