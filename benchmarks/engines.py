@@ -53,7 +53,8 @@ from vendomini.runner.episode import Episode
 CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
 
-BFLOAT16 = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
+CPU = Path("/proc/cpuinfo")
+BFLOAT16 = CPU.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", CPU.read_text()) is not None
 """Whether this CPU has instructions for it."""
 
 RULES = "Run the warehouse: order, ship, and answer with one JSON object. " * 40

@@ -123,7 +123,7 @@ def _part(shape: Shape, ratio: float, number: int) -> Part:
 
 
 def _at_any_look(made: Phases) -> int:
-    verdicts = decide_all(made, replace(DESIGN, for_futility=False)).verdicts
+    verdicts = decide_all(made, replace(DESIGN, futility=False)).verdicts
     return int((verdicts <= VERDICTS.index("longer")).sum())
 
 

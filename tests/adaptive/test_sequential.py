@@ -22,7 +22,7 @@ from vendomini.adaptive.sequential import (
     spent,
 )
 
-FIVE = Design((40, 80, 120, 160, 200), 0.05, for_futility=False)
+FIVE = Design((40, 80, 120, 160, 200), 0.05, futility=False)
 SHIPPED = Design.every(5, 40, 0.05)
 
 # Lan & DeMets' spending function like O'Brien & Fleming's, two-sided 5 %, five equally spaced looks: as R's gsDesign
@@ -126,7 +126,7 @@ def test_errors_of_the_first_kind(heavy: bool) -> None:
     """Over all looks together, futility ignored: 5 % and chance, also where half of the differences are 0."""
     rng = numpy.random.default_rng(4)
     values = rng.choice([-450, 0, 0, 450], (400, 40)) if heavy else rng.normal(0, 200, (400, 40))
-    either = [decide(values.astype(float), design) for design in (SHIPPED, replace(SHIPPED, for_futility=False))]
+    either = [decide(values.astype(float), design) for design in (SHIPPED, replace(SHIPPED, futility=False))]
     wrong, without_futility = ((one.verdicts <= VERDICTS.index("longer")).mean() for one in either)
     assert 0.017 < without_futility < 0.083
     assert wrong <= without_futility

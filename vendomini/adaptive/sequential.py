@@ -48,12 +48,12 @@ class Design:
     Attributes:
         looks: numbers of seeds, the last the most that there may be.
         alpha: two-sided level, over all looks.
-        for_futility: a pair may stop for futility; the level holds without this, too.
+        futility: a pair may stop for futility; the level holds without this, too.
     """
 
     looks: tuple[int, ...]
     alpha: float
-    for_futility: bool = True
+    futility: bool = True
 
     @classmethod
     def every(cls, least: int, most: int, alpha: float) -> Design:
@@ -135,7 +135,7 @@ def _verdicts(crossed: NDArray[numpy.bool_], sums: Floats, values: Floats, desig
     blocks = values.shape[1]
     share = blocks / design.most
     verdicts = numpy.full(len(sums), VERDICTS.index("not shown") if share == 1 else OPEN)
-    if share < 1 and design.for_futility:
+    if share < 1 and design.futility:
         known = ((values != 0).sum(axis=1) >= FEWEST) | (share > 0.5)
         verdicts[known & _futile(sums, (values**2).sum(axis=1), blocks, design)] = VERDICTS.index("futile")
     verdicts[crossed] = numpy.where(sums[crossed] < 0, VERDICTS.index("shorter"), VERDICTS.index("longer"))
@@ -212,7 +212,7 @@ class StageWise:
             sizes = sums / numpy.sqrt(squares)
             open_ = ~(low | high)
             low |= open_ & (sizes < -self._bounds[look])
-            futile = self._design.for_futility & _futile(sums, squares, blocks, self._design)
+            futile = self._design.futility & _futile(sums, squares, blocks, self._design)
             high |= open_ & ~low & ((sizes > self._bounds[look]) | futile)
         raise AssertionError("there is a last look")
 
