@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,3 +159,22 @@ def test_what_is_left_is_foreseen_model_by_model() -> None:
     assert foreseen(small, _Pace(live=4)) == (20, None)
     assert foreseen(small, fresh) == foreseen(fresh) == (None, None)
     assert foreseen() == (None, None)
+
+
+def test_runs_that_a_process_here_goes_on_to_are_foreseen(tmp_path: Path) -> None:
+    """Not only the one in progress: 230 more follow it."""
+    words = ["run", "--config", "configs/demo.yaml", "-o", "simulation.max_steps=300", "--results", str(tmp_path)]
+    with subprocess.Popen([sys.executable, "-m", "vendomini", *words], stdout=subprocess.DEVNULL) as process:
+        found = Status(name="", results="")
+        while not (found.running and found.done):
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.2)
+            assert process.poll() is None
+            process.send_signal(signal.SIGSTOP)
+            found = status(Results(tmp_path)) if (tmp_path / "runs").is_dir() else found
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+    seconds = [outcome.seconds for outcome in Results(tmp_path).outcomes(Results(tmp_path).run_ids()) if outcome]
+    assert found.done + found.running + found.open == 240
+    mean = found.eta_s * found.running / (found.running + found.open)
+    assert 0.99 * min(seconds) < mean < 1.01 * max(seconds)

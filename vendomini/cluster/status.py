@@ -26,6 +26,9 @@ NEWEST = 20
 TAIL = 3
 """Lines of a log that are shown with a failure."""
 
+HERE = ""
+"""In place of a job's model, for runs without a job."""
+
 
 class LiveJob(TypedDict):
     """A job in the queue, and how many runs it was given."""
@@ -63,7 +66,8 @@ class Status:
         open: asked for, never begun, and not in any live job.
         unknown: unfinished, and sent to a queue that could not be asked.
         tokens_s: completion tokens per second, of the runs now in progress; None while a model of theirs has none done.
-        eta_s: seconds until the live runs have ended; None while a model has none running.
+        eta_s: seconds until the live runs have ended, and those that a process here goes on to; None while a model has
+            none running.
         jobs: live jobs.
         halts: why runs were stopped that submit does not send again by itself, while some are left.
         adaptive: where a phase with adaptive replications stands, in lines for people.
@@ -129,8 +133,11 @@ def status(results: Results) -> Status:
     owner = {run_id: job for job in jobs for run_id in job.shard.run_ids}  # the newest submission wins
     owner |= {run_id: job for job in jobs if job.task for run_id in job.shard.run_ids}
     begun = set(results.run_ids())
-    unfinished = _count(found, results, owner, begun)
+    unfinished, pace = _count(found, results, owner, begun)
     found.open += _not_begun(found, results, begun.union(owner))
+    if pace[HERE].running:  # by a process that goes on to them
+        pace[HERE].live += found.open
+    _foresee(found, [model for model in pace.values() if model.live])
     if found.done < found.runs:
         found.halts = [
             {"model": halt.model, "cause": halt.cause, "reason": halt.reason, "halted_at": halt.halted_at}
@@ -140,8 +147,14 @@ def status(results: Results) -> Status:
     return found
 
 
-def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[str]) -> list[str]:
-    """Sorts every known run into one of the states; returns those that are not done."""
+def _count(
+    found: Status, results: Results, owner: dict[str, Job], begun: set[str]
+) -> tuple[list[str], defaultdict[str, _Pace]]:
+    """Sorts every known run into one of the states.
+
+    Returns:
+        The runs that are not done; and the pace of each model of a job, and of all runs without one.
+    """
     pace: defaultdict[str, _Pace] = defaultdict(_Pace)
     endings: Counter[str] = Counter()
     unfinished = []
@@ -152,7 +165,7 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             found.damaged[run_id] = str(outcome)
             continue
         job = owner.get(run_id)
-        model = pace[job.shard.model if job else ""]
+        model = pace[job.shard.model if job else HERE]
         if outcome is not None and outcome.finished:
             endings[outcome.ending] += 1
             _add(found.replies, outcome.parse)
@@ -171,12 +184,11 @@ def _count(found: Status, results: Results, owner: dict[str, Job], begun: set[st
             model.running += 1
             _add(found.newest_replies, _newest_replies(results.run(run_id)))
     found.endings = dict(sorted(endings.items()))
-    _foresee(found, [model for model in pace.values() if model.live])
-    return unfinished
+    return unfinished, pace
 
 
 def _foresee(found: Status, models: list[_Pace]) -> None:
-    """Only from runs of the same model: a model's may take a hundred times as long as another's."""
+    """Only from runs of the same model: another's may take a hundredth of the time."""
     running = [model for model in models if model.running]
     if running and all(model.seconds > 0 for model in running):
         found.tokens_s = sum(model.running * model.tokens / model.seconds for model in running)
@@ -238,7 +250,7 @@ class _Pace:
     """Of one model's runs: sums over those that ended in one go, since a phase may have a million.
 
     Attributes:
-        live: running or waiting in the queue.
+        live: running, or about to be.
     """
 
     runs: int = 0
