@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,14 @@ class TestHelp:
         assert all(name in done.stdout for name in COMMANDS)
 
     @pytest.mark.parametrize("name", COMMANDS)
-    def test_every_command_has_an_example(self, name):
-        done = vendomini(name, "--help") if name != "config" else vendomini(name, "schema", "--help")
+    def test_every_command_has_an_example_and_fills_its_lines(self, name):
+        words = (name, "--help") if name != "config" else (name, "schema", "--help")
+        done = vendomini(*words, COLUMNS="80")
         assert done.returncode == 0, done.stderr
         assert f"vendomini {name}" in done.stdout
+        lines = [line.strip() for line in done.stdout.partition("╭")[0].splitlines()]
+        early = [a for a, b in pairwise(lines) if a and b and len(f"{a} {b.split()[0]}") <= 78]
+        assert not early, "broken before the end of a line"
 
     def test_help_says_where_results_go(self):
         """What stands in square brackets in a help text is markup, and is not shown."""

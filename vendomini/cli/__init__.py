@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import signal
 import sys
 from typing import Annotated, Any, NoReturn
@@ -26,7 +27,7 @@ COMMANDS = {
     "submit": "Launch phases on the cluster through SLURM.",
     "keep": "Submit what is left of phases, round by round, until all is done.",
     "status": "Show what is done, running, pending and failed.",
-    "logs": "Show the log of a run or a shard.",
+    "logs": "Show the log of a job, or of a run.",
     "cancel": "Stop a submission.",
     "forget": "Delete an experiment, a plan or runs, after asking.",
     "dashboard": "Watch experiments in a browser: progress, survival so far, failures.",
@@ -92,9 +93,16 @@ def load_command(name: str) -> Any:
     if sub is None:
         sub = typer.Typer(add_completion=False)
         sub.command(name)(getattr(module, name))
-    command = typer.main.get_command(sub)
+    command: Any = typer.main.get_command(sub)
     command.name = name
+    for one in (command, *getattr(command, "commands", {}).values()):
+        one.help = _unwrapped(one.help)
     return command
+
+
+def _unwrapped(text: str | None) -> str | None:
+    """Each paragraph as one line: Typer keeps breaks, and a narrow terminal makes its own beside them."""
+    return text and "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 app = typer.Typer(

@@ -17,7 +17,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")] = False,
     lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only the last lines, this many.")] = None,
 ) -> None:
-    """Print the log of a run's or a shard's job.
+    """Print the log of a job, or of the job that has a run.
 
     Examples:
 
