@@ -47,6 +47,15 @@ class TestOneFolderOneExperiment:
         assert "2 already ended, 1 to do → results/own@max_steps=3" in again.stdout
         assert len(Results(place / "results" / "own").run_ids()) == 4
 
+    @pytest.mark.parametrize("command", ["status", "run", "report"])
+    def test_a_folder_inside_or_one_with_only_a_pilot_names_the_right_one(self, place, command):
+        run = next(place.glob("results/own/runs/*")).relative_to(place)
+        assert fails(self.call(place, command, str(run))).endswith("did you mean results/own?")
+        (place / "results/only").mkdir(exist_ok=True)
+        for part in ("plans", "runs"):
+            (place / "results/only/pilot" / part).mkdir(parents=True, exist_ok=True)
+        assert fails(self.call(place, command, "results/only")).endswith("did you mean results/only/pilot?")
+
     def test_an_edited_file_is_not_mixed_in(self, place):
         """As in snakemake, where a changed parameter silently redoes or mixes."""
         (place / "edited.yaml").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,10 @@ def _phases_named(name: str, overrides: Sequence[str]) -> list[Phase]:
         folder = _results_named(name)
         if folder is not None:
             return [_phase_of(folder, overrides)]
+        path = Path(name)
+        near_by = [folder for folder in (path / PILOT, *path.parents) if (folder / "plans").is_dir()]
+        if near_by and not os.path.isfile(path):
+            raise ConfigError(f"{name} is not a results folder; did you mean {near_by[0]}?") from exc
         near = difflib.get_close_matches(Path(name).name, _known_folders(), n=1)
         if near and "did you mean" not in str(exc):
             raise ConfigError(f"{exc}; did you mean {ROOT / near[0]}?") from exc

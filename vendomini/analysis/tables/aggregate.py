@@ -139,6 +139,9 @@ def find_results(folders: Sequence[Path]) -> list[Results]:
     for folder in folders:
         candidates = [folder] if (folder / "runs").is_dir() else _below(folder)
         if not candidates:
+            near = [path for path in (folder / PILOT, *folder.parents) if (path / "runs").is_dir()]
+            if near:
+                raise ResultsError(f"{folder} holds no runs; did you mean {near[0]}?")
             raise ResultsError(f"{folder} holds no runs: give a folder that `vendomini run` wrote to (it has runs/)")
         found += [Results(candidate) for candidate in candidates]
     return list({results.root.resolve(): results for results in found}.values())
