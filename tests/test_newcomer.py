@@ -35,6 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("--version", 0, "vendomini 0."),
         ("doctor", 0, 'pip install "vendomini[hf]"'),
+        ("doctor --model Qwen/Qwen3-8B", 0, "by its name it has 8B parameters, 16 GB of 16-bit weights\n"),
         ("config check configs/demo.yaml", 0, "configs/demo.yaml: 240 runs"),
         ("config show configs/phases/phase5_large_models.yaml", 0, "max_steps: 5000"),
         ("config schema", 0, '"$schema": "https://json-schema.org'),

@@ -146,6 +146,7 @@ def _alone(name: str, found: Capabilities) -> Advice:
     """For a model with the settings that every phase begins with. One that is not here is described by the Hub."""
     import tempfile
 
+    from vendomini.cluster.throughput import billions
     from vendomini.config.schema import EngineConfig, Model
     from vendomini.engines.doctor import Advice
     from vendomini.errors import EngineUnavailable
@@ -157,7 +158,9 @@ def _alone(name: str, found: Capabilities) -> Advice:
             if files is None:
                 hub.describe(name, None, Path(folder))
         except EngineUnavailable as exc:
-            return Advice(name, "unknown", "–", "–", str(exc))
+            size = billions(name)
+            named = f"; by its name it has {size:g}B parameters, {2 * size:g} GB of 16-bit weights" if size else ""
+            return Advice(name, "unknown", "–", "–", f"{exc}{named}")
         asked = Asked(Model(name=str(files or folder)), USUAL_STEPS, {}, EngineConfig())
         advice = _advice([asked], found)[0]
         return replace(advice, model=name, reading=advice.reading if files else "")

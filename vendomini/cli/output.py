@@ -36,7 +36,7 @@ class _Console(Console):
 def console(*, stderr: bool = False) -> Console:
     """A Rich console; off a terminal it neither colours nor wraps."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
+    width = None if stream.isatty() else WIDEST
     return _Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
