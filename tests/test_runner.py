@@ -548,3 +548,20 @@ class TestNotebook:
         with ThreadPoolExecutor(1) as other:
             other.submit(runner.run, runner.pending(grid(*SHORT))).result()
         assert runner.tally.finished == 4
+
+
+@pytest.mark.parametrize(
+    ("steps", "tokens", "seconds", "says"),
+    [
+        (0, 0, 150, "0/4 runs · no step yet after 2 min 30 s"),
+        (3, 240, 60, "0/4 runs · 3 steps · 0.05 steps/s · 4 tokens/s · at most 32 min 20 s left"),
+        (90, 7200, 3, "0/4 runs · 90 steps · 30 steps/s · 2,400 tokens/s · at most 0 s left"),
+    ],
+)
+def test_progress_of_a_slow_model_is_not_nothing(monkeypatch, steps, tokens, seconds, says):
+    now = time.monotonic()
+    progress = Progress()
+    progress.counters.runs_total, progress.counters.steps_total = 4, 100
+    progress.counters.steps, progress.counters.completion_tokens = steps, tokens
+    monkeypatch.setattr("vendomini.runner.progress.time.monotonic", lambda: now + seconds)
+    assert progress.line() == says

@@ -88,10 +88,10 @@ def _print(one: Status, out: Console) -> None:
     }
     out.print("  " + ", ".join(f"{number:,} {word}" for word, number in counts.items() if number), markup=False)
     if one.tokens_s is not None:
-        from vendomini.runner.progress import duration
+        from vendomini.runner.progress import duration, rate
 
         left = "" if one.eta_s is None else f", about {duration(one.eta_s)} to go"
-        out.print(f"  {one.tokens_s:,.0f} tokens/s{left}", markup=False)
+        out.print(f"  {rate(one.tokens_s)} tokens/s{left}", markup=False)
     for line in _reply_lines(one):
         out.print(f"  {line}", markup=False)
     for line in one.adaptive:

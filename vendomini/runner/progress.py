@@ -65,9 +65,13 @@ class Progress:
         c = self.counters
         seconds = max(time.monotonic() - self._started, 1e-9)
         left = c.steps_total - c.steps - c.steps_resumed
-        parts = [f"{c.runs_done:,}/{c.runs_total:,} runs", f"{c.steps:,} steps", f"{c.steps / seconds:,.0f} steps/s"]
+        parts = [f"{c.runs_done:,}/{c.runs_total:,} runs"]
+        if c.steps:
+            parts += [f"{c.steps:,} steps", f"{rate(c.steps / seconds)} steps/s"]
+        elif c.runs_done < c.runs_total:  # a model loads for minutes
+            parts.append(f"no step yet after {duration(seconds)}")
         if c.completion_tokens:
-            parts.append(f"{c.completion_tokens / seconds:,.0f} tokens/s")
+            parts.append(f"{rate(c.completion_tokens / seconds)} tokens/s")
         if c.steps and left > 0:
             parts.append(f"at most {duration(left * seconds / c.steps)} left")
         if c.runs_failed:
@@ -123,6 +127,11 @@ def progress_on(console: Console) -> Progress:
     if console.is_terminal:
         return LiveProgress(console)
     return Progress(lambda line: console.print(line, markup=False))
+
+
+def rate(value: float) -> str:
+    """``1,300``, ``12``, ``0.23``: a large model on few GPUs does less than a step a second."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def duration(seconds: float) -> str:
