@@ -203,10 +203,10 @@ async def throughput(backend: str, rounds: int) -> None:
         print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.1f}")
 
 
-async def runner_share(backend: str, rounds: int) -> None:
+async def runner_share(backend: str, rounds: int, structured: bool) -> None:
     """Whole episodes, and the bare engine on the same token ids, in turns; both on an engine that is empty but warm."""
     with tempfile.TemporaryDirectory() as name:
-        model, config, specs = setting(elsewhere(model_of_87m, Path(name), False), backend)
+        model, config, specs = setting(elsewhere(model_of_87m, Path(name), False), backend, structured)
         ratios = []
         for _ in range(rounds):
             async with await start_engine(model, config) as engine:
@@ -223,9 +223,11 @@ async def runner_share(backend: str, rounds: int) -> None:
         print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.3f}")
 
 
-def setting(folder: Path, backend: str) -> tuple[Model, EngineConfig, list]:
+def setting(folder: Path, backend: str, structured: bool = False) -> tuple[Model, EngineConfig, list]:
     """The model, the engine's config, and as many short episodes as there are conversations."""
-    specs = specs_of(folder, CONVERSATIONS, 4, agent__model__max_tokens=NEW, agent__model__context_length=16384)
+    values: dict[str, object] = {"agent__model__max_tokens": NEW, "agent__model__context_length": 16384}
+    values["agent__interface__structured_output"] = str(structured).lower()
+    specs = specs_of(folder, CONVERSATIONS, 4, **values)
     return specs[0].config().agent.model, EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS), specs
 
 
@@ -344,6 +346,7 @@ def main() -> None:
     parser.add_argument("what", choices=["throughput", "runner", "cache", "tokenise", "decode", "batching"])
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
     parser.add_argument("--rounds", type=int, default=3, help="of all but cache and tokenise")
+    parser.add_argument("--structured", action="store_true", help="runner: replies held to their JSON schema")
     parser.add_argument("--context", type=int, default=DECODE_CONTEXT, help="tokens of each row of decode")
     dtypes = ["float32", "bfloat16"] if BFLOAT16 else ["float32"]
     parser.add_argument("--dtype", nargs="+", default=dtypes, help="of decode and batching")
@@ -358,9 +361,10 @@ def main() -> None:
         batching(arguments.rounds, arguments.dtype)
     elif arguments.what == "cache":
         asyncio.run(cache_share(arguments.backend))
+    elif arguments.what == "runner":
+        asyncio.run(runner_share(arguments.backend, arguments.rounds, arguments.structured))
     else:
-        measure = throughput if arguments.what == "throughput" else runner_share
-        asyncio.run(measure(arguments.backend, arguments.rounds))
+        asyncio.run(throughput(arguments.backend, arguments.rounds))
 
 
 if __name__ == "__main__":
