@@ -94,8 +94,7 @@ def submit(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send phases to the cluster as a few long jobs, each with one model. Finished and live runs are left alone:
-    repeating the command sends only what is missing.
+    """Send phases to the cluster as a few long jobs, each with one model; repeated, it sends only what is missing.
 
     Examples:
 
@@ -118,14 +117,10 @@ def submit(
         *(restart_changed, anyway, gpu_hours, require_pilot),
         pilot_command="" if pilot or one_round else shlex.join(["vendomini", "submit", *again, "--pilot"]),
     )
-    folders = _folders(phases, override, results)
-    if pilot:
-        folders, only = _pilots(folders, only)
+    folders, chosen = _folders(phases, override, results, only, pilot)
     if one_round:
-        _keep(folders, offers, request, only or (), limit, as_json)
-        return
-    keeper = _options_given(context) if keep and not dry_run else None
-    _send(folders, offers, request, only or (), limit, keeper, dry_run, as_json)
+        return _keep(folders, offers, request, chosen, limit, as_json)
+    _send(folders, offers, request, chosen, limit, _options_given(context) if keep else None, dry_run, as_json)
     if pilot and not (dry_run or as_json):
         typer.echo(f"The verdict: {shlex.join(['vendomini', 'pilot', *again])}")
 
@@ -146,18 +141,17 @@ def _words(phases: list[str], override: list[str] | None, results: Path | None) 
     return [*phases, *overrides, *(["-r", str(results)] if results else [])]
 
 
-def _folders(phases: list[str], override: list[str] | None, results: Path | None) -> list[tuple[Phase, Results]]:
-    from vendomini.config.experiments import load_phases, results_of
-
-    return [(phase, results_of(phase, results)) for phase in load_phases(phases, override or (), results)]
-
-
-def _pilots(
-    folders: list[tuple[Phase, Results]], only: list[str] | None
+def _folders(
+    phases: list[str], override: list[str] | None, results: Path | None, only: list[str] | None, pilot: bool
 ) -> tuple[list[tuple[Phase, Results]], list[str]]:
-    """The pilots of phases and their folders; and, where nothing was chosen, the models that are the phases' own."""
+    """The phases or their pilots, each with its folder; and what was chosen of them: of a pilot, where nothing was, the
+    models that are the phases' own."""
+    from vendomini.config.experiments import load_phases, results_of
     from vendomini.pilot import own_models, pilot_of
 
+    folders = [(phase, results_of(phase, results)) for phase in load_phases(phases, override or (), results)]
+    if not pilot:
+        return folders, only or []
     own = [f"model={name}" for phase, _ in folders for name in own_models(phase)]
     return [(pilot_of(phase), results.pilot) for phase, results in folders], only or own
 
@@ -182,7 +176,7 @@ def _send(
 
     out, outcomes = console(stderr=as_json), []
     for phase, folder in folders:
-        with nullcontext() if keeper is None else _kept(phase, folder, offers, keeper, out):
+        with nullcontext() if keeper is None or dry_run else _kept(phase, folder, offers, keeper, out):
             outcome = launch(phase, folder, offers, request, only, limit, dry_run)
             outcomes.append(outcome)
             _print(outcome, out, dry_run)
