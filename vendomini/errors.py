@@ -116,7 +116,7 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 
 
 def harmless(text: str) -> str:
-    """For a terminal: text from a server, a model or a colleague can't send it control sequences."""
+    """Text from a server, a model or a colleague that can't send control sequences to a terminal."""
     return text.translate(_CONTROLS)
 
 

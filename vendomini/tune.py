@@ -169,7 +169,7 @@ async def tune(
 
 
 def _without_conflicts(trials: Sequence[Trial]) -> list[Trial]:
-    """Of several values of one argument, the fastest."""
+    """The trials, with only the fastest of several values of one argument."""
     kept: dict[str, Trial] = {}
     for one in sorted(trials, key=lambda one: one.rate or 0):
         kept["".join(one.arguments)] = one
@@ -183,7 +183,7 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 
 
 def gain(trials: Sequence[Trial], one: Trial) -> float:
-    """Over the better of the two measurements of vLLM's own settings."""
+    """The gain over the better of the two measurements of vLLM's own settings."""
     return (one.rate or 0) / max(own.rate or 0 for own in trials if not own.arguments)
 
 

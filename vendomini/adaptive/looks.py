@@ -25,7 +25,7 @@ from vendomini.records import JsonObject, Looks, Results, RunOutcome, write_reco
 Others = tuple[str, ...]
 """Values of the other factors."""
 Cell = list[RunSpec]
-"""By replication."""
+"""The runs of one cell, in the order of their replications."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class PairPath:
         return interval(self.differences[: self.blocks], self.design, sums, len(self.means) - 1)
 
     def as_json(self) -> JsonObject:
-        """For the record, and for scripts."""
+        """The pair and its path, for ``looks.json`` and for scripts."""
         looks = [
             {"seeds": seeds, "difference": mean, "bound": None if math.isinf(bound) else bound}
             for seeds, mean, bound in zip(self.design.looks, self.means, self.bounds, strict=False)
@@ -143,7 +143,7 @@ def _told(path: PairPath) -> str:
 
 
 def design_of(phase: Phase) -> Design | None:
-    """None where the number of replications is fixed."""
+    """The design of a phase's looks; None if its number of replications is fixed."""
     given = phase.config.experiment.replications
     return Design.every(given.min, given.max, given.alpha) if isinstance(given, Replications) else None
 
@@ -185,7 +185,7 @@ def _cells(phase: Phase) -> Iterator[Cell]:
 
 
 def _pairs(phase: Phase, cells: Iterable[Cell]) -> list[Pair]:
-    """In the order of the grid. Factors that do nothing without a dose have one cell there, for all their values."""
+    """All pairs, in the order of the grid. Factors that do nothing without a dose have a single cell there."""
     world = phase.world
     others = [path for path in phase.axes if path not in {NAME, world.dose, *world.inert_without_dose}]
     by_dose: dict[tuple[str, float], dict[Others, list[Cell]]] = {}
@@ -238,7 +238,7 @@ def _path(pair: Pair, design: Design, ended: _Ended) -> PairPath:
 
 
 def _differences(pair: Pair, most: int, ended: _Ended) -> Iterator[float]:
-    """Of each seed until the first that has not ended: the mean over the other factors."""
+    """The difference of each seed, averaged over the other factors, up to the first seed that has not ended."""
     for replication in range(most):
         parts = []
         for dosed, zero in pair.cells.values():
@@ -251,7 +251,7 @@ def _differences(pair: Pair, most: int, ended: _Ended) -> Iterator[float]:
 
 
 def _difference(dosed: Sequence[RunOutcome | None], zero: Sequence[RunOutcome | None]) -> float | None:
-    """Of mean survival in steps, up to where all of these runs are known: a run without an event is censored."""
+    """Difference of mean survival in steps, up to the step at which the first of these runs is censored."""
     runs = [*dosed, *zero]
     if None in runs:
         return None

@@ -29,7 +29,7 @@ FLIPS = 8192
 FEWEST = 6
 """Seeds that differ at all, of which the smallest p-value is below 0.05: with fewer there is no interval."""
 DRIFT = 3.2415
-"""Of the test statistic over all seeds, at the effect that a fixed design at 5 % finds nine times in ten."""
+"""Mean of the test statistic over all seeds, at the effect that a fixed design at 5 % finds nine times in ten."""
 REACH = 0.35
 """Chance of still finding that effect, below which a pair stops for futility."""
 LONGER = 2.0
@@ -67,7 +67,7 @@ class Design:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Of several pairs.
+    """What was decided about several pairs.
 
     Attributes:
         verdicts: (pairs,) index into ``VERDICTS``, or ``OPEN``.
@@ -82,7 +82,7 @@ class Decisions:
 
 
 def spent(share: float, alpha: float) -> float:
-    """Of the two-sided level, by the time that this share of the seeds is in."""
+    """How much of the two-sided level may be spent by the time that this share of the seeds is in."""
     return 4 * (1 - _normal.cdf(_normal.inv_cdf(1 - alpha / 4) / math.sqrt(share)))
 
 
@@ -131,7 +131,7 @@ def _bounds(sizes: Floats, allowed: NDArray[numpy.int64]) -> Floats:
 
 
 def _verdicts(crossed: NDArray[numpy.bool_], sums: Floats, values: Floats, design: Design) -> NDArray[numpy.int64]:
-    """Of pairs that were open, by the sums of these seeds' values."""
+    """The verdicts on pairs that were open, from the sums of these seeds' values."""
     blocks = values.shape[1]
     share = blocks / design.most
     verdicts = numpy.full(len(sums), VERDICTS.index("not shown") if share == 1 else OPEN)
@@ -195,7 +195,7 @@ class StageWise:
         return float((low | (here <= self._values.sum() + GRAIN)).mean())
 
     def above(self, shift: float) -> float:
-        """The same in the other direction."""
+        """Chance of what was seen or of what speaks more for a longer survival."""
         _, high, here = self._paths(shift)
         return float((high | (here >= self._values.sum() - GRAIN)).mean())
 
@@ -218,7 +218,7 @@ class StageWise:
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where an increasing function becomes positive, by halving."""
+    """Find by bisection where an increasing function becomes positive."""
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if function(middle) > 0 else (middle, high)

@@ -25,7 +25,7 @@ AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of one model's share of a phase.
+    """One model's share of a phase.
 
     Attributes:
         doses: above 0.
@@ -47,7 +47,7 @@ class Shape:
 
     @classmethod
     def of(cls, phase: Phase) -> Shape:
-        """Of any of a phase's models."""
+        """The shape that each of a phase's models has."""
         world, axes = phase.world, phase.axes
         inert = math.prod(len(axes[path]) for path in world.inert_without_dose if path in axes)
         apart = {NAME, world.dose, *world.inert_without_dose}
@@ -111,7 +111,7 @@ def make(shape: Shape, seeds: int, ratio: float, phases: int, rng: numpy.random.
 
 
 def decide_all(phases: Phases, design: Design) -> Decisions:
-    """Of all pairs, phase by phase."""
+    """Decide all pairs, phase by phase."""
     pairs = phases.differences.reshape(-1, phases.differences.shape[2])
     parts = [decide(pairs[start : start + AT_ONCE], design) for start in range(0, len(pairs), AT_ONCE)]
     return Decisions(*(numpy.concatenate([getattr(p, name) for p in parts]) for name in ("verdicts", "ends", "bounds")))

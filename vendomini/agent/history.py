@@ -148,7 +148,7 @@ class History:
         return True
 
     def _budget(self) -> int:
-        """For all turns together, in sizes as they are estimated here."""
+        """The room for all turns together, in the units in which sizes are estimated here."""
         return int(self._limit / self._scale) - self._head_size
 
     def _asking(self, turn: _Turn, *, first: bool) -> list[int]:

@@ -56,7 +56,7 @@ def _object(found: re.Match[str], tools: Collection[str]) -> str:
 
 
 def _arguments(body: str) -> dict[str, object] | None:
-    """None where the body is anything but arguments, each once."""
+    """The arguments in the body of a call; None if it holds anything else, or one of them twice."""
     arguments: dict[str, object] = {}
     position = 0
     while pair := _PAIR.match(body, position):

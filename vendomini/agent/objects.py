@@ -83,7 +83,7 @@ def _without_trailing_commas(piece: str) -> object:
 
 
 def _balanced_end(text: str, start: int) -> int | None:
-    """Where the braces that open at ``start`` are closed again, quotes respected."""
+    """The end of the braces that open at ``start``; braces inside quotes don't count."""
     depth = 0
     for mark in _MARKS.finditer(text, start):
         if (found := mark[0]) == "{":

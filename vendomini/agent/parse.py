@@ -63,7 +63,7 @@ _DOUBT = re.compile(
     r"|(?:不|没|沒|別|别|勿|未|ない|ません|않|마세요)[^,;，；、]*$",
     re.IGNORECASE,
 )
-"""In a line that leads to an object: it is spoken of, not chosen. Negations count in the last clause alone.
+"""In the line before an object: the object is mentioned, not chosen. Negations count in the last clause alone.
 
 In English, and the plainest words of languages into which models slip."""
 
@@ -84,7 +84,7 @@ _TAKEN_BACK = re.compile(
     r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
     re.IGNORECASE,
 )
-"""At the beginning of the line after an object."""
+"""At the beginning of the line after an object: it is taken back."""
 
 _WRAPPER = re.compile(r"<(?!/)([\w:.-]+)[^<>]*>$")
 _ANSWER_TAGS = re.compile(

@@ -43,7 +43,7 @@ def reply_schema(world: World, interface: Interface) -> dict[str, object]:
 
 
 def output_schema(world: World, interface: Interface) -> dict[str, object]:
-    """The same in full, with each tool's own arguments: what structured output constrains completions to.
+    """The full schema, with each tool's own arguments: what structured output constrains completions to.
 
     Strings have no greatest length here: counting characters makes a grammar some thousand times slower
     (docs/performance.md). agent.model.max_tokens bounds a reply all the same, and a tool refuses what is too long.

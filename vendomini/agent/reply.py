@@ -189,7 +189,7 @@ class _Splitter:
         return end is not None
 
     def _object_end(self, start: int) -> int:
-        """Where the JSON object that begins here ends; where there is none, after its brace."""
+        """The end of the JSON object that begins here; right after its brace if it is no object."""
         self._objects += 1
         if self._objects > MAX_OBJECTS:
             return start + 1
@@ -219,6 +219,6 @@ def _channels(text: str) -> tuple[str, str, bool]:
 
 
 def _bare_channels(text: str) -> tuple[str, str, bool]:
-    """The same where the special tokens were dropped: ``analysis…assistantfinal…``."""
+    """Split a reply whose special tokens were dropped: ``analysis…assistantfinal…``."""
     thought, found, answer = text.rpartition("assistantfinal")
     return (thought, answer, False) if found else (text, "", True)

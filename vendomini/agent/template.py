@@ -132,7 +132,7 @@ class ChatTemplate:
         return dropped
 
     def _cut(self, added: dict[str, int]) -> tuple[bool, str, str]:
-        """Where ``next`` may be cut, and whether anywhere."""
+        """Whether ``next`` may be cut, and its parts before and after the cut."""
         places = {0, *(place for token in added if token and (place := self.next.find(token)) >= 0)}
         for place in sorted(places):
             if self._is_seam(self.next[:place], self.next[place:]):
@@ -185,7 +185,7 @@ def _in_order(text: str, parts: list[str]) -> bool:
 
 
 def _variants(system: str) -> Iterator[Messages]:
-    """With a system role and without, contents as texts and as lists of parts."""
+    """The sample conversation with and without a system role, contents as texts and as lists of parts."""
     told = [{"role": "system", "content": system}, {"role": "user", "content": _USER}]
     merged = [{"role": "user", "content": f"{system}\n\n{_USER}"}]
     rest = [{"role": "assistant", "content": _ASSISTANT}, {"role": "user", "content": _LAST}]

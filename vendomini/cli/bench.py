@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vendomini.config.schema import Model
 
 STEPS = 6
-"""Of each recorded episode, its last so many are measured."""
+"""How many of each recorded episode's steps are measured, the last ones."""
 
 
 def bench(

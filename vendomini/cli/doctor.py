@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vendomini.probe import Capabilities
 
 USUAL_STEPS = 500
-"""Of the episodes that a model named by itself is judged for: those of phase 1."""
+"""Length of the episodes that a model named by itself is judged for, as in phase 1."""
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]--[/]", "no": "[red]no[/]"}
 
@@ -143,7 +143,7 @@ def _advice(models: list[Asked], found: Capabilities) -> list[Advice]:
 
 
 def _alone(name: str, found: Capabilities) -> Advice:
-    """For a model with the settings that every phase begins with. One that is not here is described by the Hub."""
+    """Advice on a model with the settings of the base config. If it is not here, the Hub describes it."""
     import tempfile
 
     from vendomini.cluster.throughput import billions

@@ -98,7 +98,7 @@ class Rows:
 
 
 def this_command() -> str:
-    """As it was typed."""
+    """This command line, as it was typed."""
     return shlex.join(["vendomini", *sys.argv[1:]])
 
 

@@ -37,7 +37,7 @@ class Row:
 
     @property
     def gpu_hours(self) -> float:
-        """With the expected engine."""
+        """GPU-hours with the expected engine."""
         return self.hours[self.engine] * self.gpus
 
     def as_json(self) -> dict[str, object]:

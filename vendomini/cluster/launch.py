@@ -48,12 +48,12 @@ class Outcome:
 
     @property
     def gpu_hours(self) -> float:
-        """As planned, over all jobs."""
+        """GPU-hours of all jobs, as planned."""
         arrays = self.submission.manifest.arrays
         return sum(shard.seconds * array.gpus * array.nodes for array in arrays for shard in array.shards) / 3600
 
     def as_json(self) -> dict[str, object]:
-        """For scripts: counts, every job and every script."""
+        """Counts, every job and every script."""
         submission = self.submission
         arrays = [
             {

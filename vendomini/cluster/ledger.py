@@ -59,7 +59,7 @@ class Job:
 
 
 def array_folder(results: Results, submission_id: str, array: int) -> Path:
-    """Where one array's script and logs are."""
+    """The folder with one array's script and logs."""
     return results.submissions / submission_id / str(array)
 
 
@@ -140,7 +140,7 @@ def cancel_all(results: Results, submission: str | None = None) -> list[Task]:
 
 
 def keeper_name(results: Results) -> str:
-    """Of the job that keeps a results folder; always the same for one folder."""
+    """Name of the job that keeps a results folder; always the same for one folder."""
     digest = hashlib.sha256(str(results.root.absolute()).encode()).hexdigest()[:12]
     return f"vendomini-keeper.{digest}"
 

@@ -30,10 +30,10 @@ FIRST_PORT, PORTS = 20_000, 10_000
 """Two ports a job, by its number: jobs that share a node do not collide."""
 
 CONNECT_S = 300.0
-"""Until the first process listens: nodes do not start a step at the same moment."""
+"""How long to wait until the first process listens: nodes do not start a step at the same moment."""
 
 GRACE_S = 30.0
-"""From the end of vLLM on this node until the first process must have said that it is done."""
+"""How long after the end of vLLM on this node the first process may take to say that it is done."""
 
 DONE = b"done"
 
@@ -60,7 +60,7 @@ def _address(name: str) -> str:
 
 @contextmanager
 def leading(group: NodeGroup) -> Iterator[None]:
-    """In the first process: keeps the connections, and tells the others when all is done."""
+    """In the first process: keep the connections, and tell the others when all is done."""
     lines: list[socket.socket] = []
     with socket.create_server(("", group.port + 1)) as server:
         threading.Thread(target=_accept, args=(server, lines), daemon=True).start()
@@ -90,7 +90,7 @@ def _until_closed(lines: list[socket.socket]) -> None:
 
 
 def following(group: NodeGroup, model: Model, engine: EngineConfig) -> int:
-    """In the others: vLLM's workers of this node, for as long as the first process wants them.
+    """In the other processes: run vLLM's workers of this node for as long as the first process wants them.
 
     Returns:
         The exit code: 0, or :data:`LOST`.

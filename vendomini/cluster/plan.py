@@ -48,7 +48,7 @@ class Shape(NamedTuple):
 
     @property
     def engine_gpus(self) -> int:
-        """Of one engine."""
+        """GPUs of one engine."""
         return self.total_gpus // self.replicas
 
 
@@ -89,7 +89,7 @@ class Group:
 
     @property
     def seconds(self) -> float:
-        """Of work, without loading."""
+        """Seconds of work, without loading."""
         return self.pace.step_s * sum(item.steps for item in self.items)
 
 

@@ -139,7 +139,7 @@ def _ask_slurm(submission: Submission, scripts: Sequence[str]) -> Iterator[str]:
 
 
 def _hours(minutes: int) -> str:
-    """As sbatch reads it."""
+    """A time limit as sbatch reads it."""
     days, rest = divmod(minutes, 1440)
     clock = f"{rest // 60:02}:{rest % 60:02}:00"
     return f"{days}-{clock}" if days else clock

@@ -84,6 +84,6 @@ class Replicas:
 
 
 def as_a_child() -> None:
-    """In a child: when the parent is killed, so is this process; a signal to stop before work begins ends it."""
+    """Prepare a child: it dies with its parent, and a signal to stop before work begins ends it."""
     die_with_parent()
     signal.signal(signal.SIGINT, lambda *_: sys.exit(1))

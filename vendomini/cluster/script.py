@@ -56,7 +56,7 @@ def _script(submission: Submission, k: int) -> str:
 
 
 def _options(submission: Submission, k: int) -> dict[str, str | bool]:
-    """Of sbatch: the template's, and over them the submission's own."""
+    """Options of sbatch: the template's, overridden by the submission's own."""
     array, request = submission.manifest.arrays[k], submission.request
     template = submission.template(array)
     options: dict[str, str | bool] = dict(template.options)

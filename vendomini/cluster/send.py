@@ -96,7 +96,7 @@ def _send(submission: Submission, k: int, script: str) -> str:
 
 
 def sbatch(folder: Path, script: str) -> str:
-    """Through submitit, which calls sbatch and files the script under the job's id.
+    """Send a script through submitit, which calls sbatch and files the script under the job's id.
 
     Raises:
         SubmitLimitError: no more jobs are allowed now.
@@ -112,7 +112,7 @@ def sbatch(folder: Path, script: str) -> str:
 
 
 def job_id(output: str) -> str:
-    """From what ``sbatch --parsable`` prints, ``123`` or ``123;cluster``, among whatever a site's wrapper says.
+    """The id in what ``sbatch --parsable`` prints, ``123`` or ``123;cluster``, among whatever a wrapper prints.
 
     Raises:
         ClusterError: there is none.

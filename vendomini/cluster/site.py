@@ -56,7 +56,7 @@ class Site:
 
     @property
     def gpus_per_node(self) -> int:
-        """Of the best-equipped nodes."""
+        """GPUs of each of the best-equipped nodes."""
         return max((gpus.number for gpus in self.nodes), default=0)
 
     def gpu_memory_gb(self, count: int = 1, kind: str = "") -> int:
@@ -124,7 +124,7 @@ class Cluster:
 
 
 ASSUMED = Cluster((Partition("", True, "infinite", 1, "gpu:80gb:8", "up"),), DEFAULT_MAX_ARRAY_SIZE, live=False)
-"""Where there is no SLURM to ask."""
+"""The cluster that is assumed if there is no SLURM to ask."""
 
 
 def find_cluster(description: Path | None = None, clusters: str = "") -> Cluster:

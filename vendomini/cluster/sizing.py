@@ -30,9 +30,9 @@ BATCH = 8
 """Full-length conversations that should fit beside the weights."""
 
 ALONE = 2 / 3
-"""Of a GPU's memory, what the weights may take for an engine of its own. A step reads weights and conversations, which
-fill the rest: of memory M and weights W, two engines do 2 (M - W) / M, and one over both GPUs, which work one after
-another, (2 M - W) / 2 M."""
+"""The share of a GPU's memory that the weights may take for an engine of its own. A step reads weights and
+conversations, which fill the rest: of memory M and weights W, two engines do 2 (M - W) / M, and one over both GPUs,
+which work one after another, (2 M - W) / 2 M."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,10 @@ class Sizing:
         return self.engines.get(model.name, self.engine)
 
     def shape(self, model: Model) -> Shape:
-        """Of one job: the model's GPUs; or, where jobs get whole nodes only, a node and its engines. Transformers gets
-        an engine for as few GPUs as hold the model well, since one engine would use its GPUs one after another.
+        """The shape of one job: the model's GPUs; or, if jobs get whole nodes only, a node and its engines.
+
+        Transformers gets an engine for as few GPUs as hold the model well, since one engine would use its GPUs one
+        after another.
 
         Raises:
             ConfigError: the config asks for a number that no template has.
@@ -92,7 +94,7 @@ class Sizing:
         return max((n for n in GPU_COUNTS[1:] if n <= self.offers(least).site.gpus_per_node), default=least)
 
     def gpus(self, model: Model) -> int:
-        """Of one job: as the config says, else as many as the model needs to have room for its batch.
+        """GPUs of one job: as the config says, else as many as the model needs to have room for its batch.
 
         Raises:
             ConfigError: the config asks for a number that no template has.
@@ -124,7 +126,7 @@ class Sizing:
         return next((count for count, memory in memories if fits_by_size(size, count, memory)), None)
 
     def pace(self, model: Model, shape: Shape, horizon: int) -> Pace:
-        """Of all of a job's engines: measured in the results folder, else the published estimate."""
+        """The pace of all of a job's engines: measured in the results folder, else the published estimate."""
         if is_scripted(model):
             return SCRIPTED
         engine = self.expected_engine(model, shape.gpus)
@@ -156,7 +158,7 @@ class Sizing:
         return size
 
     def facts(self, model: Model) -> ModelFacts | None:
-        """From the model's files; None where they are not in the cache."""
+        """What the model's files say; None if they are not in the cache."""
         cache = HFCache(path=str(hf_cache_folder(self.environ)))
         try:
             return model_facts(model.name, model.revision, Capabilities(hf_cache=cache))

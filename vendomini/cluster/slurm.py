@@ -53,7 +53,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """As scancel and scontrol want it."""
+        """The task's name for scancel and scontrol."""
         return f"{self.job_id}_{self.index}" if self.array else self.job_id
 
     @property

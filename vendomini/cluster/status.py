@@ -27,7 +27,7 @@ TAIL = 3
 """Lines of a log that are shown with a failure."""
 
 HERE = ""
-"""In place of a job's model, for runs without a job."""
+"""Stands for a job's model where runs have no job."""
 
 
 class LiveJob(TypedDict):
@@ -247,7 +247,7 @@ def _asked(found: Status, results: Results, plan: Plan) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Pace:
-    """Of one model's runs: sums over those that ended in one go, since a phase may have a million.
+    """The pace of one model's runs: sums over those that ended in one go, since a phase may have a million.
 
     Attributes:
         live: running, or about to be.
@@ -267,7 +267,7 @@ class _Pace:
 
 
 def _state(run: RunPaths | None, job: Job | None) -> str:
-    """Of a run that is not done.
+    """The state of a run that is not done.
 
     Args:
         run: None if it was never begun.
@@ -324,7 +324,7 @@ def _why(job: Job, reasons: Mapping[str, list[End]]) -> str:
 
 
 def ends_of(job: Job, reasons: Mapping[str, list[End]]) -> list[End]:
-    """Of each of its starts, by whichever name accounting has for it."""
+    """How each start of a job ended, under whichever name accounting has for it."""
     ids = job_ids(job.folder)
     return next((reasons[name] for name in [*(f"{i}_{job.index}" for i in ids), *ids] if name in reasons), [])
 

@@ -28,7 +28,7 @@ _SHORT = {
     "w": "nodelist", "x": "exclude",
 }  # fmt: skip
 _REPLACED = {"job-name", "output", "error", "open-mode"}
-"""For a job started by hand; a submission sets its own."""
+"""Options for a job started by hand; a submission sets its own."""
 
 _CARRIED = {
     "account", "acctg-freq", "begin", "clusters", "comment", "constraint", "container", "container-entrypoint",
@@ -178,7 +178,7 @@ def _near(name: str) -> str:
 
 
 def _gpus(options: dict[str, str | bool]) -> int:
-    """From ``--gpus-per-node=4``, ``--gpus-per-node=a100:4`` or ``--gres=gpu:a100:4``."""
+    """The number in ``--gpus-per-node=4``, ``--gpus-per-node=a100:4`` or ``--gres=gpu:a100:4``."""
     last = _asked_gpus(options).rsplit(":", 1)[-1]
     return int(last) if re.fullmatch("[0-9]{1,9}", last) else 1
 

@@ -116,7 +116,7 @@ class Measurement:
 
 @dataclass(slots=True)
 class _Work:
-    """Of one job, from the first start to the last end, in seconds since the epoch."""
+    """The work of one job, from the first start to the last end, in seconds since the epoch."""
 
     began: float = math.inf
     ended: float = -math.inf

@@ -22,7 +22,7 @@ LONGEST = 80
 
 
 def differences(one: Phase, other: Phase) -> Differences:
-    """Where the runs of two phases differ in what neither grid varies. Levels, seeds, replications and engines may
+    """How the runs of two phases differ in what neither grid varies. Levels, seeds, replications and engines may
     differ: runs of both are then cells of one experiment."""
     if one.world is not other.world:
         return {"experiment.world": (one.config.experiment.world, other.config.experiment.world)}

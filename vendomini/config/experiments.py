@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from vendomini.config.difference import Differences
 
 ROOT = Path("results")
-"""Where results are kept unless ``--results`` says otherwise, a folder an experiment."""
+"""The folder of results folders, one for each experiment, unless ``--results`` says otherwise."""
 
 
 def results_of(phase: Phase, folder: Path | None) -> Results:
-    """Where a phase's results are, by the same rule as ``vendomini run``: a trial has a folder of its own."""
+    """The results folder of a phase, by the same rule as ``vendomini run``: a trial has a folder of its own."""
     home = phase.home or ROOT / phase.name
     return Results(folder or home.with_name(home.name + phase.trial))
 
@@ -55,7 +55,7 @@ def plans_of(results: Results) -> list[tuple[str, Plan]]:
 
 
 def _differences(phase: Phase, plan: Plan) -> Differences | None:
-    """None where the plan can't be expanded by this version, or here."""
+    """How a plan differs from a phase; None if this version can't expand it, or not here."""
     from vendomini.config import build_phase
     from vendomini.config.difference import differences
 

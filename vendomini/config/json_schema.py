@@ -9,7 +9,7 @@ from vendomini.config.worlds import find_world, phase_config
 
 
 def json_schema(world: str = DEFAULT_WORLD) -> dict[str, object]:
-    """Of a file as written: with ``inherit``, and with the names that ``grid`` and ``fixed`` may use.
+    """JSON Schema of a file as written: with ``inherit``, and the names that ``grid`` and ``fixed`` may use.
 
     Args:
         world: the file's ``experiment.world``.

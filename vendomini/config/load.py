@@ -54,7 +54,7 @@ class Phase:
 
     @property
     def base(self) -> dict[str, object]:
-        """Of the first model."""
+        """The parameters of the first model."""
         return next(iter(self.bases.values()))
 
     @property

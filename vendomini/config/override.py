@@ -62,7 +62,7 @@ def meant(text: str) -> str:
 
 
 def _lookups(raw: Mapping[str, object]) -> tuple[Lookup, ...]:
-    """Of the world that the file names, as far as it does."""
+    """Lookups in the config of the world that the file names, if it names one."""
     experiment = raw.get("experiment")
     name = experiment.get("world", DEFAULT_WORLD) if isinstance(experiment, dict) else DEFAULT_WORLD
     try:

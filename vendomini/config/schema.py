@@ -227,7 +227,7 @@ class RunConfig(Section):
 
 
 class Replications(Section):
-    """As many as the answer needs: seeds are added where a dose is neither decided nor at its maximum."""
+    """As many replications as the answer needs: seeds are added while a dose is undecided and below its maximum."""
 
     min: Annotated[int, Field(ge=2, le=1000)] = Field(
         description="Seeds before the first look at the results, and from each look to the next."

@@ -16,7 +16,7 @@ KeyPath = tuple[str, ...]
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
-"""Of a YAML file, aliases expanded: more is a mistake or an alias bomb."""
+"""Most nodes of a YAML file with its aliases expanded: more is a mistake or an alias bomb."""
 
 MAX_DEPTH = 50
 """Mappings and lists within each other, and parts of a dot path."""
@@ -181,7 +181,7 @@ def _add_resolvers() -> None:
 
 
 def _integer(_: yaml.Loader, node: yaml.ScalarNode) -> int:
-    """Of 64 bits, which is what a plan and a run's id can hold."""
+    """An integer of 64 bits, which is what a plan and a run's id can hold."""
     if len(node.value) > 20 or not -(2**63) <= (value := int(node.value)) < 2**63:
         raise yaml.MarkedYAMLError(None, None, "an integer of more than 64 bits", node.start_mark)
     return value

@@ -180,7 +180,7 @@ class Advice:
 
 
 def advise(model: Model, steps: int, found: Capabilities) -> Advice:
-    """For one model of a phase.
+    """Advice on one model of a phase.
 
     Args:
         steps: of the phase's longest episode.

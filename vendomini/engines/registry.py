@@ -102,7 +102,7 @@ BUILT_IN = {
 
 
 def find_backend(name: str) -> Backend:
-    """By the name that ``engine.backend`` has.
+    """The engine that ``engine.backend`` names.
 
     Raises:
         ConfigError: there is none, or the package that should provide it does not.

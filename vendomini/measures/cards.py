@@ -123,7 +123,7 @@ def _boolean(name: str, value: object) -> bool:
 
 
 def _whole(name: str, value: object) -> int:
-    """As in JSON schema, 3.0 is an integer and true is not."""
+    """An integer as in JSON schema: 3.0 is one and true is not."""
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:

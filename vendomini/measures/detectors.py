@@ -316,5 +316,5 @@ class Detectors:
 
 
 def _rounded(value: float) -> float:
-    """To four decimals, at a fraction of the cost of ``round``."""
+    """Rounded to four decimals, at a fraction of the cost of ``round``."""
     return (value * 10_000 + 0.5) // 1 / 10_000

@@ -92,7 +92,7 @@ class _Words(dict[str, int]):
 
 
 def _bucket(word: str) -> int:
-    """From 1 to 512, by CRC-32, which is the same everywhere, of the word's letters; 0 for a word that is left out."""
+    """CRC-32 of the word's letters as a number from 1 to 512, the same everywhere; 0 for a word that is left out."""
     letters = word.translate(_OTHERS) if word.isascii() else "".join(filter(str.isalpha, word))
     if len(letters) < SHORTEST_WORD:
         return _NOTHING

@@ -267,7 +267,7 @@ class Predictions:
         return self._state
 
     def summary(self) -> dict[str, dict[str, float] | None]:
-        """The same over the whole episode."""
+        """The accumulators over the whole episode."""
         return {kind: series.summary() for kind, series in self._series.items()}
 
 

@@ -1,4 +1,4 @@
-"""On how many GPUs a model fits, and what follows from that. Every verdict shows its arithmetic."""
+"""How many GPUs a model needs, and what follows from that. Every verdict shows its arithmetic."""
 
 from __future__ import annotations
 

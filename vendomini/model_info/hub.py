@@ -10,10 +10,10 @@ from threading import Thread
 from vendomini.errors import EngineUnavailable
 
 PATIENCE_S = 5.0
-"""For a connection, and for each part of the Hub's answer."""
+"""Time for a connection, and for each part of the Hub's answer."""
 
 DEADLINE_S = 15.0
-"""For all of it: a name server that doesn't answer has no time limit of its own."""
+"""Time for all of it: a name server that doesn't answer has no time limit of its own."""
 
 DESCRIPTION = ["config.json", "generation_config.json", "*.index.json"]
 

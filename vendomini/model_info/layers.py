@@ -74,7 +74,7 @@ class Unclear(ValueError):
 
 
 def attention(folder: Path, config: Config) -> Attention:
-    """Of the model in this folder.
+    """The attention of the model in this folder.
 
     Raises:
         ValueError, KeyError, TypeError: it can't be determined.
@@ -121,7 +121,7 @@ def _read(text: Config, sure: bool = False) -> Attention:
 
 
 def _heads(text: Config) -> int:
-    """Where they differ from layer to layer: what the number of GPUs must divide."""
+    """Attention heads; if they differ from layer to layer, what the number of GPUs must divide."""
     heads = _first(text, "num_attention_heads", "n_head", "n_heads", "num_heads", "num_query_heads")
     return math.gcd(*map(int, heads)) if isinstance(heads, list) else int(heads)
 
@@ -137,7 +137,7 @@ def _first(text: Config, *names: str) -> Any:
 
 
 def _kinds(text: Config, sure: bool) -> list[int | None]:
-    """Of each layer: how many tokens it keeps, None for all, 0 for a layer without keys and values."""
+    """How many tokens each layer keeps: None for all, 0 for a layer without keys and values."""
     named = _named(text)
     if named is not None:
         if len(named) > MAX_LAYERS:
@@ -217,7 +217,7 @@ def _window(text: Config) -> int | None:
 
 
 def _kv_heads(text: Config, heads: int, layers: int) -> list[int]:
-    """Of each layer."""
+    """KV heads of each layer."""
     if isinstance(blocks := text.get("block_configs"), list):
         groups = [(block.get("attention") or {}).get("n_heads_in_group") for block in blocks]
         return [heads // int(group) if group else 0 for group in groups]
@@ -240,7 +240,7 @@ def _grouped(text: Config) -> bool:
 
 
 def _token_bytes(text: Config, heads: int, kv_heads: int, size: int) -> int:
-    """Of one layer, as vLLM stores it."""
+    """Bytes of a token in one layer, as vLLM stores it."""
     if text.get("kv_lora_rank"):  # multi-head latent attention: one latent and one rotary key for all heads
         latent = (int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim") or 0)) * size
         index = int(text.get("index_head_dim") or 0)  # of sparse attention: a key of 8 bits and its scales

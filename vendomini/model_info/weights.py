@@ -68,7 +68,7 @@ def _header(file: Path) -> list[_Tensor]:
 
 
 def _pytorch_bytes(folder: Path) -> int:
-    """By the index, else by the files themselves, which are weights apart from a few kilobytes."""
+    """Bytes by the index, else by the files themselves, which are weights apart from a few kilobytes."""
     index = folder / "pytorch_model.bin.index.json"
     if index.is_file():
         return int(json.loads(index.read_text())["metadata"]["total_size"])

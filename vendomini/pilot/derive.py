@@ -14,7 +14,7 @@ from vendomini.worlds.protocol import load_world
 
 STEPS = 30
 EPISODES = 8
-"""Of each model without any dose, and as many with the highest: a batch, or half of one."""
+"""Episodes of each model without any dose, and as many with the highest: a batch, or half of one."""
 
 REFERENCE = "reactive"
 """The control that models are compared with, in worlds that have it."""

@@ -61,12 +61,12 @@ class Figures:
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
     def share(self, count: float) -> float:
-        """Of all replies."""
+        """A count as a share of all replies."""
         return count / max(self.replies, 1)
 
     @property
     def healthy_share(self) -> float | None:
-        """Of the calls without any dose, those that succeeded."""
+        """The share of the calls without any dose that succeeded."""
         return self.healthy_ok / self.healthy_calls if self.healthy_calls else None
 
     @property
@@ -82,7 +82,7 @@ class Figures:
 
 
 def figures_of(runs: PilotRuns, world: type[WorldInfo]) -> Figures:
-    """Of the runs with the phase's settings, as far as they are."""
+    """The figures of the runs with the phase's settings, as far as these have come."""
     found, pilot = Figures(), runs.folder
     for info in runs.own:
         found.runs += 1

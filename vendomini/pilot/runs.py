@@ -17,7 +17,7 @@ Settings = dict[str, object]
 
 @dataclass(slots=True)
 class PilotRuns:
-    """Of one model.
+    """The pilot runs of one model.
 
     Attributes:
         folder: where they are.
@@ -33,7 +33,7 @@ class PilotRuns:
 
 
 def pilot_runs(phase: Phase, results: Results) -> dict[str, PilotRuns]:
-    """By model, the reference control included. A trial that has no pilot of its own is judged by its experiment's, as
+    """Pilot runs by model, the reference control included. A trial without a pilot is judged by its experiment's, as
     far as the settings are the same.
 
     Args:

@@ -31,7 +31,7 @@ FEWEST_CONVERSATIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """On one model.
+    """The verdict on one model.
 
     Attributes:
         grade: ``missing`` where there is nothing to judge, or other settings were piloted.
@@ -54,7 +54,7 @@ class Verdict:
 
 
 def judge(phase: Phase, results: Results, unable: Mapping[str, str] = MappingProxyType({})) -> list[Verdict]:
-    """Of each model of a phase, from its pilot's logs as far as they are.
+    """The verdict on each model of a phase, from its pilot's logs as far as these have come.
 
     Args:
         results: of the phase; the pilot's are in it.

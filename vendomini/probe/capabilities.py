@@ -135,5 +135,5 @@ class Capabilities:
         return self.packages.get(name) or Package(name)
 
     def as_json(self) -> dict[str, object]:
-        """The same as plain dicts, lists and numbers."""
+        """The capabilities as plain dicts, lists and numbers."""
         return asdict(self)

@@ -28,7 +28,7 @@ def every_line(text: str) -> str:
 
 
 def die_with_parent() -> None:
-    """From now on this process is killed when the one that began it ends, however that ends (Linux)."""
+    """Have this process killed when the one that began it ends, however that ends (Linux)."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

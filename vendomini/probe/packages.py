@@ -51,7 +51,7 @@ def find_package(name: str) -> Package:
 
 
 def try_import(package: Package, environ: Mapping[str, str], timeout: float = 120.0) -> Package:
-    """The same package after an import in a child process (a cold network file system takes its time)."""
+    """The package after an import in a child process (a cold network file system takes its time)."""
     if package.version is None or not package.works:
         return package
     child_environ = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONWARNINGS": "ignore"}

@@ -14,7 +14,7 @@ from vendomini.probe.commands import ask, every_line
 COMMANDS = ("sbatch", "srun", "squeue", "sinfo", "scontrol", "sacct", "scancel")
 
 TIMEOUT_S = 60.0
-"""For one command: login nodes are busy, and SLURM's own commands wait for their controller for 10 s and more."""
+"""Time for one command: login nodes are busy, and SLURM's own commands wait 10 s and more for their controller."""
 
 RETRY_S = (1.0, 3.0)
 """Seconds to wait before each retry of a transient error."""
@@ -33,7 +33,7 @@ HARMLESS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_ROOT", "SLURM
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables that change what SLURM's commands do.
+    """The environment without the variables that change what SLURM's commands do.
 
     ``SBATCH_*`` beats a script's options, ``SQUEUE_*`` hides jobs, and the ``SLURM_*`` of a job reach those it sends.
     """

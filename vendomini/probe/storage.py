@@ -15,7 +15,7 @@ TRUE = {"1", "ON", "YES", "TRUE"}
 
 
 def hf_cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where the Hugging Face libraries look, by their own rules."""
+    """The folder in which the Hugging Face libraries look, by their own rules."""
     home = Path(environ.get("HOME", "~")).expanduser()
     caches = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
     hf_home = Path(environ.get("HF_HOME") or caches / "huggingface")

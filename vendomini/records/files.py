@@ -26,7 +26,7 @@ def seal(encoded: bytes) -> bytes:
 
 
 def seal_line(line: bytearray) -> None:
-    """The same in place, and the end of the line."""
+    """Seal a line in place, and end it."""
     line[-1:] = _SEAL % zlib.crc32(line) + b"\n"
 
 

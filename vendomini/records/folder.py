@@ -69,7 +69,7 @@ class Results:
 
     @property
     def pilot(self) -> Results:
-        """Of the pilot; no command counts it as part of the experiment."""
+        """The pilot's results folder; no command counts it as part of the experiment."""
         return Results(self.root / PILOT)
 
     @property
@@ -81,7 +81,7 @@ class Results:
         return self.root / "halts" / f"{key}.json"
 
     def halts(self) -> dict[str, Halt]:
-        """By key, the oldest first. A damaged one is left out: without it runs are tried again, no more."""
+        """The halts by key, the oldest first. Damaged ones are left out, which only means that runs are tried again."""
         found = []
         for file in self.root.glob("halts/*.json"):
             with contextlib.suppress(CorruptRecordError, FileNotFoundError):
@@ -108,7 +108,7 @@ class Results:
         return RunPaths(Path(self._folder(run_id)))
 
     def _folder(self, run_id: str) -> str:
-        """As text: a path object costs more than reading the file that it names, which counts over 10,000 runs."""
+        """A run's folder as text: over 10,000 runs, path objects would cost more than reading the files they name."""
         if not run_id or run_id in {".", ".."} or "/" in run_id or "\0" in run_id:
             raise ResultsError(f"{run_id!r} is not a run id")
         return f"{self.root}/runs/{run_id}"

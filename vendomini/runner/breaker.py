@@ -27,7 +27,7 @@ _canonical = msgspec.json.Encoder(order="sorted")
 
 
 def halt_key(spec: RunSpec, engine: config.EngineConfig, breaker: config.Breaker) -> str:
-    """The same for all runs whose agents are set alike, on the same engine: 16 hexadecimal digits."""
+    """16 hexadecimal digits, the same for all runs whose agents are set alike, on the same engine."""
     settings = [spec.parameters["agent"], engine.model_dump(mode="json"), breaker.model_dump(mode="json")]
     return hashlib.sha256(_canonical.encode(settings)).hexdigest()[:16]
 
@@ -77,7 +77,7 @@ def shares(counts: Counter[str]) -> str:
 
 
 class Breaker:
-    """Of one loaded model.
+    """Watches the runs of one loaded model.
 
     Args:
         results: where halts are kept.

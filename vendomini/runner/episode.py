@@ -277,7 +277,7 @@ _MISMATCH = (
 
 
 def _printable(completion: Completion) -> Completion:
-    """Without unpaired surrogates, which no log can hold."""
+    """The completion without unpaired surrogates, which no log can hold."""
     text, reasoning = completion.text, completion.reasoning
     if text.isascii() and (reasoning is None or reasoning.isascii()):
         return completion

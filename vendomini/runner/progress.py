@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PLAIN_INTERVAL_S = 30.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two lines where there is no terminal."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Progress:
 
 
 class LiveProgress(Progress):
-    """The same on a terminal: one line that is kept up to date, below the lines of the log."""
+    """Progress on a terminal: one line that is kept up to date, below the lines of the log."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live

@@ -68,7 +68,7 @@ def made_with(engine: Engine, context_length: int) -> dict[str, str | int | None
 
 
 def changes(before: RunInfo, now: RunInfo) -> list[str]:
-    """In words, what has changed since a run was begun."""
+    """What has changed since a run was begun, in words."""
     found = []
     if before.system_prompt != now.system_prompt:
         found.append("another system prompt")

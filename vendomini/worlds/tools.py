@@ -19,7 +19,7 @@ Handler = Callable[..., Result]
 """Runs a tool: its arguments in the schema's order → the result."""
 
 _Check = Callable[[object], object]
-"""From what was sent to the value; raises :class:`InvalidArguments`."""
+"""Turns what was sent into the value; raises :class:`InvalidArguments`."""
 
 
 class InvalidArguments(Exception):
@@ -179,7 +179,7 @@ def _choice_check(name: str, choices: list[str]) -> _Check:
 
 def _integer_check(name: str, minimum: int, maximum: int) -> _Check:
     def check(value: object) -> int:
-        """As in JSON schema, 3.0 is an integer and true is not."""
+        """An integer as in JSON schema: 3.0 is one and true is not."""
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is int and minimum <= value <= maximum:

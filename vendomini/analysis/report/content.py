@@ -196,6 +196,6 @@ def p_value(p: float) -> str:
 
 
 def slug(text: str) -> str:
-    """For a file name or an id."""
+    """The text as part of a file name or an id."""
     plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower())
     return "-".join(part for part in plain.split("-") if part) or "x"

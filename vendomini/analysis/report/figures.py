@@ -48,7 +48,7 @@ def draw(figure: Figure | Heatmap, folder: Path) -> list[Path]:
 
 
 def _undated(suffix: str) -> dict[str, None]:
-    """The same data give the same bytes."""
+    """Metadata without a date, so that the same data give the same bytes."""
     return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
 
 
@@ -78,7 +78,7 @@ def _lines(axes: Axes, figure: Figure) -> None:
 
 
 def _logarithmic(set_scale: Callable[[str], None], axis: Axis, values: Sequence[float]) -> None:
-    """With ticks in plain numbers."""
+    """Make an axis logarithmic, with ticks in plain numbers."""
     from matplotlib.ticker import NullLocator
 
     ticks = log_ticks(values)

@@ -14,7 +14,7 @@ from vendomini.analysis.report.palette import colours, dash
 Json = dict[str, Any]
 
 BANDS_SHOWN = 4
-"""With more lines than this, their bands are hidden at first."""
+"""If there are more lines than this, their bands are hidden at first."""
 
 
 def plotly_figure(figure: Figure | Heatmap) -> Json:
@@ -172,7 +172,7 @@ def _text(value: object) -> str:
 
 
 def _rounded(values: Sequence[object]) -> list[object]:
-    """To five digits, more than a screen shows; values that are not finite become gaps."""
+    """Values rounded to five digits, more than a screen shows; those that are not finite become gaps."""
     return [_rounded_number(value) if isinstance(value, int | float) else _text(value) for value in values]
 
 

@@ -20,7 +20,7 @@ DECISIONS = {
 
 
 def adaptive_blocks(study: Study) -> list[Block]:
-    """Nothing where the number of replications was fixed."""
+    """The looks that were taken; nothing if the number of replications was fixed."""
     return [block for state in study.looks for block in _blocks(state)]
 
 

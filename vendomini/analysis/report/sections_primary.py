@@ -96,7 +96,7 @@ def preregistered(study: Study) -> tuple[list[Contrast], list[str]]:
 
 
 def _of_each_experiment(study: Study, contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """Where there are several: each question about each of them, and of two the difference between them."""
+    """If there are several experiments, each question about each of them; of two, also how much they differ."""
     apart = study.apart
     if apart is None:
         return list(contrasts)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 FEWEST_SEEDS = 3
-"""With two, Student's t has one degree of freedom and says next to nothing."""
+"""With two seeds, Student's t has one degree of freedom and says next to nothing."""
 
 
 def restricted_times(frame: pandas.DataFrame, horizon: float) -> NDArray[numpy.float64]:

@@ -89,7 +89,7 @@ def kaplan_meier(frame: pandas.DataFrame, label: str = "all", horizon: float | N
 
 
 def _median(times: list[float], survival: list[float], lower: list[float], upper: list[float]) -> Estimate:
-    """Without an interval where the band is not known at the median: all events at one step."""
+    """The median; without an interval if the band is unknown there, as with all events at one step."""
     middle, low, high = (crossing(times, curve) for curve in (survival, lower, upper))
     return _unknown(middle) if low > middle else Estimate(middle, low, high)
 
@@ -258,7 +258,7 @@ def pairwise_logrank(
 
 
 def _pair(frame: pandas.DataFrame, factor: str, pair: Sequence[object], show: Callable[[object], str]) -> Test:
-    """As :func:`logrank`, with the effect always second minus first."""
+    """Like :func:`logrank`, with the effect always second minus first."""
     test = logrank(frame, factor, pair, show)
     first, last = curves(frame, factor, pair, show)
     effect = f"restricted mean to step {first.horizon:g}, second − first (steps)"

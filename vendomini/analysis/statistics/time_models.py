@@ -39,7 +39,7 @@ class Shape:
 
 
 def weibull(frame: pandas.DataFrame) -> Shape:
-    """By lifelines, as R's ``survreg`` has it.
+    """Fit a Weibull distribution with lifelines, parametrised as in R's ``survreg``.
 
     Raises:
         CannotFit: fewer than five events, or they are all at one step.

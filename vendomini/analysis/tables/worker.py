@@ -18,7 +18,7 @@ from vendomini.records import Results
 
 
 def read_part_apart(source: Source, run_ids: Sequence[str]) -> list[Row]:
-    """As :func:`read_part`, in a child process.
+    """Like :func:`read_part`, in a child process.
 
     Raises:
         ResultsError: the part can't be written.

@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND, "There is no such page.")
 
     def send_error(self, code: int, *_: object, **__: object) -> None:
-        """For requests that can't be answered: the usual headers, and nothing from the request itself."""
+        """Refuse a request, with the usual headers and nothing from the request itself."""
         self.close_connection = True
         self._refuse(HTTPStatus(code), "This is only for reading, by a browser.")
 

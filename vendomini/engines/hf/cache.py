@@ -120,7 +120,7 @@ class Layers:
         )
 
     def _make_room(self, slot: int, start: int, new: int) -> None:
-        """In a full row, what the window and its margin cover moves to the front."""
+        """In a full row, move what the window and its margin cover to the front."""
         if self.window is None or start + new - self.first[slot] <= self.limit:
             return
         kept = self.window + MARGIN

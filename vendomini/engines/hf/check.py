@@ -32,7 +32,7 @@ TURNING_POINT = re.compile(r"window|chunk|index_topk|block_size|compress|local_a
 """Keys of a model's config that name a length at which its layers change behaviour."""
 
 MEMORY_SHARE = {"cuda": 0.8, "cpu": 0.5}
-"""Of the memory left after loading, what keys and values may take; the rest is for activations."""
+"""The share of the memory left after loading that keys and values may take; the rest is for activations."""
 
 
 def probe_tokens(loaded: LoadedModel, limit: int) -> list[int]:

@@ -38,7 +38,7 @@ class LoadedModel:
 
     @property
     def device(self) -> Any:
-        """Where the embeddings are, and so where token ids go."""
+        """The device of the embeddings, to which token ids go."""
         return self.model.get_input_embeddings().weight.device
 
     @property
@@ -193,7 +193,7 @@ def load_tokenizer(model: schema.Model) -> Any:
 
 
 def _is_mistrals_own(tokenizer: Any) -> bool:
-    """Where mistral-common is installed, Transformers takes a folder's tekken.json for the tokenizer, which has no chat
+    """If mistral-common is installed, Transformers takes a folder's tekken.json for the tokenizer, which has no chat
     template; the folder's ordinary tokenizer has one."""
     return type(tokenizer).__name__ == "MistralCommonBackend"
 

@@ -51,7 +51,7 @@ class NativeCaches:
         return 0
 
     def copy_prefix(self, *_: object) -> bool:
-        """Nothing of another conversation can be used."""
+        """False: nothing of another conversation can be used."""
         return False
 
 
@@ -177,7 +177,7 @@ def best_keeping(loaded: LoadedModel, limit: int) -> Keeping:
 
 
 def tokens_per_second(loaded: LoadedModel, keeping: Keeping, new_tokens: int = 8) -> float:
-    """Of one completion after a short prompt, here and now."""
+    """Measured speed of one completion after a short prompt."""
     import torch
 
     begin = time.perf_counter()

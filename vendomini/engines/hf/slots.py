@@ -26,7 +26,7 @@ _reading: ContextVar[SlotCache | None] = ContextVar("reading", default=None)
 
 @contextmanager
 def reading(cache: SlotCache) -> Iterator[None]:
-    """For the length of one forward pass over these slots."""
+    """Give attention these slots for the length of one forward pass."""
     token = _reading.set(cache)
     try:
         yield

@@ -81,7 +81,7 @@ class Thought:
 def follower(
     encode: Callable[[str], list[int]], decode: Callable[[list[int]], str]
 ) -> Callable[[SamplingParams], Thought | None]:
-    """For a tokenizer: makes what follows a request's thought; None where neither a limit nor a grammar needs it."""
+    """Makes, for a tokenizer, what follows a request's thought; None if neither a limit nor a grammar needs it."""
 
     def follow(params: SamplingParams) -> Thought | None:
         if params.thinking is None or (params.max_thinking_tokens is None and params.json_schema is None):

@@ -93,7 +93,7 @@ class ServedModel(msgspec.Struct, frozen=True):
 
 
 def read_models(answer: Any) -> dict[str, ServedModel]:
-    """By name."""
+    """The models that a server lists, by name."""
     return {model.id: _served(model) for model in _convert(answer, _Models).data or []}
 
 
@@ -186,7 +186,7 @@ def _text(message: _Message) -> str | None:
 
 
 def _reasoning(message: _Message) -> str:
-    """Where servers put it: a field, a list of details, parts of the content."""
+    """The thought, wherever servers put it: a field, a list of details, parts of the content."""
     for field in (message.reasoning, message.reasoning_content, message.reasoning_details):
         if found := _flat(field):
             return found

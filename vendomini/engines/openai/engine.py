@@ -100,7 +100,7 @@ class OpenAICompatibleEngine(Engine):
         self.context_length = model.context if model else None
 
     async def _served(self) -> dict[str, ServedModel]:
-        """By name. Empty where the server has no such list."""
+        """The models that the server lists, by name; empty if it has no such list."""
         try:
             return await self._client.ask(MODELS, None, read_models, TRIES_AT_START, LIST_TIMEOUT, {"unreachable"})
         except Failure as exc:

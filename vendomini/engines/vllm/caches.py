@@ -39,7 +39,7 @@ def job_cache(environ: Mapping[str, str]) -> Path | None:
 
 
 def cache_variables(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
-    """For the host process. The Hugging Face cache, which ``XDG_CACHE_HOME`` would move, stays where it is."""
+    """Variables for the host process. The Hugging Face cache, which ``XDG_CACHE_HOME`` would move, stays in place."""
     variables = {name: str(cache / folder) for name, folder in VARIABLES.items() if name not in environ}
     if "HF_HOME" not in environ:
         home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -48,7 +48,7 @@ def cache_variables(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
 
 
 def warm_cache(environ: Mapping[str, str], *what: object) -> Path:
-    """Where the shared file system keeps what was compiled for these versions, GPU and model."""
+    """The folder of the shared file system for what was compiled for these versions, GPU and model."""
     home = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256("\n".join(map(str, what)).encode()).hexdigest()[:16]
     return home / "vendomini" / "compiled" / key

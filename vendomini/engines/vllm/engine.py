@@ -230,7 +230,7 @@ class VllmEngine(Engine):
 
 
 def _sampling(params: SamplingParams) -> dict[str, object]:
-    """As keyword arguments of vLLM's class of the same name, whose defaults apply to whatever is not set."""
+    """Keyword arguments of vLLM's class of the same name, whose defaults apply to whatever is not set."""
     asked = {key: getattr(params, key) for key in (*schema.SAMPLING, "max_tokens", "seed")}
     if params.thinking is not None:
         asked["thinking_token_budget"] = params.max_thinking_tokens

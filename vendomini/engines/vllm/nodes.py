@@ -45,7 +45,7 @@ class NodeGroup:
         return {NODES: str(self.nodes), RANK: str(self.rank), HEAD: f"{self.address}:{self.port}"}
 
     def engine_args(self) -> dict[str, object]:
-        """Of ``AsyncEngineArgs``."""
+        """Arguments of ``AsyncEngineArgs``."""
         return {
             "nnodes": self.nodes,
             "node_rank": self.rank,

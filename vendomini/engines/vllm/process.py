@@ -77,7 +77,7 @@ class HostProcess:
 
     @property
     def pid(self) -> int:
-        """Of the host, and of its process group."""
+        """Id of the host process, and of its process group."""
         return self._process.pid
 
     def send(self, message: ToHost) -> None:

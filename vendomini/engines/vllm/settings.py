@@ -36,7 +36,7 @@ class Settings:
     capabilities: Capabilities
 
     def engine_args(self, thinking: ReplyFormat = PLAIN) -> dict[str, Any]:
-        """Of ``AsyncEngineArgs``; the config's own ``engine_args`` override everything.
+        """Arguments of ``AsyncEngineArgs``; the config's own ``engine_args`` override everything.
 
         Args:
             thinking: how the model marks a thought.
@@ -85,7 +85,7 @@ class Settings:
 
     @cached_property
     def _facts(self) -> ModelFacts | None:
-        """Of the model, where its files are here already."""
+        """What the model's files say, if they are here already."""
         try:
             return model_facts(self.model.name, self.model.revision, self.capabilities)
         except EngineUnavailable:
@@ -119,7 +119,7 @@ class Settings:
         return f"[*] {reason}: using {used} of {gpus} GPUs"
 
     def environ(self, ours: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
-        """Of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.
+        """Environment of the host. vLLM's own default on a CPU would take nearly all memory for keys and values.
 
         Args:
             cache: where vLLM compiles, as ``caches.job_cache`` makes it.
@@ -137,7 +137,7 @@ class Settings:
         return environ
 
     def warm_cache(self, ours: Mapping[str, str]) -> Path:
-        """Where what is compiled for this very start is kept from job to job."""
+        """The folder that keeps, from job to job, what is compiled for this very start."""
         found, args = self.capabilities, self.engine_args()
         shapes = [f"{key}={args[key]}" for key in sorted(args) if key not in {"model", "revision"}]
         gpu = found.gpus.devices[0].name if found.gpus.devices else "cpu"

@@ -12,12 +12,12 @@ from vendomini.model_info.formats import ReplyFormat
 
 
 def reasoning_config(form: ReplyFormat) -> dict[str, str]:
-    """For vLLM's limit on thoughts: what begins one, and what ends one that takes too long."""
+    """What begins a thought, and what ends one that takes too long, for vLLM's limit on thoughts."""
     return {"reasoning_start_str": form.start, "reasoning_end_str": form.end + form.header}
 
 
 def constraint(schema: dict[str, Any], form: ReplyFormat | None) -> dict[str, Any]:
-    """As keyword arguments of vLLM's ``StructuredOutputsParams``: the schema for the answer alone, after a thought that
+    """Keyword arguments of vLLM's ``StructuredOutputsParams``: the schema for the answer alone, after a thought that
     the prompt has opened, or that the model may begin, and after the answer's header, if the family has one."""
     if form is None:
         return {"json": schema}

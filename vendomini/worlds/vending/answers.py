@@ -91,7 +91,7 @@ class Answer(protocol.Result):
     customer_orders: list[CustomerLine] | None = None
     day: int | None = None
     value: str | None = None
-    """Of a note, read by the controls."""
+    """The value of a note, read by the controls."""
 
 
 class Expedited(protocol.Result):

@@ -221,7 +221,7 @@ TOOLS: Mapping[str, Tool] = {
     ),
     "tool_end_day": Tool(_end_day, "End the day now.", effect=True),
 }
-"""In the order in which the agent is told of them."""
+"""The tools, in the order in which the agent is told of them."""
 
 
 def tool_specs(config: VendingConfig) -> list[ToolSpec]:
@@ -241,7 +241,7 @@ def handlers(shop: Shop) -> dict[str, Handler]:
 
 
 def hint(warehouse: Warehouse, last_error: str | None) -> str:
-    """For ``tool_ask_help``: the first that applies, the most pressing first."""
+    """The hint of ``tool_ask_help``: the most pressing one that applies."""
     ready = next((o for o in warehouse.customers.values() if warehouse.stock[o.sku] >= o.quantity), None)
     if ready is not None:
         return f"You can ship {ready.id} from stock now."

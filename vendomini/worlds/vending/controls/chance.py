@@ -19,7 +19,7 @@ def mixed(seed: int, salt: int) -> int:
 
 
 def uniform(seed: int, salt: int) -> float:
-    """In [0, 1)."""
+    """A number in [0, 1)."""
     return (mixed(seed, salt) >> 11) / (1 << 53)
 
 

@@ -42,9 +42,9 @@ _STAKE = 0.25
 _NEWS = 8
 """SKUs with news at which the notes are rewritten."""
 _FIRST_NEWS = 3
-"""The same for the first notes: early, since a call that looks for notes that were never made fails."""
+"""News that make up the first notes: few, since a call that looks for notes that were never made fails."""
 _COMFORT = 1500.0
-"""With more money than this, the price does not matter."""
+"""If there is more money than this, the price does not matter."""
 _MANY = 3
 """Customers waiting, at which mail is read in batches of :data:`_BATCH`."""
 _BATCH = 12

@@ -11,7 +11,7 @@ from vendomini.worlds.vending.controls.reactive import Reactive
 from vendomini.worlds.vending.controls.view import View
 
 BASE_HAZARD = 0.0002
-"""Of derailing at one step, without any prediction error."""
+"""Probability of derailing at one step without any prediction error."""
 HAZARD_SLOPE = 0.008
 """Added to it when every delivery in sight was a surprise."""
 RECOVERY = 0.02
@@ -35,7 +35,7 @@ class Fragile(Reactive):
 
 
 def _way(view: View, seed: int) -> int | None:
-    """In which way it is derailed at this step, if it is."""
+    """The way in which it is derailed at this step; None while it is not."""
     chance = uniform(seed, 11)
     for way, sign in enumerate(_SIGNS):
         if view.last_text.startswith(f'{{"thought":"{sign}'):

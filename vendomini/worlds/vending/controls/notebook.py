@@ -28,7 +28,7 @@ def cheapest(book: TermsBook) -> Notes:
 
 
 def news(book: TermsBook, noted: Notes) -> int:
-    """For how many SKUs the best terms in the book are not those in the notes."""
+    """The number of SKUs whose best terms in the book are not those in the notes."""
     count = 0
     for sku, known in book.items():
         if known:
