@@ -72,12 +72,68 @@ class TestOneAction:
             f"{TOOLS_LINE}\n{GOOD}",
             f"{{'a': }}\n{GOOD}",
             f"<tool_call>\n{GOOD}\n</tool_call>",
+            f"\ufeff{GOOD}",
+            f"{GOOD}}}",
+            f"Budget = 2151.32\nNeeded = 13\n\n{GOOD}",
+            f'{{"tool":{GOOD.replace(chr(34) + "tool" + chr(34), chr(34) + "name" + chr(34))}}}',
         ],
     )
     def test_repaired_without_changing_what_was_meant(self, text):
         action = parse(text)
         assert (action.parse, action.tool, action.arguments) == ("repaired", "tool_order", {"quantity": 3})
         assert action.card == {"expected_success": True}
+
+    @pytest.mark.parametrize(
+        "reasons",
+        [
+            "The shipment has not arrived yet, so I order more.",
+            "Rather than wait, I order:",
+            "Let me check if there are new messages:",
+            "Based on the observation, I will order:",
+            "Thought: the stock is low. Action:",
+            "The previous order was late, so I order from another supplier:",
+            "My last call was invalid, so I correct it:",
+            "The previous call failed because the quantity was invalid.",
+            "SUP1 delivered the wrong quantity.",
+            "The order arrived with the wrong quantity, so I adjust:",
+            "I correct my previous call:",
+            "The stock is not enough. I order more:",
+            "The stock is not enough so I order more:",
+            "I need to check my inbox since I haven't read it:",
+            "I order 30 units as the stock might run out:",
+            "Considering the low stock, I order:",
+            "I order now to avoid a stockout:",
+            "SUP2 is a cheaper alternative.",
+            "The order was rejected because of lack of funds.",
+            "I do not have it in stock.",
+            "SUP1 will not deliver this on time.",
+            "We can't ship it yet.",
+            "I'm not sure what arrived, let me check:",
+            "If SKU03 runs out we lose customers, so I order:",
+            "Even if it is expensive, I order:",
+            "This delivery is wrong.",
+            "I was wrong about SUP1. New order:",
+            "Die Lieferung war falsch.",
+            "库存不足所以我下单：",
+        ],
+    )
+    def test_reasons_in_front_of_a_call_are_reasons(self, reasons):
+        for text in (f"{reasons}\n{GOOD}", f"{reasons}\n\n```json\n{GOOD}\n```"):
+            assert (parse(text).parse, parse(text).tool) == ("repaired", "tool_order")
+
+    @pytest.mark.parametrize(
+        "remark",
+        [
+            "This should not fail.",
+            "No further action is needed.",
+            "Note: the order may be late.",
+            "Nothing else to do.",
+            "Not much stock is left.",
+            "Let me know if you need anything else.",
+        ],
+    )
+    def test_remarks_after_a_call_do_not_take_it_back(self, remark):
+        assert (parse(f"{GOOD}\n{remark}").parse, parse(f"{GOOD}\n{remark}").tool) == ("repaired", "tool_order")
 
     @pytest.mark.parametrize("key", ["arguments", "args", "parameters", "params", "action_input", "input"])
     def test_arguments_are_not_lost_under_another_key(self, key):
@@ -93,6 +149,8 @@ class TestOneAction:
             f'<|python_tag|>{{"name":"tool_order","parameters":{BARE}}}<|eom_id|>',
             f'<tool_call>\n{{"name":"tool_order","arguments":{BARE}}}\n</tool_call>',
             f"<function=tool_order>{BARE}</function>",
+            f"Thought: low stock\nAction: tool_order\nAction Input: {BARE}",
+            f"**Action:** `tool_order`\n**Action Input:**\n```json\n{BARE}\n```",
             "<|tool_calls_section_begin|><|tool_call_begin|>functions.tool_order:0<|tool_call_argument_begin|>"
             f"{BARE}<|tool_call_end|><|tool_calls_section_end|>",
             f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>tool_order\n```json\n{BARE}\n```<｜tool▁call▁end｜>",
@@ -245,6 +303,35 @@ class TestDrafts:
         assert (action.reason, action.error) == (reason, COMPLAINTS[reason])
         assert parse(text, **CUT).parse == "cut_off"
 
+    @pytest.mark.parametrize(
+        "lead",
+        [
+            *("This is wrong:", "Wrong:", "An invalid call:", "The previous reply was:", "Avoid the following:"),
+            *("I will not do this.", "You should never send this.", "Never reply like this.", "Please do not do this."),
+            *("I would do this:", "For example, you could reply:", "Here is a draft.", "I should not do so now:"),
+            *("Rather than this:", "Not this.", "I decided against it. I will not call:", "My thoughts:", "We might:"),
+            *("The call that was rejected:", "One alternative:", "It would be a mistake to use this.", "OBSERVATION"),
+            *(
+                "Unless the order arrives, I do:",
+                "This was my previous call.",
+                "Hier ist ein Beispiel.",
+                "I considered:",
+            ),
+        ],
+    )
+    def test_a_lead_that_speaks_of_something_else_than_the_call(self, lead):
+        assert parse(f"{lead}\n{DRAFT}").reason == "ambiguous"
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            *("Scratch that.", "Never mind.", "Wait, no.", "No, that is wrong.", "Sorry, I meant something else."),
+            *("Not yet.", "Let me rethink this.", "Forget it.", "Ignore the above.", "On second thought, I'd not."),
+        ],
+    )
+    def test_a_call_that_is_taken_back(self, after):
+        assert parse(f"{DRAFT}\n{after}").reason == "ambiguous"
+
     @pytest.mark.parametrize("name", OPENED)
     def test_a_thought_that_the_prompt_opened(self, name):
         form = OPENED[name]
@@ -284,6 +371,8 @@ class TestNativeForms:
             '<parameter name="quantity">3</parameter>\n</invoke>\n</minimax:tool_call>',
             "<|tool_call_start|>[tool_order(quantity=3)]<|tool_call_end|>",
             "[tool_order(quantity=3)]",
+            "tool_order(quantity=3)",
+            "```tool_code\ntool_order(quantity=3)\n```",
         ],
     )
     def test_a_call(self, text):
@@ -301,6 +390,8 @@ class TestNativeForms:
         [
             ("[tool_order(quantity=3), tool_end_day()]", "ambiguous"),
             ("[tool_order(3)]", "no_object"),
+            ("tool_order(quantity=3)\ntool_end_day()", "no_object"),
+            ("I call tool_order(quantity=3)", "no_object"),
             ("[tool_order(quantity={1})]", "no_call"),
             ("[tool_order(quantity=f(x))]", "no_object"),
             ("<function=tool_order><parameter=q>1</parameter><parameter=q>2</parameter></function>", "no_object"),

@@ -7,6 +7,7 @@ form                                                used by
 ``<invoke name="f"><parameter name="k">v…``         MiniMax M2, DeepSeek V3.2
 ``<tool_call>f<arg_key>k</arg_key><arg_value>v…``   GLM 4.5 and later
 ``[f(k=v)]``                                        LFM2, Llama 4
+``f(k=v)``, alone or in a fence named tool_code     Gemma 3
 ==================================================  ========================================
 """
 
@@ -30,7 +31,9 @@ _PAIR = re.compile(
     r"|<arg_key>(?P<glm>[^<>]+)</arg_key>\s*<arg_value>(?P<given>.*?)</arg_value>)\s*",
     re.DOTALL,
 )
-_PYTHON = re.compile(r"(?:<\|[\w-]+\|>\s*)?(?P<calls>\[\s*\w+\(.*\)\s*\])\s*(?:<\|[\w-]+\|>)?", re.DOTALL)
+_PYTHON = re.compile(
+    r"(?:<\|[\w-]+\|>\s*|```tool_code\s)?\s*(?P<calls>\[\s*\w+\(.*\)\s*\]|\w+\(.*\))\s*(?:<\|[\w-]+\|>|```)?", re.DOTALL
+)
 _ASKED = frozenset({"thought", "arguments", "prediction"})
 
 _decode = msgspec.json.Decoder().decode
@@ -77,17 +80,17 @@ def _value(text: str) -> object:
 
 
 def _from_python(text: str, tools: Collection[str]) -> str | None:
-    """The calls in a Python list; None where it holds anything else."""
+    """The calls in a Python list, or one without a list; None where there is anything else."""
     try:
-        (found,) = ast.parse(text).body
-        calls = [_call(call) for call in found.value.elts]  # type: ignore[attr-defined]
+        found = ast.parse(text, mode="eval").body
+        calls = [_call(call) for call in (found.elts if isinstance(found, ast.List) else [found])]
         return json.dumps(calls) if all(call["tool"] in tools for call in calls) else None
     except (ValueError, SyntaxError, AttributeError, TypeError, RecursionError, MemoryError):
         return None
 
 
-def _call(call: ast.Call) -> dict[str, object]:
-    if call.args or any(word.arg is None for word in call.keywords):
+def _call(call: ast.expr) -> dict[str, object]:
+    if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
         raise ValueError("arguments without a name")
     given = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     return {"tool": call.func.id, "arguments": given}  # type: ignore[attr-defined]

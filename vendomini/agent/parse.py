@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
 from vendomini.agent.clean import clean, clean_text, small
+from vendomini.agent.mention import mentioned, taken_back
 from vendomini.agent.native import in_json
 from vendomini.agent.objects import Found, objects_in, says_twice
 from vendomini.agent.reply import Reply, read_reply
@@ -41,50 +42,15 @@ _TOOL_KEYS = ("tool", "tool_name", "name", "action", "function")
 _ARGUMENT_KEYS = ("arguments", "args", "parameters", "params", "tool_input", "action_input", "input", "kwargs")
 _CARD_KEYS = ("prediction", "prediction_card", "card", "predictions")
 _THOUGHT_KEYS = ("thought", "thoughts", "reasoning", "thinking")
-_NESTED_KEYS = ("tool_call", "tool_calls", "function_call", "function", "action", "call")
+_NESTED_KEYS = ("tool", "tool_call", "tool_calls", "function_call", "function", "action", "call")
 _LABEL_KEYS = ("id", "type", "call_id", "index")
 _KNOWN_KEYS = frozenset((*_TOOL_KEYS, *_ARGUMENT_KEYS, *_CARD_KEYS, *_THOUGHT_KEYS, *_NESTED_KEYS, *_LABEL_KEYS))
 _ASKED_KEYS = frozenset(("thought", "tool", "arguments", "prediction"))
 
 _ANNOUNCES = tuple(":：>[]`*|")
-_CLOSES = tuple("],;`*<[|.。")
+_CLOSES = tuple("]},;`*<[|.。")
 """What may come before and after an object on its lines for it to count as a call, not as an example."""
-
-_NO_CALL = (
-    r"wrong|invalid|incorrect|examples?|instance|e\.g|drafts?|rejected|previous(?:ly)?|alternatives?"
-    r"|falsch\w*|beispiele?|entwurf|faux|exemples?|brouillon|falso|ejemplos?|borrador|exemplos?|rascunho|esempio|bozza"
-    r"|sbagliat\w|неверно|пример|черновик"
-)
-_DOUBT = re.compile(
-    rf"\b(?:{_NO_CALL}|if|unless|consider(?:ed|ing)?|rather than|ideas?|thoughts?|thinking|observation)\b|[例误誤]|예시"
-    r"|\b(?:not|never|\w+n['’]t|avoid|bad|maybe|perhaps|might|could|earlier|plan"
-    r"|nicht|kein\w*|nie(?:mals)?|vielleicht|ne|n['’]\w+|pas|jamais|no (?:voy|har[ée]|debo|quiero|es|se|lo|la)|nunca"
-    r"|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b[^,;]*$"
-    r"|(?:不|没|沒|別|别|勿|未|ない|ません|않|마세요)[^,;，；、]*$",
-    re.IGNORECASE,
-)
-"""In the line before an object: the object is mentioned, not chosen. Negations count in the last clause alone.
-
-In English, and the plainest words of languages into which models slip."""
-
-_WARNS = re.compile(
-    rf"\b(?:{_NO_CALL})\b"
-    r"|\b(?:not|never|\w+n['’]t|avoid)\b.*\b(?:this|that|these|it|so|following|below)\b",
-    re.IGNORECASE,
-)
-"""The same, in a line before an object that ends a sentence: most such lines are the reasons for the call."""
-
-_SENTENCE_END = re.compile(r"[.!?。][\s*_\"')\]]*$")
-
-_TAKEN_BACK = re.compile(
-    r"\W*(?:but|however|wait|no|not|hmm+|actually|or|instead|on second thoughts?|nothing"
-    r"|i (?:will|would|should|do) not|i (?:won't|don't|wouldn't|shouldn't)"
-    r"|(?:this|that) (?:is|was|would)(?:n't| not| my last| wrong| bad| too| only)|too (?:early|late|soon)"
-    r"|nein|nicht|aber|doch|non|mais|pero|não|mas|нет|но)\b"
-    r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
-    re.IGNORECASE,
-)
-"""At the beginning of the line after an object: it is taken back."""
+_BLANK = " \t\r\n\xa0\u200b\u2060\ufeff"
 
 _WRAPPER = re.compile(r"<(?!/)([\w:.-]+)[^<>]*>$")
 _ANSWER_TAGS = re.compile(
@@ -96,7 +62,7 @@ _ANSWER_TAGS = re.compile(
 
 _CODE = re.compile(
     r"^[ \t]*(?:def |class |import \w|from \w[\w.]* import |return\b|print\(|async |const |let |var |function )"
-    r"|^[ \t]*[\w.\[\]]+ ?= ?(?:\S|$)|^[ \t]*(?:for|if|while) .*:$|^```(?!json|text|plaintext|tool)\w+",
+    r"|^[ \t]*[\w.\[\]]+ ?= ?(?:[\w.]*[\[({\"']|$)|^[ \t]*(?:for|if|while) .*:$|^```(?!json|text|plaintext|tool)\w+",
     re.MULTILINE,
 )
 _CODE_BEFORE = ("(", "=", ",", "+", '"""', "'''")
@@ -105,7 +71,8 @@ _NATIVE = re.compile(
     r"(?:\[TOOL_CALLS\]\s*(?P<mistral>\w+)(?:\[CALL_ID\]\w+)?\s*(?:\[ARGS\])?\s*"
     r"|<\|tool_call_begin\|>\s*(?:functions\.)?(?P<kimi>\w+)(?::\d+)?\s*<\|tool_call_argument_begin\|>\s*"
     r"|<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?(?P<deepseek>\w+)\s*(?:<｜tool▁sep｜>)?\s*(?:```json)?\s*"
-    r"|<function=(?P<llama>\w+)>\s*|>>>(?P<functionary>\w+)\n\s*)$"
+    r"|<function=(?P<llama>\w+)>\s*|>>>(?P<functionary>\w+)\n\s*"
+    r"|\bAction:[ *`]*(?P<react>\w+)[ *`]*\n[ *]*Action Input:[ *]*\s*(?:```json)?\s*)$"
 )
 """Native calls that name the tool outside of the object, which then holds the arguments."""
 
@@ -203,9 +170,9 @@ def _outside(text: str, objects: list[Found]) -> str:
 def _stands_alone(text: str, found: Found) -> bool:
     """Whether an object has its lines to itself, or follows a colon, or is wrapped, and no word about it says that it
     is an example, a draft or no longer meant: then it is a call."""
-    before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip()
+    before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip(_BLANK)
     line_end = text.find("\n", found.end)
-    after = text[found.end : line_end if line_end >= 0 else len(text)].strip()
+    after = text[found.end : line_end if line_end >= 0 else len(text)].strip(_BLANK)
     announced = not before or before.endswith(_ANNOUNCES) or _NATIVE.search(before[-200:])
     return bool(announced and (not after or after.startswith(_CLOSES))) and not _doubtful(text, found)
 
@@ -218,13 +185,8 @@ def _doubtful(text: str, found: Found) -> bool:
             return True
         lead = lead[: tag.start()].rstrip()
     line = lead[lead.rfind("\n") + 1 :]
-    line = re.sub(r"\{.*\}", "", line)
-    if _SENTENCE_END.search(line):
-        doubt = _WARNS.search(re.split(r"[.!?。]\s+(?=\w)", line)[-1])
-    else:
-        doubt = _DOUBT.search(line)
-    rest = re.sub(r"^[\s`\]>*;,.]+", "", text[found.end : found.end + 200])
-    return bool(line == ">" or doubt or _TAKEN_BACK.match(rest))
+    rest = re.sub(r"^[\s`\]}>*;,.]+", "", text[found.end : found.end + 200])
+    return line == ">" or mentioned(re.sub(r"\{.*\}", "", line)) or taken_back(rest)
 
 
 # ------------------------------------------------------------------------------------------------ calls

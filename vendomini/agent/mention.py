@@ -1,0 +1,89 @@
+"""What the words around an object say about it: that it is the call, or an example, a draft, a call taken back.
+
+A model often gives its reasons in front of its call, and those speak of wrong quantities, rejected orders and what has
+not arrived. So only a word that can be about the object counts: in the last clause before it, or, where the last
+sentence has ended, in a sentence that points forward. In English, with the plainest words of languages into which
+models slip.
+"""
+
+from __future__ import annotations
+
+import re
+
+_EXAMPLE = (
+    r"examples?|instance|e\.g|drafts?|beispiele?|entwurf|exemples?|brouillon|ejemplos?|borrador|exemplos?|rascunho"
+    r"|esempio|bozza|пример|черновик"
+)
+_BAD = r"wrong|invalid|incorrect|rejected|previous(?:ly)?|alternatives?|falsch\w*|faux|falso|sbagliat\w|неверно"
+_WHETHER = ("check", "see", "know", "verify", "ask", "out", "determine", "confirm", "sure", "clear", "even", "as")
+"""After these words "if" is no condition."""
+
+_SUPPOSED = re.compile(
+    rf"\b(?:{_EXAMPLE}|unless|{''.join(f'(?<!{word} )' for word in _WHETHER)}if)\b|[例误誤]|예시", re.IGNORECASE
+)
+"""In the sentence before an object: it is an example, or holds under a condition."""
+
+_DOUBT = re.compile(
+    r"\b(?:rather than|consider(?:ed|ing)?|ideas?|thoughts?|thinking|not|never|\w+n['’]t|bad|maybe|perhaps|might|could"
+    r"|would(?! like)|earlier|plan|nicht|kein\w*|nie(?:mals)?|vielleicht|ne|n['’]\w+|pas|jamais"
+    r"|no (?:voy|har[ée]|debo|quiero|es|se|lo|la)|nunca|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b"
+    r"|^\W*(?:(?:the|a|last|new|next) )*observation\b|^\W*(?:(?:please|i|we|you|should|must) )*avoid\b"
+    r"|不|没|沒|別|别|勿|未|ない|ません|않|마세요",
+    re.IGNORECASE,
+)
+"""In the last clause before an object: it is not chosen, or not yet."""
+
+_FAULT = re.compile(rf"\b(?:{_BAD})\b", re.IGNORECASE)
+_MENDED = re.compile(r"\b(?:correct|fix|retry|retries|adjust|revis|updat|replac|amend|instead)\w*", re.IGNORECASE)
+"""In a clause with a fault: the call mends it."""
+
+_WARNS = re.compile(
+    rf"\b(?:{_EXAMPLE}|mistake to)\b"
+    rf"|\b(?:this|these|following|here)(?:['’]s| (?:is|are|was|were|would|will|has))\b.*\b(?:{_BAD})\b"
+    rf"|\b(?:{_BAD})\b.*\b(?:following|below)\b"
+    r"|^\W*not (?:this|that|these|so)\b"
+    r"|(?:^|\b(?:i|we|you|please|one)\b)[^,;]*\b(?:not|never|\w+n['’]t|avoid|refuse)\b(?: \w+){0,2}?"
+    r" (?:do|doing|use|using|call|calling|send|sending|make|try|repeat|run|choose|take|reply|answer|output|submit|write"
+    r"|execute|perform|follow|recommend|suggest|want|to|like)"
+    r" (?:\w+ )?(?:this|that|these|it|so|following|below)\b",
+    re.IGNORECASE,
+)
+"""In a sentence that has ended before an object: it warns of what follows."""
+
+_TAKEN_BACK = re.compile(
+    r"\W*(?:but|however|wait|hmm+|actually|or|instead|on (?:second thoughts?|reflection)|nothing (?:of|like)|hold on"
+    r"|oops|sorry|correction|never ?mind|let me (?:re\w+|think|try|correct)|let['’]s not|too (?:early|late|soon)"
+    r"|no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
+    r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard) (?:that|this|it|the above)"
+    r"|i (?:will|would|should|do|can) ?not|i (?:wo|do|would|should|ca)n['’]t|i take (?:that|it) back"
+    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not| my last| wrong| bad| too| only)"
+    r"|nein|nicht|aber|doch|non|mais|pero|não|mas|нет|но)\b"
+    r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
+    re.IGNORECASE,
+)
+"""At the beginning of what follows an object."""
+
+_ENDED = re.compile(r"[.!?。][\s*_\"')\]]*$")
+_NEXT_SENTENCE = re.compile(r"[.!?]\s+(?=\S)|。")
+_HENCE = re.compile(
+    r"(?<!do )(?<!doing )\b(?:so|therefore|thus|hence|then|but|and),?\s+(?=(?:i|we|let|now|here|the|my)\b)|所以|因此",
+    re.IGNORECASE,
+)
+_NEXT_CLAUSE = re.compile(r"[,;，；、]")
+_BECAUSE = re.compile(r"\b(?:because|since|as|although|though|given)\b.*$", re.IGNORECASE)
+
+
+def mentioned(line: str) -> bool:
+    """Whether the line that leads to an object speaks of it as of something other than the call."""
+    sentence = _NEXT_SENTENCE.split(line.rstrip(" .!?。:：>*`|[_\"')]"))[-1]
+    if _ENDED.search(line):
+        return bool(_WARNS.search(sentence))
+    sentence = _HENCE.split(sentence)[-1]
+    clause = _BECAUSE.sub("", _NEXT_CLAUSE.split(sentence)[-1])
+    fault = _FAULT.search(clause) and not _MENDED.search(clause)
+    return bool(fault or _SUPPOSED.search(sentence) or _DOUBT.search(clause))
+
+
+def taken_back(rest: str) -> bool:
+    """Whether what follows an object begins with words that take it back."""
+    return bool(_TAKEN_BACK.match(rest))
