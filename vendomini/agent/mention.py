@@ -14,7 +14,11 @@ _EXAMPLE = (
     r"examples?|instance|e\.g|drafts?|beispiele?|entwurf|exemples?|brouillon|ejemplos?|borrador|exemplos?|rascunho"
     r"|esempio|bozza|пример|черновик"
 )
-_BAD = r"wrong|invalid|incorrect|rejected|previous(?:ly)?|alternatives?|falsch\w*|faux|falso|sbagliat\w|неверно"
+_BAD = (
+    r"wrong|invalid|incorrect|rejected|previous(?:ly)?|earlier|alternatives?(?! \w)"
+    r"|mistake(?! to)|last (?:repl(?:y|ies)|calls?|actions?|answers?|messages?|turns?|steps?)"
+    r"|falsch\w*|faux|falso|sbagliat\w|неверно"
+)
 _WHETHER = ("check", "see", "know", "verify", "ask", "out", "determine", "confirm", "sure", "clear", "even", "as")
 """After these words "if" is no condition."""
 
@@ -25,9 +29,13 @@ _SUPPOSED = re.compile(
 
 _DOUBT = re.compile(
     r"\b(?:rather than|consider(?:ed|ing)?|ideas?|thoughts?|thinking|not|never|\w+n['’]t|bad|maybe|perhaps|might|could"
-    r"|would(?! like)|earlier|plan|nicht|kein\w*|nie(?:mals)?|vielleicht|ne|n['’]\w+|pas|jamais"
-    r"|no (?:voy|har[ée]|debo|quiero|es|se|lo|la)|nunca|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b"
+    r"|would(?! like)|hypothetical\w*|suppose|imagine|was going to|had planned|wanted to|should have|such as|too early"
+    r"|nicht|kein\w*|nie(?:mals)?|vielleicht|ne|n['’]\w+|pas|jamais|no (?:voy|har[ée]|debo|quiero|es|se|lo|la)|nunca"
+    r"|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b|\binstead of\W*$"
     r"|^\W*(?:(?:the|a|last|new|next) )*observation\b|^\W*(?:(?:please|i|we|you|should|must) )*avoid\b"
+    r"|^\W*(?:(?:i|the|my|a|one|an|another) )*(?:plan|sample|template|options?(?: \w)?)\W*$"
+    r"|^\W*(?:(?:the|a|required|expected|correct|json|reply|answer) )*format(?: is)?\W*$"
+    r"|^\W*(?:(?:a|one|another|the) )*possible\b|^\W*(?:later|tomorrow|yesterday)\b"
     r"|不|没|沒|別|别|勿|未|ない|ません|않|마세요",
     re.IGNORECASE,
 )
@@ -63,6 +71,7 @@ _TAKEN_BACK = re.compile(
 )
 """At the beginning of what follows an object."""
 
+_POINTS = re.compile(r"\b(?:this|these|so|following|below)\b", re.IGNORECASE)
 _ENDED = re.compile(r"[.!?。][\s*_\"')\]]*$")
 _NEXT_SENTENCE = re.compile(r"[.!?]\s+(?=\S)|。")
 _HENCE = re.compile(
@@ -70,14 +79,17 @@ _HENCE = re.compile(
     re.IGNORECASE,
 )
 _NEXT_CLAUSE = re.compile(r"[,;，；、]")
-_BECAUSE = re.compile(r"\b(?:because|since|as|although|though|given)\b.*$", re.IGNORECASE)
+_BECAUSE = re.compile(
+    r"\b(?:because|since|(?<!such )as|although|though|given|weil|denn|parce que|porque|perch[ée]|потому что)\b.*$",
+    re.IGNORECASE,
+)
 
 
 def mentioned(line: str) -> bool:
     """Whether the line that leads to an object speaks of it as of something other than the call."""
     sentence = _NEXT_SENTENCE.split(line.rstrip(" .!?。:：>*`|[_\"')]"))[-1]
-    if _ENDED.search(line):
-        return bool(_WARNS.search(sentence))
+    if ended := _ENDED.search(line):
+        return bool(_WARNS.search(sentence) or (ended[0][0] == "?" and _POINTS.search(sentence)))
     sentence = _HENCE.split(sentence)[-1]
     clause = _BECAUSE.sub("", _NEXT_CLAUSE.split(sentence)[-1])
     fault = _FAULT.search(clause) and not _MENDED.search(clause)
