@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,59 @@ def test_a_world_that_is_none_is_one_sentence_with_its_place(tmp_path: Path, nam
         load_config(file)
     assert str(caught.value).startswith(f"{file}:2: experiment.world ")
     assert told in str(caught.value)
+
+
+BROKEN = """
+from vendomini.worlds.ledger import WORLD
+
+
+class NoHorizon(WORLD):
+    horizon = "ledger.max_step"
+
+class Odd(WORLD):
+    config = int
+
+class Abstract(WORLD.__mro__[1]):
+    config = WORLD.config
+
+class Empty(WORLD):
+    def step(self, call):
+        return None
+
+class Unnamed(WORLD):
+    def step(self, call):
+        outcome = super().step(call)
+        outcome.event = "flooded"
+        return outcome
+
+class Raising(WORLD):
+    def step(self, call):
+        raise ValueError("a mistake of mine")
+"""
+
+
+@pytest.mark.parametrize(
+    ("world", "told"),
+    [
+        ("Abstract", "broken:Abstract does not define horizon, dose, dose_label, pe_types, __init__, reset"),
+        ("Odd", "its config must be a vendomini.config.RunConfig"),
+        ("NoHorizon", "its config has no ledger.max_step; did you mean"),
+        ("Empty", "Empty.step must return an Outcome, not NoneType"),
+        ("Unnamed", "Unnamed ended with 'flooded', which its endings do not name"),
+        ("Raising", "broken.py, line 26, raised ValueError('a mistake of mine'); the whole traceback is in"),
+    ],
+)
+def test_a_mistake_in_a_world_of_one_s_own_is_said_to_its_author(tmp_path: Path, world: str, told: str) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    config = {"experiment": {"name": "mine", "world": f"broken:{world}", "replications": 1}}
+    config["grid"] = {"agent.model.name": [f"scripted/broken:{world}/oracle"]}
+    (tmp_path / "mine.yaml").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "vendomini", "run", "mine.yaml"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, env=environ)
+    assert done.returncode == 1
+    assert told in done.stdout + done.stderr
+    assert "bug in vendomini" not in done.stderr
 
 
 def test_what_a_results_folder_names_is_not_imported() -> None:

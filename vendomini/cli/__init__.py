@@ -7,6 +7,7 @@ import importlib
 import inspect
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -168,8 +169,21 @@ def main() -> None:
 
 
 def _bug(exc: Exception) -> NoReturn:
-    typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {_write_log(exc)}", err=True)
+    log = _write_log(exc)
+    if line := _line_of_the_users(exc):
+        typer.echo(f"error: {harmless(f'{line} raised {exc!r}')}; the whole traceback is in {log}", err=True)
+        sys.exit(1)
+    typer.echo(f"error: this is a bug in vendomini ({exc!r}); please report it with {log}", err=True)
     sys.exit(EXIT_BUG)
+
+
+def _line_of_the_users(exc: Exception) -> str:
+    """The innermost line of a world or an engine that the user brings: of a file that is not installed."""
+    import traceback
+
+    installed = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent), "<")
+    frames = reversed(traceback.extract_tb(exc.__traceback__))
+    return next((f"{at.filename}, line {at.lineno}," for at in frames if not at.filename.startswith(installed)), "")
 
 
 def _write_log(exc: Exception) -> str:

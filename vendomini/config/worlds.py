@@ -19,7 +19,7 @@ from typing import Any, ClassVar, cast
 
 from pydantic import Field, create_model
 
-from vendomini.config.paths import lookup
+from vendomini.config.paths import leaf_paths, lookup, nearest
 from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, PhaseConfig, RunConfig, Section
 from vendomini.errors import ConfigError
 from vendomini.records import StepRecord
@@ -28,6 +28,9 @@ GROUP = "vendomini.worlds"
 _PACKAGE = "vendomini.worlds"
 _EXPORT = "WORLD"
 """What a world's package calls its class."""
+
+_DECLARED = ("config", "horizon", "dose", "dose_label", "pe_types")
+"""What a world must say, beside its abstract methods."""
 
 _NOT_OURS = {"world", *PhaseConfig.model_fields}
 """Names that a world's own sections can't have."""
@@ -90,6 +93,7 @@ def _load(name: str) -> type[WorldInfo]:
     world = _import(name)
     if not (isinstance(world, type) and issubclass(world, WorldInfo)):
         raise ConfigError(f"experiment.world {name} must be a class derived from vendomini.worlds.protocol.World")
+    _check_declarations(name, world)
     for section, field in world.config.model_fields.items():
         if section in RunConfig.model_fields:
             continue
@@ -98,6 +102,19 @@ def _load(name: str) -> type[WorldInfo]:
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
             raise ConfigError(f"experiment.world {name}: its section {section} must be a vendomini.config.Section")
     return world
+
+
+def _check_declarations(name: str, world: type[WorldInfo]) -> None:
+    left_out = [attribute for attribute in _DECLARED if not hasattr(world, attribute)]
+    left_out += sorted(getattr(world, "__abstractmethods__", ()))
+    if left_out:
+        raise ConfigError(f"experiment.world {name} does not define {', '.join(left_out)}")
+    if not (isinstance(world.config, type) and issubclass(world.config, RunConfig)):
+        raise ConfigError(f"experiment.world {name}: its config must be a vendomini.config.RunConfig")
+    known = leaf_paths(world.config)
+    for path in (world.horizon, world.dose, world.mix, *world.facts, *world.inert_without_dose):
+        if path is not None and path not in known:
+            raise ConfigError(f"experiment.world {name}: its config has no {path}{nearest(path, known)}")
 
 
 def _import(name: str) -> object:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from vendomini.config.schema import RunConfig
+from vendomini.errors import ConfigError
 from vendomini.measures.cards import CardForm, Contradictions, InvalidCard
 from vendomini.measures.cut_offs import CutOffs
 from vendomini.measures.detectors import Detectors, Sample, State
@@ -98,6 +99,7 @@ class MeasuredWorld:
         """One action: the world takes the call, predictions and behaviour are judged.
 
         Raises:
+            ConfigError: the world breaks its protocol.
             RuntimeError: the episode is over, or was never reset.
         """
         if self._ending is not None:
@@ -107,6 +109,8 @@ class MeasuredWorld:
         self._cut_offs.add(action.parse == "cut_off")
         call, card = self._read(action)
         outcome = self.world.step(call)
+        if not isinstance(outcome, Outcome):
+            raise ConfigError(f"{type(self.world).__name__}.step must return an Outcome, not {type(outcome).__name__}")
         resolved = self.predictions.judge(step, call.tool or "", card, outcome)
         if outcome.settled:
             resolved += self.predictions.settle(outcome.settled)
@@ -163,7 +167,7 @@ class MeasuredWorld:
 
     def _known(self, event: str) -> str:
         if event not in self.world.endings:
-            raise RuntimeError(f"{type(self.world).__name__} ended with {event!r}, which its endings do not name")
+            raise ConfigError(f"{type(self.world).__name__} ended with {event!r}, which its endings do not name")
         return event
 
     def _judge_ending(self) -> str | None:
