@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--version", 0, "vendomini 0."),
         ("doctor", 0, 'pip install "vendomini[hf]"'),
         ("doctor --model Qwen/Qwen3-8B", 0, "by its name it has 8B parameters, 16 GB of 16-bit weights\n"),
+        ("doctor --config configs/phases/phase1_small_models.yaml", 0, "by its name it has 13B parameters, 26 GB"),
         ("config check configs/demo.yaml", 0, "configs/demo.yaml: 240 runs"),
         ("config show configs/phases/phase5_large_models.yaml", 0, "max_steps: 5000"),
         ("config schema", 0, '"$schema": "https://json-schema.org'),
@@ -71,6 +72,7 @@ def test_without_any_extra(core_only: dict[str, str], folder: Path, command: str
     said = done.stdout + done.stderr
     assert (done.returncode, "Traceback" in said) == (code, False), said
     assert says in said
+    assert not [row for row in said.splitlines() if row != row.rstrip()]
 
 
 def on_a_terminal(environ: dict[str, str], cwd: Path, *arguments: str) -> str:

@@ -133,7 +133,7 @@ def _advice(models: list[Asked], found: Capabilities) -> list[Advice]:
 
     return [
         replace(
-            advise(asked.model, asked.steps, found),
+            _sized(advise(asked.model, asked.steps, found)),
             settings=asked.settings,
             runs_on=foresee(asked.model, asked.engine, found),
             reading=_reading(asked.model, asked.engine, found),
@@ -142,11 +142,19 @@ def _advice(models: list[Asked], found: Capabilities) -> list[Advice]:
     ]
 
 
+def _sized(advice: Advice) -> Advice:
+    """With the size that the model's name gives, if its files don't."""
+    from vendomini.cluster.throughput import billions
+
+    size = billions(advice.model) if advice.gpus == "unknown" else None
+    named = f"; by its name it has {size:g}B parameters, {2 * size:g} GB of 16-bit weights" if size else ""
+    return replace(advice, why=advice.why + named)
+
+
 def _alone(name: str, found: Capabilities) -> Advice:
     """Advice on a model with the settings of the base config. If it is not here, the Hub describes it."""
     import tempfile
 
-    from vendomini.cluster.throughput import billions
     from vendomini.config.schema import EngineConfig, Model
     from vendomini.engines.doctor import Advice
     from vendomini.errors import EngineUnavailable
@@ -158,9 +166,7 @@ def _alone(name: str, found: Capabilities) -> Advice:
             if files is None:
                 hub.describe(name, None, Path(folder))
         except EngineUnavailable as exc:
-            size = billions(name)
-            named = f"; by its name it has {size:g}B parameters, {2 * size:g} GB of 16-bit weights" if size else ""
-            return Advice(name, "unknown", "–", "–", f"{exc}{named}")
+            return _sized(Advice(name, "unknown", "–", "–", str(exc)))
         asked = Asked(Model(name=str(files or folder)), USUAL_STEPS, {}, EngineConfig())
         advice = _advice([asked], found)[0]
         return replace(advice, model=name, reading=advice.reading if files else "")

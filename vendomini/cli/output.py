@@ -13,6 +13,7 @@ from typing import IO, Any
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -68,7 +69,8 @@ class Rows:
         grid = self._grid()
         fits = Measurement.get(console, options.update(width=WIDEST), grid).maximum <= options.max_width
         if fits or self.prose:
-            yield grid
+            for line in console.render_lines(grid, options, pad=False):
+                yield from (*_without_blanks(line), Segment.line())
         else:
             yield from (line for row in self.rows for line in self._paragraph(row, options.max_width))
         if self.caption:
@@ -95,6 +97,13 @@ class Rows:
                 line = ""
             line = f"{line} · {pair}" if line else f"  {pair}"
         yield Text(line)
+
+
+def _without_blanks(line: list[Segment]) -> list[Segment]:
+    """A line without the blanks at its end."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return line and [*line[:-1], line[-1]._replace(text=line[-1].text.rstrip())]
 
 
 def this_command() -> str:
