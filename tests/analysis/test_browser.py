@@ -364,6 +364,26 @@ def test_a_cell_of_the_dashboard_leads_to_its_episodes(quiet, dashboard):
     assert quiet.run(doses) == ["", "0.05", "0.1", "0.4"]
 
 
+def test_the_dashboard_shows_every_cell_of_the_plan_from_the_beginning(quiet, tmp_path):
+    tree = config(replications=6, shocks=(0.05, 0.4, 0.1))
+    write_results(tmp_path / "begun", tree, hazard=0.01, steps=False)
+    results = Results(tmp_path / "begun")
+    for run_id in results.run_ids()[1:]:
+        shutil.rmtree(results.run(run_id).folder)
+    with TraceServer(Library([results.root]), status=lambda: [status(results).as_json()]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        quiet.open(f"{server.url}dashboard")
+        rows = quiet.run(
+            "[...document.querySelectorAll('#cells tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+        )
+        assert sorted(row[2] for row in rows) == ["0 of 6"] * 8 + ["1 of 6"]
+        assert sorted(row[-1] for row in rows) == ["read", *["–"] * 8]
+        quiet.click("#cells tbody a")
+        quiet.wait("document.querySelector('#count')?.textContent")
+        assert quiet.text("#count") == "1 of 1 runs"
+        server.shutdown()
+
+
 def test_the_dashboard_as_a_file(quiet, running, tmp_path):
     file = write_dashboard(Library([running.root]), [status(running).as_json()], tmp_path / "page.html")
     quiet.open(file.as_uri())

@@ -143,9 +143,11 @@
       element("td", {}, spark(points)),
       number(share, { title: others.join(", "), ...(replies && read / replies < 0.9 ? { class: "number bad" } : {}) }),
       number(cell.seconds ? count(cell.tokens / cell.seconds) : "–"),
-      ...(embedded() ? [] : [element("td", {}, episodes(cell))]));
+      ...(embedded() ? [] : [element("td", {}, begun(cell) ? episodes(cell) : "–")]));
   }
-  const UNFINISHED = new Set(["running", "failed", "damaged"]);
+  const UNFINISHED = new Set(["running", "failed", "damaged", "not begun"]);
+
+  const begun = (cell) => Object.keys(cell.endings).some((name) => name !== "not begun");
 
   function episodes(cell) {
     const where = new URLSearchParams();

@@ -11,13 +11,15 @@ from typing import Any
 
 import msgspec
 
+from vendomini.adaptive.looks import asked
 from vendomini.analysis.tables.aggregate import find_results
 from vendomini.analysis.tables.rows import flatten
 from vendomini.analysis.tables.study import MODEL, show
+from vendomini.config import RunSpec, build_phase
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
 from vendomini.measures.cards import SUCCESS
-from vendomini.records import Results, RunPaths, StepRecord, decode_step, open_record, step_lines
+from vendomini.records import Plan, Results, RunPaths, StepRecord, decode_step, open_record, read_record, step_lines
 from vendomini.worlds.conversation import user_turn
 
 Json = dict[str, Any]
@@ -25,7 +27,11 @@ Json = dict[str, Any]
 INDEXES = 8
 """Logs whose index is kept."""
 
-UNFINISHED = {"running", "failed", "damaged"}
+NOT_BEGUN = "not begun"
+UNFINISHED = {"running", "failed", "damaged", NOT_BEGUN}
+
+MOST_PLANNED = 20_000
+"""Runs of a plan up to which those that are not begun are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,17 @@ class Library:
         self._rows: dict[tuple[int, str], tuple[object, Json]] = {}
         self._indexes: OrderedDict[Path, tuple[object, Index]] = OrderedDict()
 
-    def runs(self) -> list[Json]:
-        """One entry a run: key, ids, ending, and the parameters that vary between the runs."""
+    def runs(self, planned: bool = False) -> list[Json]:
+        """One entry a run: key, ids, ending, and the parameters that vary between the runs.
+
+        Args:
+            planned: also those that are not begun.
+        """
         entries = [
             self._entry(place, run_id) for place, results in enumerate(self.results) for run_id in results.run_ids()
         ]
+        if planned:
+            entries += self._not_begun({(entry["place"], entry["run_id"]) for entry in entries})
         values: dict[str, set[str]] = {}
         for entry in entries:
             for path, value in entry["parameters"].items():
@@ -76,6 +88,15 @@ class Library:
         return [
             {**entry, "parameters": {path: entry["parameters"].get(path, "") for path in varying}} for entry in entries
         ]
+
+    def _not_begun(self, begun: set[tuple[int, str]]) -> list[Json]:
+        entries = {}
+        for place, results in enumerate(self.results):
+            for spec in (spec for path in results.plans.glob("*.json") for spec in _asked(results, path)):
+                if (place, spec.run_id) not in begun:
+                    what = {"place": place, "run_id": spec.run_id, "ending": NOT_BEGUN}
+                    entries[place, spec.run_id] = what | _parameters(spec.parameters)
+        return list(entries.values())
 
     def select(self, run_ids: Sequence[str] | None, ending: str | None, model: str | None) -> list[tuple[int, str]]:
         """(folder, run id) of the runs that match everything given; of finished ones, if no run is named.
@@ -174,7 +195,6 @@ def describe(results: Results, run_id: str) -> Json:
         known = summary or results.info(run_id)
     except CorruptRecordError as exc:
         return {"ending": "damaged", "reason": str(exc), "model": "", "parameters": {}}
-    parameters = {path: show(value) for path, value in flatten(known.parameters).items()} if known else {}
     return {
         "ending": summary.ending if summary else "running",
         "crash_type": summary.crash_type if summary else None,
@@ -186,9 +206,22 @@ def describe(results: Results, run_id: str) -> Json:
         "completion_tokens": summary.completion_tokens if summary else None,
         "seconds": summary.seconds if summary else None,
         "seed": known.seed if known else None,
-        "model": parameters.get(MODEL, ""),
-        "parameters": parameters,
+        **_parameters(known.parameters if known else {}),
     }
+
+
+def _parameters(parameters: Json) -> Json:
+    shown = {path: show(value) for path, value in flatten(parameters).items()}
+    return {"model": shown.get(MODEL, ""), "parameters": shown}
+
+
+def _asked(results: Results, path: Path) -> list[RunSpec]:
+    """The runs of a plan that are asked for now; none of one that is too long to list, or that can't be read here."""
+    try:
+        plan = read_record(path, Plan)
+        return list(asked(build_phase(plan.config, trusted=False), results)) if plan.runs <= MOST_PLANNED else []
+    except (CorruptRecordError, ConfigError):
+        return []
 
 
 def _causal(parameters: Json) -> list[str]:

@@ -21,7 +21,7 @@ def overview(library: Library) -> Json:
         progress censored where it is now), ``replies`` (how replies were read → steps), ``tokens`` and ``seconds``.
         ``reasons``: why runs failed or are damaged → runs.
     """
-    runs = library.runs()
+    runs = library.runs(planned=True)
     factors = ["model", *(runs[0]["parameters"] if runs else ())]
     cells: dict[tuple[object, ...], Json] = {}
     reasons: Counter[str] = Counter()
