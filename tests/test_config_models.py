@@ -14,8 +14,10 @@ import yaml
 from vendomini.agent import system_prompt
 from vendomini.agent.prompt import MAX_THOUGHT
 from vendomini.config import expand, load_config
+from vendomini.config.schema import REPLY_FORMATS
 from vendomini.config.shipped import phases
 from vendomini.errors import ConfigError
+from vendomini.model_info.formats import FAMILIES, PLAIN
 from vendomini.worlds.protocol import open_world
 
 GRID = "grid: {agent.model.name: [org/a, org/b]}\n"
@@ -129,7 +131,7 @@ class TestOverrides:
         ("models:\n  org/a: {top_k: 1}\n", 3, "did you mean agent.model.top_k?"),
         ("models:\n  org/a: {simulation.max_steps: 1}\n", 3, "which is no agent.model.* or engine.* setting"),
         ("models:\n  org/a: {agent.model.name: x}\n", 3, "which is no agent.model.* or engine.* setting"),
-        ("models:\n  org/a:\n    agent.model.top_k: many\n", 4, "agent.model.top_k is 'many': must be a valid integer"),
+        ("models:\n  org/a:\n    agent.model.top_k: many\n", 4, "agent.model.top_k is 'many': must be a whole number"),
         ("models:\n  org/a:\n    engine.gpus: -1\n", 4, "engine.gpus is -1: must be greater than or equal to 0"),
         ("models:\n  org/a:\n    engine.backend: vllmm\n", 4, "did you mean vllm?"),
         ("models:\n  org/a: 3\n", 3, "models.org/a is 3"),
@@ -230,3 +232,7 @@ def test_config_show_and_doctor_show_what_each_model_gets(tmp_path: Path) -> Non
         "org/b": {"agent.model.top_k": 20, "engine.gpus": 2},
     }
     assert "settings of its own: top_k 20, engine.gpus 2" in told("doctor", "--config", str(file))
+
+
+def test_every_family_of_replies_can_be_named() -> None:
+    assert set(REPLY_FORMATS) == {family.name for family in (PLAIN, *FAMILIES)}

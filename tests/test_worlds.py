@@ -119,7 +119,7 @@ def test_what_a_results_folder_names_is_not_imported() -> None:
     [
         ("office: {p_eror: 0.1}", "unknown key office.p_eror; did you mean p_error?"),
         ("office: {p_error: 2}", "office.p_error is 2: must be less than or equal to 1"),
-        ('office: {max_steps: "3"}', "office.max_steps is '3': must be a valid integer"),
+        ('office: {max_steps: "3"}', "office.max_steps is '3': must be a whole number, without quotes"),
         ("simulation: {max_steps: 3}", "unknown key simulation"),
         (
             "grid: {office.p_eror: [1]}",

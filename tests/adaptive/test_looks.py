@@ -190,7 +190,7 @@ def test_ids_are_those_of_a_fixed_number() -> None:
         ("{min: 1, max: 9}", "experiment.replications.min is 1: must be greater than or equal to 2"),
         ("{min: 5, max: 9, alpha: 0.9}", "experiment.replications.alpha is 0.9: must be less than or equal to 0.2"),
         ("0", "experiment.replications is 0: must be greater than or equal to 1"),
-        ("'5'", "experiment.replications is '5': must be a valid integer"),
+        ("'5'", "experiment.replications is '5': must be a whole number, without quotes"),
     ],
 )
 def test_config_errors(replications: str, says: str) -> None:

@@ -188,7 +188,9 @@ class TestInit:
     @pytest.mark.parametrize(
         ("words", "says", "code"),
         [
-            (("x", "--p-shock", "0,2"), "less than or equal to 1", 1),
+            (("x", "--p-shock", "0,2"), "x.yaml was not written: pe_induction.p_shock is 2.0: must be less", 1),
+            (("x y",), "x y.yaml was not written: experiment.name is 'x y': must begin with a letter or digit", 1),
+            (("x", "-m", "scripted/idel"), "scripted/idel is no control; did you mean scripted/idle?", 1),
             (("x", "--p-shock", "much"), "write numbers between 0 and 1", 2),
             (("a/b", "-m", "scripted/idle"), "can't write a/b.yaml", 1),
         ],
@@ -196,6 +198,10 @@ class TestInit:
     def test_an_answer_that_can_not_be_leaves_no_file(self, call, tmp_path, words, says, code):
         assert says in fails(call(*words), code)
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_s_name_is_the_experiment_s(self, call, tmp_path):
+        assert "Wrote own.yaml: 20 runs" in call("own.yaml", "-m", "scripted/idle").stdout
+        assert load_config(tmp_path / "own.yaml").name == "own"
 
     def test_a_copied_phase_finds_what_it_inherits(self, tmp_path, monkeypatch):
         shutil.copy("configs/phases/phase1_small_models.yaml", tmp_path / "copy.yaml")

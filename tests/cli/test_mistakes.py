@@ -126,12 +126,28 @@ class TestMistakes:
         )
         lines = vendomini("config", "check", bad).stderr.splitlines()
         assert sorted(line.partition("bad.yaml:")[2] for line in lines) == [
-            "1: experiment.replications is null: must be a valid integer",
+            "1: experiment.replications is null: must be a whole number",
             "2: simulation.initial_budget is -1: must be greater than or equal to 0",
             "2: unknown key simulation.max_stepz; did you mean max_steps?",
             "3: grid.pe_induction.p_shock is 0.5: the grid wants a list of values (a single value belongs under fixed)",
         ]
         assert "(and 3 more: vendomini config check lists them)" in fails(vendomini("run", bad))
+
+    def test_mistakes_of_every_kind_at_once(self, tmp_path):
+        bad = tmp_path / "bad.yaml"
+        bad.write_text(
+            "fixed: {simulation.complexity_leve: 3}\n"
+            "grid:\n"
+            "  agent.model.name: [scripted/reactve, org/a]\n"
+            "  pe_induction.p_shok: [0.0]\n"
+            "  pe_induction.pe_mag: [low, hig]\n"
+            "models: {org/a: {agent.model.temperature: hot}, org/b: {}}\n"
+            "analysis: {primary: [{factor: pe_induction.p_shocks}]}\n"
+        )
+        said = vendomini("config", "check", bad).stderr
+        wrong = ("complexity_leve'", "reactve", "p_shok'", "'hig'", "'hot'", "'org/b'", "p_shocks")
+        assert [word in said for word in wrong] == [True] * len(wrong), said
+        assert len(said.splitlines()) == len(wrong)
 
     def test_usage(self):
         assert vendomini("run").returncode == 2

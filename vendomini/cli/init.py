@@ -32,6 +32,8 @@ def init(
     from vendomini.errors import UsageError
 
     name = name or _ask("Name of the experiment", "mine")
+    if name.endswith((".yaml", ".yml")):
+        file, name = file or Path(name), Path(name).stem
     models = tuple(model or _ask("Models, separated by commas", "scripted/reactive, scripted/fragile").split(","))
     levels = (dose or _ask("Levels of p_shock, the dose", "0, 0.1, 0.2, 0.4")).split(",")
     try:

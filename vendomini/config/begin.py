@@ -72,9 +72,9 @@ def write_phase(answers: Answers, file: Path) -> Path:
         raise UsageError(f"there is a file {file} already: choose another name, or --file") from exc
     except OSError as exc:
         raise ResultsError(f"can't write {file} ({exc.strerror}): choose another place with --file") from exc
-    except ConfigError:
+    except ConfigError as exc:
         file.unlink()
-        raise
+        raise ConfigError(f"{file} was not written: {str(exc).partition(': ')[2]}") from exc
     return file
 
 

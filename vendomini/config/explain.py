@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -12,11 +14,32 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vendomini.config.paths import leaf_paths, literal
-from vendomini.config.schema import RunConfig
+from vendomini.config.schema import DATE_PATTERN, NAME_PATTERN, RunConfig
 from vendomini.config.source import KeyPath, Place, shown
 from vendomini.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MAX_SHOWN = 40
+"""Characters of a list or section that is shown as it is."""
+
+_SECTIONS = {"dict_type", "model_type", "model_attributes_type"}
+_NUMBERS = {"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"}
+_DEMANDS = {
+    **dict.fromkeys(_SECTIONS, "must be a section, with lines of key: value"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+}
+"""Kind of pydantic's error → what the value must be."""
+
+_PATTERNS = {
+    NAME_PATTERN: "must begin with a letter or digit and have only letters, digits, '.', '_' and '-', at most 100",
+    DATE_PATTERN: "must be a date such as 2026-01-31",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +72,41 @@ def validate(model: type[Model], tree: Mapping[str, object], source: Source, pre
     try:
         return model.model_validate(tree)
     except ValidationError as exc:
-        raise all_of([_line(model, error, prefix, source) for error in exc.errors(include_url=False)]) from exc
+        raise _all_of([_line(model, error, prefix, source) for error in exc.errors(include_url=False)]) from exc
 
 
-def all_of(lines: Sequence[str]) -> ConfigError:
+class Faults:
+    """Collects what is wrong, and raises all of it at the end as one :class:`ConfigError`.
+
+    Attributes:
+        lines: what is wrong so far.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __enter__(self) -> Faults:
+        return self
+
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        if isinstance(exc, ConfigError):
+            self._add(exc)
+        if self.lines and isinstance(exc, ConfigError | None):
+            raise _all_of(self.lines) from exc
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Around one check: the others still follow."""
+        try:
+            yield
+        except ConfigError as exc:
+            self._add(exc)
+
+    def _add(self, exc: ConfigError) -> None:
+        self.lines += [line for line in exc.lines or [str(exc)] if line not in self.lines]
+
+
+def _all_of(lines: Sequence[str]) -> ConfigError:
     """One error that says the first thing that is wrong, and keeps the others."""
     more = f" (and {len(lines) - 1} more: vendomini config check lists them)" if len(lines) > 1 else ""
     return ConfigError(f"{lines[0]}{more}", lines)
@@ -75,20 +129,49 @@ def _sentence(model: type[BaseModel], at: KeyPath, error: ErrorDetails) -> str:
         return f"unknown key {dotted}{_hint(model, at)}"
     if error["type"] == "missing":
         return f"{dotted} is missing"
-    value = error["input"]
-    if error["type"] == "list_type" and at[:1] == ("grid",):
+    value, kind = error["input"], error["type"]
+    if kind == "list_type" and at[:1] == ("grid",):
         return f"{dotted} is {literal(value)}: the grid wants a list of values (a single value belongs under fixed)"
-    if error["type"] == "value_error" and isinstance(error["input"], dict):
+    if kind == "value_error" and isinstance(value, dict):
         return str(error["ctx"]["error"])
+    return f"{dotted} is {_brief(value)}: {_demand(error)}{_meant(model, at, error)}"
+
+
+def _demand(error: ErrorDetails) -> str:
+    """What a value must be, without the words of the library that checks it."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _DEMANDS:
+        return _DEMANDS[kind]
+    if kind in {"too_short", "too_long"}:
+        few = kind == "too_short"
+        number = context["min_length" if few else "max_length"]
+        return f"must have at {'least' if few else 'most'} {number} {'value' if number == 1 else 'values'}"
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
     message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = literal(value) if isinstance(value, str | int | float | bool | None) else type(value).__name__
-    suggestion = ""
-    if error["type"] == "literal_error" and isinstance(value, str):
-        near = difflib.get_close_matches(
-            value, [w.strip("' ") for w in error["ctx"]["expected"].replace(" or ", ",").split(",")], 1
-        )
-        suggestion = f"; did you mean {near[0]}?" if near else ""
-    return f"{dotted} is {shown}: {message[0].lower()}{message[1:]}{suggestion}"
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _meant(model: type[BaseModel], at: KeyPath, error: ErrorDetails) -> str:
+    value, kind = error["input"], error["type"]
+    if not isinstance(value, str):
+        return ""
+    if kind in _NUMBERS and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        return ", without quotes"
+    if kind in _SECTIONS and (named := f"{'.'.join(at)}.name") in leaf_paths(model):
+        return f"; did you mean {named}?"
+    if kind == "literal_error":
+        allowed = [word.strip("' ") for word in error["ctx"]["expected"].replace(" or ", ",").split(",")]
+        near = difflib.get_close_matches(value, allowed, 1)
+        return f"; did you mean {near[0]}?" if near else ""
+    return ""
+
+
+def _brief(value: object) -> str:
+    """A value as YAML writes it, or what it is if that is long."""
+    if isinstance(value, dict | list) and len(literal(value)) > MAX_SHOWN:
+        return "a section" if isinstance(value, dict) else "a list"
+    return literal(value)
 
 
 def _hint(model: type[BaseModel], at: KeyPath) -> str:

@@ -5,13 +5,13 @@ Raw mappings are merged along ``inherit`` first, overridden, validated once; def
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vendomini.config.difference import differences, trial_name
-from vendomini.config.explain import Source, validate
+from vendomini.config.explain import Faults, Source, validate
 from vendomini.config.models import NAME, Setting, matches, model_name, settable, settings
 from vendomini.config.override import normalise, override
 from vendomini.config.paths import assign, leaf_paths, literal, lookup, nearest
@@ -126,28 +126,51 @@ def build_phase(
     """
     source = Source(places or {}, path)
     run = _world(raw, source, trusted).config
-    config = validate(phase_config(run), raw, source)
-    for key in config.fixed:
-        _check_path(run, key, ("fixed", key), source)
-        if key in config.grid:
-            raise ConfigError(f"{source.place(('fixed', key))}: {key} is both fixed and in the grid: keep one")
-    for key, values in config.grid.items():
-        _check_path(run, key, ("grid", key), source)
-        if not values:
-            raise ConfigError(f"{source.place(('grid', key))}: grid.{key} is empty: list at least one value")
-    common = _run_tree(run, _settled(run, raw, config, {}), source, prefix=("fixed",) if config.fixed else ())
-    names = [model_name(common)]
-    if NAME in config.grid:
-        names = [str(name) for name in _axis(run, NAME, config.grid[NAME], [common], source)]
-    _check_controls(config, names, source)
-    _check_models(run, config, names, source)
-    phases = {name: _one_model(run, raw, config, name, source) for name in names}
-    bases = {name: phase.model_dump(mode="json", include=set(run.model_fields)) for name, phase in phases.items()}
-    axes = {key: _axis(run, key, values, list(bases.values()), source) for key, values in config.grid.items()}
-    _check_lookups(config, axes, source)
-    _check_contrasts(config, axes, source)
-    _check_replications(config, axes, source)
-    return Phase(config, bases, {name: phase.engine for name, phase in phases.items()}, axes, path)
+    with Faults() as faults:
+        known = set()
+        for key, where in _named_paths(raw):
+            with faults.one():
+                _check_path(run, key, (where, key), source)
+                known.add(key)
+        config = _only(known, validate(phase_config(run), raw, source))
+        common = _run_tree(run, _settled(run, raw, config, {}), source, prefix=("fixed",) if config.fixed else ())
+        names = [model_name(common)]
+        with faults.one():
+            if NAME in config.grid:
+                names = [str(name) for name in _axis(run, NAME, config, [common], source)]
+        with faults.one():
+            _check_controls(config, names, source, trusted)
+        with faults.one():
+            _check_models(run, config, names, source)
+        bases = [common]
+        with faults.one():
+            phases = {name: _one_model(run, raw, config, name, source) for name in names}
+            bases = [phase.model_dump(mode="json", include=set(run.model_fields)) for phase in phases.values()]
+        axes: dict[str, list[object]] = {}
+        for key in config.grid:
+            with faults.one():
+                axes[key] = _axis(run, key, config, bases, source)
+        for check in (_check_lookups, _check_contrasts, _check_replications):
+            with faults.one():
+                check(config, axes, source)
+    engines = {name: phase.engine for name, phase in phases.items()}
+    return Phase(config, dict(zip(names, bases, strict=True)), engines, axes, path)
+
+
+def _named_paths(raw: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Every path that ``fixed`` or ``grid`` names, and which of the two."""
+    for where in ("fixed", "grid"):
+        section = raw.get(where)
+        yield from ((str(key), where) for key in section) if isinstance(section, dict) else ()
+
+
+def _only(known: set[str], config: PhaseConfig) -> PhaseConfig:
+    """The config without what ``fixed`` and ``grid`` say of unknown parameters, so that the rest can be checked."""
+    kept = {
+        where: {key: value for key, value in getattr(config, where).items() if key in known}
+        for where in ("fixed", "grid")
+    }
+    return config if known >= {*config.fixed, *config.grid} else config.model_copy(update=kept)
 
 
 def _world(raw: Mapping[str, object], source: Source, trusted: bool) -> type[WorldInfo]:
@@ -205,14 +228,18 @@ def _check_models(
 def _axis(
     run: type[RunConfig],
     key: str,
-    values: list[object],
+    config: PhaseConfig,
     bases: list[dict[str, object]],
     source: Source,
 ) -> list[object]:
     """The axis' values, each validated in its place in a whole run of each model and converted to its canonical
     type."""
-    valid = []
-    for index, value in enumerate(values):
+    if key in config.fixed:
+        raise ConfigError(f"{source.place(('fixed', key))}: {key} is both fixed and in the grid: keep one")
+    if not config.grid[key]:
+        raise ConfigError(f"{source.place(('grid', key))}: grid.{key} is empty: list at least one value")
+    valid: list[object] = []
+    for index, value in enumerate(config.grid[key]):
         at = ("grid", key, str(index))
         trees = [_run_tree(run, assign(base, key, value), source, prefix=at) for base in bases]
         canonical = lookup(trees[0], key)
@@ -266,17 +293,21 @@ def _check_lookups(config: PhaseConfig, axes: Iterable[str], source: Source) -> 
             )
 
 
-def _check_controls(config: PhaseConfig, names: list[str], source: Source) -> None:
-    """A scripted agent can read the prompts of its own world only."""
+def _check_controls(config: PhaseConfig, names: list[str], source: Source, trusted: bool) -> None:
+    """A scripted agent can read the prompts of its own world only; a results folder may name one of another version."""
     here = config.experiment.world
     for name in names:
         world, control = split_control(name)
+        at = ("grid", NAME) if NAME in config.grid else tuple(NAME.split("."))
         if name.startswith(SCRIPTED_PREFIX) and world != here:
-            at = ("grid", NAME) if NAME in config.grid else tuple(NAME.split("."))
             raise ConfigError(
                 f"{source.place(at)}: {name} is a control of the world {world}, and experiment.world is "
                 f"{here}: name one of its own, such as {control_name(here, control)}"
             )
+        controls = [control_name(here, control) for control in find_world(here).controls()]
+        if trusted and name.startswith(SCRIPTED_PREFIX) and name not in controls:
+            near = nearest(name, controls) or f": there are {', '.join(controls)}"
+            raise ConfigError(f"{source.place(at)}: {name} is no control{near}")
 
 
 def _run_tree(

@@ -7,6 +7,7 @@ to run them. Both get the sections of the phase's world, see :mod:`vendomini.con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoints, entry_points
 from typing import Annotated, ClassVar, Literal
@@ -39,6 +40,15 @@ SCRIPTED_PREFIX = "scripted/"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
 """The keys of ``agent.model`` that say how a token is chosen."""
 
+REPLY_FORMATS = (
+    *("plain", "think", "thinking", "mistral", "harmony", "cohere", "gemma", "seed", "minimax", "solar", "granite-3.2"),
+    *("apriel", "kimi-vl", "kimi-k3", "medgemma", "inkling", "plamo", "apertus", "open-thoughts", "muse"),
+)
+"""The families that :mod:`vendomini.model_info.formats` describes."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+DATE_PATTERN = r"^\d{4}-\d{2}-\d{2}$"
+
 DEFAULT_WORLD = "vending"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -61,6 +71,10 @@ def _known_backend(name: str) -> str:
     if name in BACKENDS:
         return name
     names = [*BACKENDS, *sorted(engine_entry_points().names)]
+    return _one_of(names, name)
+
+
+def _one_of(names: Sequence[str], name: str) -> str:
     if name in names:
         return name
     expected = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
@@ -69,6 +83,9 @@ def _known_backend(name: str) -> str:
 
 BACKEND_SCHEMA: JsonSchemaValue = {"anyOf": [{"enum": list(BACKENDS)}, {"type": "string"}]}
 Backend = Annotated[str, AfterValidator(_known_backend), WithJsonSchema(BACKEND_SCHEMA)]
+Family = Annotated[
+    str, AfterValidator(lambda name: _one_of(REPLY_FORMATS, name)), WithJsonSchema({"enum": list(REPLY_FORMATS)})
+]
 
 
 class Section(BaseModel):
@@ -127,10 +144,16 @@ class Model(Section):
     chat_template_kwargs: dict[str, JsonValue] = Field(
         default_factory=dict, description="Passed to the model's chat template, e.g. {enable_thinking: false}."
     )
-    prompt_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = Field(
+    prompt_date: Annotated[str, Field(pattern=DATE_PATTERN)] | None = Field(
         None, description="Today, in prompts of models whose chat template writes a date. Null: 2026-01-01."
     )
-    reply_format: str | ReplyMarkers | None = Field(
+    reply_format: (
+        Annotated[
+            Annotated[Family, Tag("[name]")] | Annotated[ReplyMarkers, Tag("[mapping]")],
+            Discriminator(lambda value: "[mapping]" if isinstance(value, dict | ReplyMarkers) else "[name]"),
+        ]
+        | None
+    ) = Field(
         None,
         description="How thoughts are marked: the name of a family (docs/replies.md), or start, end, answer, opened. "
         "Null: as the chat template and the tokenizer show.",
@@ -248,7 +271,7 @@ class Replications(Section):
 
 
 class Experiment(Section):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
         "experiment", description="Name of the experiment and of its results folder."
     )
     description: str = Field("", description="What it asks.")

@@ -62,6 +62,11 @@ class WorldInfo:
     endings: ClassVar[Mapping[str, str]] = {}
     inert_without_dose: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def controls(cls) -> Mapping[str, object]:
+        """Name → control, for the scripted engine."""
+        return {}
+
     @staticmethod
     def caused_errors(steps: Iterable[StepRecord]) -> Iterator[dict[str, float]] | None:  # noqa: ARG004
         """For each step of one episode's log, type → mean error of the promises that it settled, as far as the world
