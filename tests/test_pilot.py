@@ -111,10 +111,10 @@ def test_a_derailed_control_gets_a_look(tmp_path: Path) -> None:
 
 
 def test_a_model_that_can_not_run_is_no(tmp_path: Path) -> None:
-    names = ["-o", "grid.agent.model.name=[scripted/reactive, scripted/reactor]"]
+    names = ["-o", "grid.agent.model.name=[scripted/reactive, ./nobody]"]
     sound, absent = piloted("configs/demo.yaml", tmp_path, *names, code=1)
     assert (sound["grade"], absent["grade"]) == ("ok", "no")
-    assert absent["reasons"][0].startswith("it can't run here: there is no control 'scripted/reactor'")
+    assert absent["reasons"][0].startswith("it can't run here: ./nobody is no folder with a config.json")
 
 
 def test_a_phase_set_otherwise_is_told_so(tmp_path: Path) -> None:

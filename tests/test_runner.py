@@ -510,10 +510,10 @@ class TestConcurrency:
 
 class TestModelsThatCanNotRun:
     def test_one_fails_its_own_runs_by_name_and_the_others_go_on(self, tmp_path):
-        models = "grid.agent.model.name=[scripted/nobody, scripted/oracle, scripted/idle]"
+        models = "grid.agent.model.name=[./nobody, scripted/oracle, scripted/idle]"
         tally, counters = run_here(grid(*SHORT, models), tmp_path)
         assert tally.finished == 4
-        assert all("there is no control 'scripted/nobody'" in reason for reason in tally.failed.values())
+        assert all("./nobody is no folder with a config.json" in reason for reason in tally.failed.values())
         assert (len(tally.failed), counters.runs_failed, tally.complete) == (2, 2, False)
 
     def test_nor_does_a_config_that_only_some_runs_can_not_follow(self, tmp_path):
@@ -529,8 +529,8 @@ class TestModelsThatCanNotRun:
         assert sum("leaves no room for a conversation" in line for line in said) == 1
 
     def test_the_only_one_is_an_error(self, tmp_path):
-        with pytest.raises(EngineUnavailable, match="there is no control 'scripted/nobody'"):
-            run_here(grid(*SHORT, "agent.model.name=scripted/nobody"), tmp_path)
+        with pytest.raises(EngineUnavailable, match="./nobody is no folder with a config.json"):
+            run_here(grid(*SHORT, "agent.model.name=./nobody"), tmp_path)
 
 
 class TestNotebook:
