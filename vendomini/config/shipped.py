@@ -75,10 +75,10 @@ def find_phase(name: str) -> list[Path]:
         return [Path(here)]
     if not matches:
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}, or give a YAML file"
+        hint = f"; did you mean {near[0]}?" if near else f": there are {', '.join(sorted(known))}, or give a YAML file"
         if "=" in name:
             hint = f": run and submit set parameters with -o {name}"
-        raise ConfigError(f"there is no phase {name!r}{hint}")
+        raise ConfigError(f"there is no phase or results folder {name!r}{hint}")
     return matches
 
 
