@@ -338,7 +338,9 @@ class TestFindPhase:
             find_phase("m" * 5000)
 
     def test_unknown_lists_the_known(self):
-        with pytest.raises(ConfigError, match=r"no phase or results folder 'phase9': there are demo, .*ledger, phase1_large"):
+        with pytest.raises(
+            ConfigError, match=r"no phase or results folder 'phase9': there are demo, .*ledger, phase1_large"
+        ):
             find_phase("phase9")
 
 

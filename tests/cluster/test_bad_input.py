@@ -79,8 +79,9 @@ def test_no_room_for_the_logs(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_unknown_phase_and_no_results(bench: Bench) -> None:
-    assert "there is no phase or results folder 'phase9': there are demo, demo_model, ledger, phase1_large_models" in bench.vendomini(
-        "submit", "phase9", code=1
+    assert (
+        "there is no phase or results folder 'phase9': there are demo, demo_model, ledger, phase1_large_models"
+        in bench.vendomini("submit", "phase9", code=1)
     )
     assert "nothing was run or submitted here" in bench.vendomini("status", code=1)
     assert "say what to cancel" in bench.vendomini("cancel", code=2)
