@@ -52,7 +52,7 @@ test:  ## everything, in two processes
 
 coverage: $(VENV)/.test system  ## which lines of the package the tests run, those of jobs and children included
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --numprocesses 2 --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
