@@ -377,6 +377,20 @@ class TestNativeForms:
             "[tool_order(quantity=3)]",
             "tool_order(quantity=3)",
             "```tool_code\ntool_order(quantity=3)\n```",
+            "```tool_code\nprint(default_api.tool_order(quantity=3))\n```",
+            "<|python_tag|>tool_order.call(quantity=3)",
+            "<function_calls>\ntool_order(quantity=3)\n</function_calls>",
+            "<code>\ntool_order(quantity=3)\n</code>",
+            "<start_function_call>call:tool_order{quantity:3}<end_function_call>",
+            "<|tool_call>call:tool_order{quantity:3}<tool_call|>",
+            "<longcat_tool_call>tool_order\n<longcat_arg_key>quantity</longcat_arg_key>\n"
+            "<longcat_arg_value>3</longcat_arg_value>\n</longcat_tool_call>",
+            '<steptml:invoke name="tool_order">\n<steptml:parameter name="quantity">3</steptml:parameter>\n'
+            "</steptml:invoke>",
+            '<｜DSML｜function_calls>\n<｜DSML｜invoke name="tool_order">\n'
+            '<｜DSML｜parameter name="quantity" string="false">3</｜DSML｜parameter>\n</｜DSML｜invoke>\n'
+            "</｜DSML｜function_calls>",
+            '<|tools_prefix|>[{"tool_order": {"quantity": 3}}]<|tools_suffix|>',
         ],
     )
     def test_a_call(self, text):
@@ -389,12 +403,23 @@ class TestNativeForms:
         given = parse(f"<function=tool_order>{body}</function>").arguments
         assert given == {"a": 5, "b": "S1", "c": True, "d": {"x": [1]}, "e": " two words ", "f": "NaN"}
 
+    def test_texts_of_families_with_quotes_of_their_own(self):
+        for quote in ("<escape>", '<|"|>'):
+            text = f"call:tool_order{{sku:{quote}a:b, {{c}}{quote},more:{{n:1,on:true}}}}<end_function_call>"
+            assert parse(text).arguments == {"sku": "a:b, {c}", "more": {"n": 1, "on": True}}
+        invoked = '<invoke name="tool_order"><parameter name="sku" string="true">7</parameter></invoke>'
+        assert parse(invoked).arguments == {"sku": "7"}
+
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
+            ("call:tool_fly{a:1}", "no_call"),
+            ("call:tool_order{a:}", "no_call"),
+            ("print(tool_order(quantity=3), 1)", "no_object"),
+            ("x = tool_order(quantity=3)", "no_object"),
             ("[tool_order(quantity=3), tool_end_day()]", "ambiguous"),
             ("[tool_order(3)]", "no_object"),
-            ("tool_order(quantity=3)\ntool_end_day()", "no_object"),
+            ("tool_order(quantity=3)\ntool_end_day()", "ambiguous"),
             ("I call tool_order(quantity=3)", "no_object"),
             ("[tool_order(quantity={1})]", "no_call"),
             ("[tool_order(quantity=f(x))]", "no_object"),

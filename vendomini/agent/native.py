@@ -1,14 +1,17 @@
-"""Calls in the forms that models were trained on and that hold no JSON object: tags, and Python.
+"""Calls in the forms that models were trained on and that hold no JSON object: tags, Python, and Gemma's own.
 
 ==================================================  ========================================
 form                                                used by
 ==================================================  ========================================
 ``<function=f><parameter=k>v</parameter>…``         Qwen3-Coder and later, Nemotron 3, Step
-``<invoke name="f"><parameter name="k">v…``         MiniMax M2, DeepSeek V3.2
-``<tool_call>f<arg_key>k</arg_key><arg_value>v…``   GLM 4.5 and later
+``<invoke name="f"><parameter name="k">v…``         MiniMax M2, DeepSeek V3.2, Step 3
+``<tool_call>f<arg_key>k</arg_key><arg_value>v…``   GLM 4.5 and later, LongCat
 ``[f(k=v)]``                                        LFM2, Llama 4
-``f(k=v)``, alone or in a fence named tool_code     Gemma 3
+``f(k=v)``, alone or in a tag or fence              OLMo 3, SmolLM3, Gemma 3, Llama 3.1
+``call:f{k:v}``                                     FunctionGemma, Gemma 4
 ==================================================  ========================================
+
+Tags may have a prefix of their family: ``<steptml:invoke>``, ``<longcat_arg_key>``, ``<｜DSML｜parameter>``.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import msgspec
 
+_PREFIX = re.compile(r"<(/?)(?:\w+:|｜\w+｜|\w+_)(?=(?:invoke|parameter|tool_call|arg_key|arg_value)\b)")
 _TAGGED = re.compile(
     r"<(?P<tag>function|invoke)(?:=| +name=)[\"']?(?P<name>[\w.-]+)[\"']?\s*>"
     r"(?P<body>(?:(?!<(?:function|invoke)\b).)*?)</(?P=tag)>"
@@ -27,12 +31,18 @@ _TAGGED = re.compile(
     re.DOTALL,
 )
 _PAIR = re.compile(
-    r"\s*(?:<parameter(?:=| +name=)[\"']?(?P<key>[\w.-]+)[\"']?[^<>]*>(?P<value>.*?)</parameter>"
+    r"\s*(?:<parameter(?:=| +name=)[\"']?(?P<key>[\w.-]+)[\"']?(?P<more>[^<>]*)>(?P<value>.*?)</parameter>"
     r"|<arg_key>(?P<glm>[^<>]+)</arg_key>\s*<arg_value>(?P<given>.*?)</arg_value>)\s*",
     re.DOTALL,
 )
 _PYTHON = re.compile(
-    r"(?:<\|[\w-]+\|>\s*|```tool_code\s)?\s*(?P<calls>\[\s*\w+\(.*\)\s*\]|\w+\(.*\))\s*(?:<\|[\w-]+\|>|```)?", re.DOTALL
+    r"(?:<\|[\w-]+\|>|<function_calls>|<code>|```tool_code\b)?\s*(?P<calls>\[\s*\w+\(.*\)\s*\]|[\w.]+\(.*\))\s*"
+    r"(?:<\|[\w-]+\|>|</function_calls>|</code>|```)?",
+    re.DOTALL,
+)
+_GEMMA = re.compile(r"\bcall:(?P<name>[\w.-]+)(?P<given>\{.*?\})(?=<end_function_call>|<tool_call\|>|\s*$)", re.DOTALL)
+_GEMMA_PART = re.compile(
+    r"(?P<quote><escape>|<\|\"\|>)(?P<text>.*?)(?P=quote)|(?<=[{,])\s*(?P<key>[A-Za-z_]\w*)(?=\s*:)", re.DOTALL
 )
 _ASKED = frozenset({"thought", "arguments", "prediction"})
 
@@ -43,9 +53,11 @@ def in_json(answer: str, tools: Collection[str]) -> str:
     """The answer with such calls of these tools written as objects, all else as it was."""
     if (python := _PYTHON.fullmatch(answer)) and (calls := _from_python(python["calls"], tools)):
         return calls
+    if "call:" in answer:
+        answer = _GEMMA.sub(lambda found: _from_gemma(found, tools), answer)
     if "</" not in answer:
         return answer
-    return _TAGGED.sub(lambda found: _object(found, tools), answer)
+    return _TAGGED.sub(lambda found: _object(found, tools), _PREFIX.sub(r"<\1", answer))
 
 
 def _object(found: re.Match[str], tools: Collection[str]) -> str:
@@ -66,7 +78,8 @@ def _arguments(body: str) -> dict[str, object] | None:
         key = pair["key"] or pair["glm"]
         if key in arguments:
             return None
-        arguments[key] = _value(pair["value"] if pair["key"] else pair["given"])
+        text = pair["value"] if pair["key"] else pair["given"]
+        arguments[key] = text if 'string="true"' in (pair["more"] or "") else _value(text)
         position = pair.end()
     return None if body[position:].strip() else arguments
 
@@ -79,18 +92,51 @@ def _value(text: str) -> object:
         return text.strip("\n")
 
 
-def _from_python(text: str, tools: Collection[str]) -> str | None:
-    """The calls in a Python list, or one without a list; None where there is anything else."""
+def _from_gemma(found: re.Match[str], tools: Collection[str]) -> str:
+    given = _GEMMA_PART.sub(lambda part: json.dumps(part["key"] or part["text"] or ""), found["given"])
     try:
-        found = ast.parse(text, mode="eval").body
-        calls = [_call(call) for call in (found.elts if isinstance(found, ast.List) else [found])]
+        arguments = _decode(given)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return found[0]
+    return json.dumps({"tool": found["name"], "arguments": arguments}) if found["name"] in tools else found[0]
+
+
+def _from_python(text: str, tools: Collection[str]) -> str | None:
+    """The calls in Python, alone or in a list; None where there is anything else."""
+    try:
+        calls = [_call(call) for line in ast.parse(text).body for call in _expressions(line)]
         return json.dumps(calls) if all(call["tool"] in tools for call in calls) else None
-    except (ValueError, SyntaxError, AttributeError, TypeError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 
 
+def _expressions(line: ast.stmt) -> Iterator[ast.expr]:
+    """What a line consists of, out of a list or ``print()``."""
+    if not isinstance(line, ast.Expr):
+        raise ValueError("a statement")
+    match line.value:
+        case ast.List(elts=several):
+            yield from several
+        case ast.Call(func=ast.Name(id="print"), args=[one], keywords=[]):
+            yield one
+        case one:
+            yield one
+
+
 def _call(call: ast.expr) -> dict[str, object]:
-    if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
+    match call:
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=words):
+            pass
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="call"), args=[], keywords=words):
+            pass
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="default_api"), attr=name), args=[], keywords=words):
+            pass
+        case _:
+            raise ValueError("no call with named arguments")
+    return {"tool": name, "arguments": {_named(word): ast.literal_eval(word.value) for word in words}}
+
+
+def _named(word: ast.keyword) -> str:
+    if word.arg is None:
         raise ValueError("arguments without a name")
-    given = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-    return {"tool": call.func.id, "arguments": given}  # type: ignore[attr-defined]
+    return word.arg

@@ -55,7 +55,7 @@ _BLANK = " \t\r\n\xa0\u200b\u2060\ufeff"
 _WRAPPER = re.compile(r"<(?!/)([\w:.-]+)[^<>]*>$")
 _ANSWER_TAGS = re.compile(
     r"(?:\w+:)?(?:final(?:_answer)?|answer|response|reply|output|solution|action|act|call|tool_?(?:call|use)s?"
-    r"|function(?:_?calls?)?|invoke|json|result)",
+    r"|(?:start_)?function(?:_?calls?)?|invoke|json|result)",
     re.IGNORECASE,
 )
 """Tags around an answer; an object in another one is quoted."""
@@ -205,6 +205,8 @@ def _read_object(value: dict[str, object], tools: Collection[str], reasoning: st
     inner = [nested for key in _NESTED_KEYS for nested in _nested(value.get(key))]
     for nested in inner:
         yield from _read_object({**{k: v for k, v in value.items() if k in _OUTER_KEYS}, **nested}, tools, reasoning)
+    if tool := _key_that_calls(value, tools):
+        value = {"tool": tool, "arguments": value[tool], **{k: v for k, v in value.items() if k in _OUTER_KEYS}}
     names = [name for key in _TOOL_KEYS if isinstance(name := value.get(key), str)]
     if not names or names[0] not in tools or (inner and "tool" not in value):
         return
@@ -216,6 +218,12 @@ def _read_object(value: dict[str, object], tools: Collection[str], reasoning: st
     for name in (name for name in names if name in tools):  # more than one only where it contradicts itself
         for arguments in given or [{}]:
             yield Action("repaired", name, clean(_json_object(arguments)), card, thought)
+
+
+def _key_that_calls(value: Mapping[str, object], tools: Collection[str]) -> str | None:
+    """The tool of ``{"tool_order": {"quantity": 3}}``, as Apertus writes a call."""
+    (*keys,) = value.keys() - _OUTER_KEYS
+    return keys[0] if len(keys) == 1 and keys[0] in tools and isinstance(value[keys[0]], dict) else None
 
 
 _OUTER_KEYS = frozenset((*_CARD_KEYS, *_THOUGHT_KEYS))
