@@ -79,7 +79,7 @@ def _print(one: Status, out: Console) -> None:
     counts = {
         **one.endings,
         "running": one.running,
-        "waiting in the queue": one.waiting,
+        "waiting in jobs": one.waiting,
         "failed": len(one.failed),
         "damaged": len(one.damaged),
         "interrupted": one.interrupted,

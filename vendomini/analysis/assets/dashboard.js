@@ -160,7 +160,7 @@
     return shape("svg", { class: "spark", viewBox: "0 0 100 22", preserveAspectRatio: "none", "aria-hidden": "true" }, shape("path", { d }));
   }
   function experiment(one) {
-    const states = [["running", "running"], ["waiting", "waiting in the queue"], ["interrupted", "interrupted"],
+    const states = [["running", "running"], ["waiting", "waiting in jobs"], ["interrupted", "interrupted"],
       ["open", "not begun"]].map(([key, label]) => [one[key], label]);
     states.unshift(...Object.entries(one.endings).map(([ending, runs]) => [runs, ending]));
     states.push([Object.keys(one.failed).length, "failed"], [Object.keys(one.damaged).length, "damaged"]);
