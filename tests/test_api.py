@@ -35,8 +35,8 @@ def test_a_run_says_what_the_command_says(tmp_path: Path) -> None:
     config = {**CONFIG, "agent": {"model": {"name": "scripted/oracle"}}}
     tally = vendomini.run(config, results=tmp_path, limit=1, say=said.append)
     assert (tally.finished, tally.complete) == (1, True)
-    assert said[0] == f"api: 1 runs, 1 to do → {tmp_path}"
-    assert said[-1].startswith("1/1 runs · 6 steps")
+    assert said[0] == f"api: 1 run, 1 to do → {tmp_path}"
+    assert said[-1].startswith("1/1 run · 6 steps")
     assert config == CONFIG, "the caller's own mapping is left as it was"
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vendomini.errors import ResultsError, UsageError
+from vendomini.errors import ResultsError, UsageError, counted
 from vendomini.records import Results, RunInfo, RunSummary, StepRecord, read_steps
 from vendomini.worlds.text import clip
 
@@ -141,7 +141,7 @@ def execute(
     )
     todo, tally, say = runner.pending(specs), runner.tally, progress.say
     ended = f"{tally.already:,} already ended, " if tally.already else ""
-    say(f"{phase.name}: {len(specs):,} runs, {ended}{len(todo):,} to do → {results.root}")
+    say(f"{phase.name}: {counted(len(specs), 'run')}, {ended}{len(todo):,} to do → {results.root}")
     for problem in tally.refused.values():
         say(f"[WARNING] {problem}")
     if phase.trial and results.root.name.endswith(phase.trial):

@@ -120,6 +120,11 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """``1 run``, ``2,000 runs``; with a verb: ``counted(n, "run is", "runs are")``."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
 def harden_streams() -> None:
     """Printing must not stop the program: characters that a stream can't encode (Latin-1) become question marks, and a
     stream that was closed before the start discards everything."""

@@ -31,7 +31,7 @@ class TestPlacesThatFail:
         done = demo(place)
         assert (done.returncode, done.stderr) == (1, "")
         assert done.stdout.count("no space left for") == 1
-        assert "runs failed; the same command tries them again: vendomini run --config" in done.stdout
+        assert "runs failed; the same command tries again: vendomini run --config" in done.stdout
         make_room()
         assert demo(place).returncode == 0
         demo(tmp_path / "undisturbed")

@@ -31,7 +31,7 @@ def test_jobs_that_were_preempted_for_good(bench: Bench, config: Path) -> None:
     bench.hold()
     assert "sent 4 runs" in bench.vendomini("keep", str(config), "--partition", "doomed")
     pid = bench.freeze(config.stem)
-    assert "1 jobs are live" in bench.vendomini("keep", str(config), "--partition", "doomed")
+    assert "1 job is live" in bench.vendomini("keep", str(config), "--partition", "doomed")
     bench.slurm.call("sbatch", "--partition=gpu", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     bench.slurm.until("the job was preempted", lambda: not Path(f"/proc/{pid}").exists())
     bench.slurm.wait_for_accounting(bench.folder)

@@ -84,7 +84,7 @@ def test_failed_runs_are_tried_again_and_then_listed(bench: Bench, refusing_serv
     sent = bench.submit(config, "--retries", "2")
     bench.slurm.wait_for_accounting(bench.folder)
     log = bench.job_logs("failing")
-    assert "trying them again (2 of 2)" in log
+    assert "trying again (2 of 2)" in log
     status = bench.json("status", str(config))[0]
     assert (len(status["failed"]), status["done"]) == (4, 0)
     assert all("no GPU left" in reason for reason in status["failed"].values())

@@ -98,10 +98,10 @@ def test_a_folder_that_can_not_hold_results_is_a_warning() -> None:
 
 
 def test_a_cache_that_can_not_be_written_says_how_to_move_it() -> None:
-    found = replace(machine(), hf_cache=HFCache("/shared/hf", ("org/model",), True, False, "1 models"))
+    found = replace(machine(), hf_cache=HFCache("/shared/hf", ("org/model",), True, False, "1 model"))
     assert verdict(found, "Hugging Face cache") == (
         "warn",
-        "/shared/hf: 1 models, downloads off, not writable",
+        "/shared/hf: 1 model, downloads off, not writable",
         "export HF_HOME=<a folder of yours>",
     )
 

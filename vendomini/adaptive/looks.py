@@ -19,7 +19,7 @@ from vendomini.config import Phase, RunSpec, expand
 from vendomini.config.models import NAME
 from vendomini.config.paths import as_text, lookup
 from vendomini.config.schema import Replications
-from vendomini.errors import CorruptRecordError
+from vendomini.errors import CorruptRecordError, counted
 from vendomini.records import JsonObject, Looks, Results, RunOutcome, write_record
 
 Others = tuple[str, ...]
@@ -138,7 +138,7 @@ class State:
 
 def _told(path: PairPath) -> str:
     if path.verdict:
-        return f"{path.verdict} after {path.blocks} seeds"
+        return f"{path.verdict} after {counted(path.blocks, 'seed')}"
     return f"open, {len(path.differences)} of the {path.asked} seeds before the next look"
 
 

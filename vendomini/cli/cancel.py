@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vendomini.cli.options import AnyPhases, AsJson, ResultsFolder
+from vendomini.errors import counted
 
 
 def cancel(
@@ -36,5 +37,6 @@ def cancel(
         return
     for folder, names in cancelled.items():
         console().print(
-            f"{folder}: {len(names):,} jobs cancelled" if names else f"{folder}: nothing was live", markup=False
+            f"{folder}: {counted(len(names), 'job')} cancelled" if names else f"{folder}: nothing was live",
+            markup=False,
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vendomini.cli.options import Override, complete
+from vendomini.errors import counted
 
 app = typer.Typer(no_args_is_help=True, help="Check a config, show it resolved, or print its JSON Schema.")
 
@@ -47,7 +48,7 @@ def check(config: Config, override: Override = None) -> None:
             typer.echo(f"error: {harmless(line)}", err=True)
         raise typer.Exit(exc.exit_code) from exc
     at_most = "" if isinstance(phase.config.experiment.replications, int) else "at most "
-    console().print(f"{phase.path}: {at_most}{count(phase):,} runs", markup=False)
+    console().print(f"{phase.path}: {at_most}{counted(count(phase), 'run')}", markup=False)
 
 
 @app.command()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vendomini.errors import counted
+
 
 def init(
     name: Annotated[str | None, typer.Argument(help="Name of the experiment; asked for if missing.")] = None,
@@ -44,7 +46,7 @@ def init(
     path = write_phase(answers, file or Path(f"{name}.yaml"))
     runs = count(load_config(path))
     out = console()
-    out.print(f"Wrote {path}: {runs:,} runs. Look through it, then:", markup=False)
+    out.print(f"Wrote {path}: {counted(runs, 'run')}. Look through it, then:", markup=False)
     out.print(f"  vendomini run {path} --dry-run", markup=False)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vendomini.cli.options import AsJson, Override, ResultsFolder, complete
+from vendomini.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +107,7 @@ def _submit(small: Phase, pilot: Results, models: list[str], out: Console) -> No
     if outcome.job_ids:
         out.print(f"Submitted as job {', '.join(outcome.job_ids)}; the same command shows the verdict.", markup=False)
     elif outcome.submission.live:
-        out.print(f"{outcome.submission.live:,} runs are in the queue still.", markup=False)
+        out.print(f"{counted(outcome.submission.live, 'run is', 'runs are')} in the queue still.", markup=False)
 
 
 def _print(phase: Phase, results: Results, verdicts: list[Verdict], out: Console) -> None:

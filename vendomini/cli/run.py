@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vendomini.cli.options import AsJson, Limit, Only, Override, RestartChanged, ResultsFolder, complete
+from vendomini.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,16 +88,27 @@ def _conclude(tally: Tally, results: Results, out: Console) -> None:
     from vendomini.cli.output import this_command
 
     if tally.locked:
-        out.print(f"{len(tally.locked)} runs are being written by another process and were left to it.", markup=False)
+        out.print(
+            f"{counted(len(tally.locked), 'run is', 'runs are')} left to another process, which is writing.",
+            markup=False,
+        )
     if tally.refused:
-        out.print(f"{len(tally.refused)} runs were left alone, see the warnings above.", markup=False)
+        out.print(
+            f"{counted(len(tally.refused), 'run was', 'runs were')} left alone, see the warnings above.", markup=False
+        )
     if tally.failed:
-        out.print(f"{len(tally.failed)} runs failed; the same command tries them again: {this_command()}", markup=False)
+        out.print(
+            f"{counted(len(tally.failed), 'run')} failed; the same command tries again: {this_command()}", markup=False
+        )
     if tally.halted:
-        out.print(f"{len(tally.unfinished)} runs are left, for the reason above; {_remedy(tally)}.", markup=False)
+        out.print(
+            f"{counted(len(tally.unfinished), 'run is', 'runs are')} left, for the reason above; {_remedy(tally)}.",
+            markup=False,
+        )
     elif tally.unfinished:
         out.print(
-            f"Stopped with {len(tally.unfinished)} runs to go; the same command goes on from there: {this_command()}",
+            f"Stopped with {counted(len(tally.unfinished), 'run')} to go; the same command goes on from there: "
+            f"{this_command()}",
             markup=False,
         )
         if tally.stopped:
@@ -136,7 +148,8 @@ def _show_plan(phase: Phase, specs: list[RunSpec], results: Results, as_json: bo
         return
     out = console()
     out.print(
-        f"{len(specs):,} runs, {tally.already:,} ended, {len(todo):,} to do; at most {steps:,} steps", markup=False
+        f"{counted(len(specs), 'run')}, {tally.already:,} ended, {len(todo):,} to do; at most {counted(steps, 'step')}",
+        markup=False,
     )
     out.print(f"models: {', '.join(models)}", markup=False)
     out.print(f"results: {results.root}", markup=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vendomini.cli.options import AnyPhases, AsJson, ResultsFolder
+from vendomini.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +76,9 @@ def _print(one: Status, out: Console) -> None:
     if not one.runs:
         out.print(f"{one.name}: no run was begun ({one.results})", markup=False, style="bold")
         return
-    out.print(f"{one.name}: {one.done:,} of {one.runs:,} runs done ({one.results})", markup=False, style="bold")
+    out.print(
+        f"{one.name}: {one.done:,} of {counted(one.runs, 'run')} done ({one.results})", markup=False, style="bold"
+    )
     counts = {
         **one.endings,
         "running": one.running,
@@ -105,7 +108,9 @@ def _print(one: Status, out: Console) -> None:
         out.print(f"  [WARNING] {run_id}: {why}", markup=False)
     for job in one.lost[:SHOWN]:
         log = f": {job['log']}" if job["log"] else ""
-        out.print(f"  [WARNING] job {job['job']} left {job['unfinished']} runs ({job['ended']}){log}", markup=False)
+        out.print(
+            f"  [WARNING] job {job['job']} left {counted(job['unfinished'], 'run')} ({job['ended']}){log}", markup=False
+        )
         for line in job["last_lines"]:
             out.print(f"      {line}", markup=False)
     for problem in one.plan_problems:

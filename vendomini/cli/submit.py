@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vendomini.cli.options import AsJson, Limit, Only, Override, Partition, Phases, RestartChanged, ResultsFolder
+from vendomini.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -264,7 +265,7 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
         "stopped": submission.halted[0],
     }
     aside = "".join(f", {number:,} {word}" for word, number in left.items() if number)
-    out.print(f"{submission.manifest.name}: {submission.runs:,} runs to do{aside}", markup=False)
+    out.print(f"{submission.manifest.name}: {counted(submission.runs, 'run')} to do{aside}", markup=False)
     if outcome.looks:
         out.print(f"{outcome.looks}.", markup=False)
     for problem in submission.refused.values():
@@ -278,7 +279,7 @@ def _print(outcome: Outcome, out: Console, dry_run: bool) -> None:
         return
     out.print(_table(submission))
     hours = f", about {outcome.gpu_hours:,.1f} GPU-hours" if outcome.gpu_hours else ""
-    out.print(f"{submission.jobs:,} {'job' if submission.jobs == 1 else 'jobs'}{hours}", markup=False)
+    out.print(f"{counted(submission.jobs, 'job')}{hours}", markup=False)
     if submission.missing:
         out.print(f"Within --gpu-hours {submission.request.gpu_hours:g}, {submission.missing}.", markup=False)
     if dry_run:

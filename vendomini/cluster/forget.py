@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vendomini.cluster.ledger import live_runs
 from vendomini.config import RunSpec, build_phase, expand, select
 from vendomini.config.experiments import plans_of
-from vendomini.errors import ConfigError, CorruptRecordError, ResultsError, UsageError
+from vendomini.errors import ConfigError, CorruptRecordError, ResultsError, UsageError, counted
 from vendomini.records import Plan, Results
 from vendomini.records.files import write_error
 from vendomini.records.step_log import is_locked
@@ -34,7 +34,7 @@ class Chosen:
     @property
     def sentence(self) -> str:
         told = [f"{len(self.plans)} {'plan' if len(self.plans) == 1 else 'plans'}"] if self.plans else []
-        told.append(f"{len(self.runs):,} runs, {self.ended:,} of them finished")
+        told.append(f"{counted(len(self.runs), 'run')}, {self.ended:,} of them finished")
         return ", ".join([*told, *(["its submissions and report"] if self.everything else [])])
 
 
@@ -49,7 +49,7 @@ def choose(results: Results, plan: str | None, runs: Sequence[str], only: Sequen
     if plan:
         hashes = [digest for digest, _ in plans if digest.startswith(plan)]
         if len(hashes) != 1:
-            known = ", ".join(f"{digest} ({one.name}, {one.runs:,} runs)" for digest, one in plans)
+            known = ", ".join(f"{digest} ({one.name}, {counted(one.runs, 'run')})" for digest, one in plans)
             raise UsageError(f"--plan {plan} names {len(hashes)} plans; here are {known}")
         own = {spec.run_id for digest, one in plans if digest in hashes for spec in _specs(one)}
         others = {spec.run_id for digest, one in plans if digest not in hashes for spec in _specs(one)}

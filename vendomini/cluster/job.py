@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from vendomini.cluster.replicas import Replicas, as_a_child, gpus_of_this_process
 from vendomini.cluster.tasks import read_task, task_file, task_of
-from vendomini.errors import ClusterError, UsageError, VendoMiniError, harden_streams
+from vendomini.errors import ClusterError, UsageError, VendoMiniError, counted, harden_streams
 from vendomini.records import ArrayTask, Manifest, Results, decode_record
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def _runs(job: ArrayTask) -> tuple[Phase, list[RunSpec]]:
         specs = {spec.run_id: spec for spec in expand(phase) if spec.run_id in wanted}
     if missing := set(ids) - specs.keys():
         raise ClusterError(
-            f"{len(missing)} runs of submission {job.id} do not exist in this version of VendoMini: submit again"
+            f"{counted(len(missing), 'run')} of submission {job.id} can't be made in this version of VendoMini: "
+            "submit again"
         )
     return phase, [specs[run_id] for run_id in ids]
 
@@ -233,7 +234,10 @@ def work(
         anyway=anyway,
     )
     todo, tally = runner.pending(specs), runner.tally
-    _say(out, f"{phase.name}: {len(specs):,} runs in this job, {tally.already:,} ended before, {len(todo):,} to do")
+    _say(
+        out,
+        f"{phase.name}: {counted(len(specs), 'run')} in this job, {tally.already:,} ended before, {len(todo):,} to do",
+    )
     for problem in tally.refused.values():
         _say(out, f"[WARNING] {problem}")
     again = 0
@@ -244,7 +248,7 @@ def work(
         again += 1
         if tally.stopped or not tally.failed or again > retries:
             break
-        _say(out, f"[*] {len(tally.failed)} runs failed: trying them again ({again} of {retries})")
+        _say(out, f"[*] {counted(len(tally.failed), 'run')} failed: trying again ({again} of {retries})")
         todo = [spec for spec in todo if spec.run_id in tally.failed]
         tally.failed.clear()
     _say(out, _last_words(tally))
@@ -276,9 +280,13 @@ def _requeue(steps: int, unfinished: int, out: Console) -> None:
     try:
         requeue(here.name, REQUEUE_PATIENCE_S)
     except ClusterError as exc:
-        _say(out, f"[WARNING] can't requeue ({exc}): {unfinished} runs are left to the next `vendomini submit`")
+        _say(
+            out,
+            f"[WARNING] can't requeue ({exc}): {counted(unfinished, 'run is', 'runs are')} left to the next "
+            "`vendomini submit`",
+        )
         return
-    _say(out, f"[*] time is up: back into the queue with {unfinished} runs to go")
+    _say(out, f"[*] time is up: back into the queue with {counted(unfinished, 'run')} to go")
     sys.exit(0)
 
 

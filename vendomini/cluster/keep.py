@@ -23,7 +23,7 @@ from vendomini.cluster.slurm import End, ended, requeue
 from vendomini.cluster.status import ends_of
 from vendomini.cluster.submit import Request
 from vendomini.config import Phase
-from vendomini.errors import ClusterError
+from vendomini.errors import ClusterError, counted
 from vendomini.probe.slurm import PASSING
 from vendomini.records import Results
 
@@ -162,14 +162,19 @@ def _send(
     if submission.jobs:
         without = f", without {offers.options['exclude']}" if offers.options.get("exclude") else ""
         ids = ", ".join(outcome.job_ids)
-        return Round(f"{phase.name}: sent {submission.runs:,} runs as job {ids}{without}", goes_on=True)
+        return Round(f"{phase.name}: sent {counted(submission.runs, 'run')} as job {ids}{without}", goes_on=True)
     if live or submission.live or submission.hidden:
-        return Round(f"{phase.name}: {live or submission.live:,} jobs are live", goes_on=True)
+        return Round(f"{phase.name}: {counted(live or submission.live, 'job is', 'jobs are')} live", goes_on=True)
     if submission.refused:
-        return Round(f"{phase.name}: {len(submission.refused)} runs are damaged, the others done", stuck=True)
+        return Round(
+            f"{phase.name}: {counted(len(submission.refused), 'run is', 'runs are')} damaged, the others done",
+            stuck=True,
+        )
     if (held := submission.halted)[0]:
-        return Round(f"{phase.name}: {held[0]:,} runs are stopped: {held[1][-1].reason}", stuck=True)
-    return Round(f"{phase.name}: done, {submission.finished:,} runs")
+        return Round(
+            f"{phase.name}: {counted(held[0], 'run is', 'runs are')} stopped: {held[1][-1].reason}", stuck=True
+        )
+    return Round(f"{phase.name}: done, {counted(submission.finished, 'run')}")
 
 
 def _without(offers: Offers, nodes: Iterable[str]) -> Offers:

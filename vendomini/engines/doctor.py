@@ -11,7 +11,7 @@ from vendomini.config import find_phase, load_config
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.hf.attention import CAPABILITY, attention_choices, flash_obstacle
 from vendomini.engines.resolve import USE_VLLM, vllm_refusal, wants_vllm
-from vendomini.errors import ConfigError, EngineUnavailable
+from vendomini.errors import ConfigError, EngineUnavailable, counted
 from vendomini.model_info import GIB, gib, model_facts, recommend, smallest_fit
 from vendomini.probe import Capabilities, Disk, HFCache, Package
 
@@ -72,7 +72,9 @@ def _on_one_machine(cache: HFCache) -> str:
 def _gpus(found: Capabilities) -> Verdict:
     gpus = found.gpus
     if not gpus.devices:
-        return Verdict("GPUs", "warn", f"none here ({gpus.reason}); {found.cpus} CPUs, {gib(found.memory)} of memory")
+        return Verdict(
+            "GPUs", "warn", f"none here ({gpus.reason}); {counted(found.cpus, 'CPU')}, {gib(found.memory)} of memory"
+        )
     kinds: dict[tuple[str, int, tuple[int, int]], int] = {}
     for gpu in gpus.devices:
         kind = (gpu.name, gpu.memory, gpu.capability)
@@ -130,7 +132,8 @@ def _slurm(found: Capabilities) -> Verdict:
     if not slurm.available:
         return Verdict("SLURM", "warn", slurm.reason)
     partitions = ", ".join(
-        f"{p.name}{'*' if p.default else ''} ({p.nodes} nodes, {p.gres}, {p.time_limit})" for p in slurm.partitions
+        f"{p.name}{'*' if p.default else ''} ({counted(p.nodes, 'node')}, {p.gres}, {p.time_limit})"
+        for p in slurm.partitions
     )
     return Verdict("SLURM", "ok", f"{slurm.version}; MaxArraySize {slurm.max_array_size}; {partitions}")
 

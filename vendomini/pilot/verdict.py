@@ -10,6 +10,7 @@ from typing import Literal
 from vendomini.config import Phase
 from vendomini.config.paths import lookup
 from vendomini.config.schema import SCRIPTED_PREFIX, Breaker
+from vendomini.errors import counted
 from vendomini.pilot.derive import own_models, reference
 from vendomini.pilot.figures import Figures, figures_of
 from vendomini.pilot.runs import PilotRuns, pilot_runs
@@ -110,7 +111,7 @@ def _missing(runs: PilotRuns, figures: Figures) -> str:
 
 def _failure(figures: Figures) -> str:
     reason, number = figures.failed.most_common(1)[0]
-    return f"{number} of {figures.runs} runs failed: {reason}"
+    return f"{number} of {counted(figures.runs, 'run')} failed: {reason}"
 
 
 def _serious(phase: Phase, model: str, figures: Figures) -> Iterator[str]:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from vendomini.errors import counted
 from vendomini.probe.capabilities import Disk, HFCache
 from vendomini.probe.commands import ask
 
@@ -35,7 +36,7 @@ def find_hf_cache(environ: Mapping[str, str]) -> HFCache:
     models = tuple(
         name[8:].replace("--", "/") for name in names if any((folder / name).glob("snapshots/*/config.json"))
     )
-    return HFCache(str(folder), models, offline, os.access(folder, os.W_OK), f"{len(models)} models")
+    return HFCache(str(folder), models, offline, os.access(folder, os.W_OK), counted(len(models), "model"))
 
 
 def find_disk(path: Path, environ: Mapping[str, str]) -> Disk:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from vendomini.errors import counted
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -65,9 +67,9 @@ class Progress:
         c = self.counters
         seconds = max(time.monotonic() - self._started, 1e-9)
         left = c.steps_total - c.steps - c.steps_resumed
-        parts = [f"{c.runs_done:,}/{c.runs_total:,} runs"]
+        parts = [f"{c.runs_done:,}/{counted(c.runs_total, 'run')}"]
         if c.steps:
-            parts += [f"{c.steps:,} steps", f"{rate(c.steps / seconds)} steps/s"]
+            parts += [counted(c.steps, "step"), f"{rate(c.steps / seconds)} steps/s"]
         elif c.runs_done < c.runs_total:  # a model loads for minutes
             parts.append(f"no step yet after {duration(seconds)}")
         if c.completion_tokens:

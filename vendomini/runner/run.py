@@ -28,6 +28,7 @@ from vendomini.errors import (
     RunEndedError,
     RunLockedError,
     VendoMiniError,
+    counted,
 )
 from vendomini.records import Halt, Plan, Results, RunSummary, is_full, write_record
 from vendomini.runner.breaker import Breaker
@@ -165,7 +166,9 @@ class Runner:
         return todo
 
     def _refuse_model(self, specs: Sequence[RunSpec], exc: VendoMiniError) -> None:
-        self.progress.say(f"[WARNING] {specs[0].model} can't run here, and its {len(specs):,} runs fail: {exc}")
+        self.progress.say(
+            f"[WARNING] {specs[0].model} can't run here, and {counted(len(specs), 'run fails', 'runs fail')}: {exc}"
+        )
         self.tally.failed.update((spec.run_id, str(exc)) for spec in specs)
         self.counters.runs_failed += len(specs)
 
@@ -263,7 +266,9 @@ class Runner:
             self.counters.runs_failed += 1
             breaker.failed(self.counters.steps)
             self.tally.failed[spec.run_id] = summary.reason or "unknown"
-            self.progress.say(f"[WARNING] {spec.run_id} failed after {summary.steps} steps: {summary.reason}")
+            self.progress.say(
+                f"[WARNING] {spec.run_id} failed after {counted(summary.steps, 'step')}: {summary.reason}"
+            )
 
 
 def _given_up(started: Engine, hopeless: str | None) -> str | None:
