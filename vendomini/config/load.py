@@ -150,9 +150,11 @@ def build_phase(
         for key in config.grid:
             with faults.one():
                 axes[key] = _axis(run, key, config, bases, source)
-        for check in (_check_lookups, _check_contrasts, _check_replications):
+        for check in (_check_lookups, _check_contrasts):
             with faults.one():
                 check(config, axes, source)
+        if not faults.lines:  # an axis with a fault would be missed
+            _check_replications(config, axes, source)
     engines = {name: phase.engine for name, phase in phases.items()}
     return Phase(config, dict(zip(names, bases, strict=True)), engines, axes, path)
 
