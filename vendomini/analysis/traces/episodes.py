@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,21 @@ class Library:
         ]
 
     def _not_begun(self, begun: set[tuple[int, str]]) -> list[Json]:
-        entries = {}
-        for place, results in enumerate(self.results):
-            for spec in (spec for path in results.plans.glob("*.json") for spec in _asked(results, path)):
-                if (place, spec.run_id) not in begun:
-                    what = {"place": place, "run_id": spec.run_id, "ending": NOT_BEGUN}
-                    entries[place, spec.run_id] = what | _parameters(spec.parameters)
-        return list(entries.values())
+        return [
+            self._open_entry(place, spec)
+            for place, results in enumerate(self.results)
+            for spec in _asked_of(results)
+            if (place, spec.run_id) not in begun
+        ]
+
+    def _open_entry(self, place: int, spec: RunSpec) -> Json:
+        """What is known of a run that has no files yet; kept until it has."""
+        with self._lock:
+            none = None, {"place": place, "run_id": spec.run_id, "ending": NOT_BEGUN}
+            held = self._rows.setdefault((place, spec.run_id), none)
+            if "model" not in held[1]:
+                held[1].update(_parameters(spec.parameters))
+            return held[1]
 
     def select(self, run_ids: Sequence[str] | None, ending: str | None, model: str | None) -> list[tuple[int, str]]:
         """(folder, run id) of the runs that match everything given; of finished ones, if no run is named.
@@ -215,13 +224,15 @@ def _parameters(parameters: Json) -> Json:
     return {"model": shown.get(MODEL, ""), "parameters": shown}
 
 
-def _asked(results: Results, path: Path) -> list[RunSpec]:
-    """The runs of a plan that are asked for now; none of one that is too long to list, or that can't be read here."""
-    try:
-        plan = read_record(path, Plan)
-        return list(asked(build_phase(plan.config, trusted=False), results)) if plan.runs <= MOST_PLANNED else []
-    except (CorruptRecordError, ConfigError):
-        return []
+def _asked_of(results: Results) -> Iterable[RunSpec]:
+    """The runs of all plans that are asked for now; none of a plan that is too long to list, or can't be read here."""
+    found: dict[str, RunSpec] = {}
+    for path in results.plans.glob("*.json"):
+        with suppress(CorruptRecordError, ConfigError):
+            plan = read_record(path, Plan)
+            if plan.runs <= MOST_PLANNED:
+                found |= {spec.run_id: spec for spec in asked(build_phase(plan.config, trusted=False), results)}
+    return found.values()
 
 
 def _causal(parameters: Json) -> list[str]:
