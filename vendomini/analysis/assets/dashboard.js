@@ -161,7 +161,7 @@
   }
   function experiment(one) {
     const states = [["running", "running"], ["waiting", "waiting in jobs"], ["interrupted", "interrupted"],
-      ["open", "not begun"]].map(([key, label]) => [one[key], label]);
+      ["open", "not begun"], ["unknown", "unknown (the queue was not asked)"]].map(([key, label]) => [one[key], label]);
     states.unshift(...Object.entries(one.endings).map(([ending, runs]) => [runs, ending]));
     states.push([Object.keys(one.failed).length, "failed"], [Object.keys(one.damaged).length, "damaged"]);
     const rest = [];
