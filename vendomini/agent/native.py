@@ -7,7 +7,7 @@ form                                                used by
 ``<invoke name="f"><parameter name="k">v…``         MiniMax M2, DeepSeek V3.2, Step 3
 ``<tool_call>f<arg_key>k</arg_key><arg_value>v…``   GLM 4.5 and later, LongCat
 ``[f(k=v)]``                                        LFM2, Llama 4
-``f(k=v)``, alone or in a tag or fence              OLMo 3, SmolLM3, Gemma 3, Llama 3.1
+``f(k=v)`` in a tag or a fence                      OLMo 3, SmolLM3, Gemma 3, Llama 3.1
 ``call:f{k:v}``                                     FunctionGemma, Gemma 4
 ==================================================  ========================================
 
@@ -36,7 +36,7 @@ _PAIR = re.compile(
     re.DOTALL,
 )
 _PYTHON = re.compile(
-    r"(?:<\|[\w-]+\|>|<function_calls>|<code>|```tool_code\b)?\s*(?P<calls>\[\s*\w+\(.*\)\s*\]|[\w.]+\(.*\))\s*"
+    r"(?:<\|[\w-]+\|>|<function_calls>|<code>|```tool_code\b|(?=\[))\s*(?P<calls>\[\s*\w+\(.*\)\s*\]|[\w.]+\(.*\))\s*"
     r"(?:<\|[\w-]+\|>|</function_calls>|</code>|```)?",
     re.DOTALL,
 )
