@@ -12,15 +12,7 @@ from pathlib import Path
 
 from vendomini.cluster.ledger import array_folder
 from vendomini.errors import ClusterError
-from vendomini.records import (
-    ArrayTask,
-    Manifest,
-    Results,
-    decode_record,
-    encode_record,
-    open_record,
-    write_error,
-)
+from vendomini.records import ArrayTask, Manifest, Results, decode_record, encode_record, open_record, write_error
 
 
 def task_of(manifest: Manifest, array: int, index: int) -> ArrayTask:

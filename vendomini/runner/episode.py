@@ -8,15 +8,7 @@ from typing import Any
 
 import msgspec
 
-from vendomini.agent import (
-    History,
-    Reply,
-    named_format,
-    output_schema,
-    parse_reply,
-    read_reply,
-    system_prompt,
-)
+from vendomini.agent import History, Reply, named_format, output_schema, parse_reply, read_reply, system_prompt
 from vendomini.agent.clean import clean_text
 from vendomini.config import RunSpec
 from vendomini.config.schema import SAMPLING, Breaker
@@ -31,16 +23,7 @@ from vendomini.errors import (
 )
 from vendomini.measures.measured import MeasuredWorld, StepResult
 from vendomini.measures.replies import error_code, unusable
-from vendomini.records import (
-    RunInfo,
-    RunPaths,
-    RunSummary,
-    StepLog,
-    StepRecord,
-    read_record,
-    write_error,
-    write_record,
-)
+from vendomini.records import RunInfo, RunPaths, RunSummary, StepLog, StepRecord, read_record, write_error, write_record
 from vendomini.runner.breaker import Watch
 from vendomini.runner.progress import Counters
 from vendomini.runner.provenance import changes

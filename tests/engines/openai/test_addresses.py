@@ -11,11 +11,7 @@ from tests.engines.openai.replies import error
 from tests.http_server import Reply
 from vendomini.engines import SamplingParams
 from vendomini.engines.openai import client
-from vendomini.errors import (
-    EngineStopped,
-    EngineUnavailable,
-    VendoMiniError,
-)
+from vendomini.errors import EngineStopped, EngineUnavailable, VendoMiniError
 
 MODELS: dict[str, Reply] = {
     "missing": (404, {"detail": "Not Found"}),

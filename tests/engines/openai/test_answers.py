@@ -25,11 +25,7 @@ from tests.engines.openai.replies import (
 )
 from tests.http_server import Reply
 from vendomini.engines import SamplingParams
-from vendomini.errors import (
-    EngineError,
-    EngineStopped,
-    NoReply,
-)
+from vendomini.errors import EngineError, EngineStopped, NoReply
 
 PASSES: dict[str, Reply] = {
     **{f"status {status}": (status, {}) for status in (408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529)},

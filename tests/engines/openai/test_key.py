@@ -7,10 +7,7 @@ from typing import Any
 import pytest
 
 from tests.engines.chat_server import Asked, ChatServer
-from vendomini.errors import (
-    EngineError,
-    VendoMiniError,
-)
+from vendomini.errors import EngineError, VendoMiniError
 
 
 @pytest.mark.parametrize("end", ["", "\r", "\n", "\r\n", " \t"])

@@ -10,9 +10,7 @@ from tests.engines.chat_server import Asked, ChatServer, Handler, answer
 from tests.engines.openai.replies import HTML, error
 from tests.http_server import Reply
 from vendomini.engines import SamplingParams
-from vendomini.errors import (
-    PromptTooLong,
-)
+from vendomini.errors import PromptTooLong
 
 TOO_LONG = {
     "OpenAI": (400, "This model's maximum context length is 4097 tokens. Your messages resulted in 5013."),

@@ -7,9 +7,7 @@ import pytest
 from tests.engines.chat_server import NAME, Asked, ChatServer, answer
 from tests.engines.openai.replies import error
 from vendomini.engines import SamplingParams
-from vendomini.errors import (
-    EngineStopped,
-)
+from vendomini.errors import EngineStopped
 
 
 def test_a_budget_for_thoughts_is_asked_for_and_a_server_that_ignores_it_is_known(server: ChatServer) -> None:

@@ -11,9 +11,7 @@ from tests.engines.chat_server import Asked, ChatServer, Handler
 from tests.engines.openai.replies import error, silent, trickle
 from tests.http_server import Reply
 from vendomini.engines.openai import client
-from vendomini.errors import (
-    EngineError,
-)
+from vendomini.errors import EngineError
 
 
 def endless(handler: Handler) -> None:

@@ -8,17 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vendomini.analysis.report.content import (
-    Block,
-    Choice,
-    Figure,
-    Note,
-    Section,
-    Series,
-    Table,
-    interval,
-    slug,
-)
+from vendomini.analysis.report.content import Block, Choice, Figure, Note, Section, Series, Table, interval, slug
 from vendomini.analysis.statistics.estimate import CannotFit
 from vendomini.analysis.statistics.survival import Curve, curves, kaplan_meier
 from vendomini.analysis.tables.study import MODEL, Factor, Study, show

@@ -11,25 +11,12 @@ import msgspec
 
 from vendomini.config import schema
 from vendomini.engines.base import Completion, Engine, EngineInfo, Prompt, SamplingParams
-from vendomini.engines.openai.answer import (
-    ServedModel,
-    answered_by,
-    read_completion,
-    read_models,
-    thought_tokens,
-)
+from vendomini.engines.openai.answer import ServedModel, answered_by, read_completion, read_models, thought_tokens
 from vendomini.engines.openai.client import Client
 from vendomini.engines.openai.failure import FOR_GOOD, Failure
 from vendomini.engines.openai.key import KEY
 from vendomini.engines.openai.request import BUDGET, Body, Dialect
-from vendomini.errors import (
-    ConfigError,
-    EngineError,
-    EngineStopped,
-    EngineUnavailable,
-    NoReply,
-    PromptTooLong,
-)
+from vendomini.errors import ConfigError, EngineError, EngineStopped, EngineUnavailable, NoReply, PromptTooLong
 from vendomini.worlds.conversation import Message
 
 CHAT, MODELS = "/chat/completions", "/models"
