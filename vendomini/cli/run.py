@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,37 +86,30 @@ def run(
 
 def _conclude(tally: Tally, results: Results, out: Console) -> None:
     """The closing lines, and the exit code: 0 all done, 1 something is missing, 130 stopped."""
-    from vendomini.cli.output import this_command
-
-    if tally.locked:
-        out.print(
-            f"{counted(len(tally.locked), 'run is', 'runs are')} left to another process, which is writing.",
-            markup=False,
-        )
-    if tally.refused:
-        out.print(
-            f"{counted(len(tally.refused), 'run was', 'runs were')} left alone, see the warnings above.", markup=False
-        )
-    if tally.failed:
-        out.print(
-            f"{counted(len(tally.failed), 'run')} failed; the same command tries again: {this_command()}", markup=False
-        )
-    if tally.halted:
-        out.print(
-            f"{counted(len(tally.unfinished), 'run is', 'runs are')} left, for the reason above; {_remedy(tally)}.",
-            markup=False,
-        )
-    elif tally.unfinished:
-        out.print(
-            f"Stopped with {counted(len(tally.unfinished), 'run')} to go; the same command goes on from there: "
-            f"{this_command()}",
-            markup=False,
-        )
-        if tally.stopped:
-            raise typer.Exit(130)
+    for line in _missing(tally):
+        out.print(line, markup=False)
+    if tally.unfinished and tally.stopped and not tally.halted:
+        raise typer.Exit(130)
     if not tally.complete:
         raise typer.Exit(1)
     out.print(f"Results are in {results.root}.", markup=False)
+
+
+def _missing(tally: Tally) -> Iterator[str]:
+    """What is not done, and what to do about it."""
+    from vendomini.cli.output import this_command
+
+    if number := len(tally.locked):
+        yield f"{counted(number, 'run is', 'runs are')} left to another process, which is writing."
+    if number := len(tally.refused):
+        yield f"{counted(number, 'run was', 'runs were')} left alone, see the warnings above."
+    if number := len(tally.failed):
+        yield f"{counted(number, 'run')} failed; the same command tries again: {this_command()}"
+    number = len(tally.unfinished)
+    if tally.halted:
+        yield f"{counted(number, 'run is', 'runs are')} left, for the reason above; {_remedy(tally)}."
+    elif number:
+        yield f"Stopped with {counted(number, 'run')} to go; the same command goes on from there: {this_command()}"
 
 
 def _remedy(tally: Tally) -> str:
