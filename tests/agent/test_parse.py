@@ -137,7 +137,8 @@ class TestOneAction:
         ],
     )
     def test_remarks_after_a_call_do_not_take_it_back(self, remark):
-        assert (parse(f"{GOOD}\n{remark}").parse, parse(f"{GOOD}\n{remark}").tool) == ("repaired", "tool_order")
+        for text in (f"{GOOD}\n{remark}", f"{GOOD} {remark}", f"{GOOD} ({remark})", f"{GOOD} // {remark}"):
+            assert (parse(text).parse, parse(text).tool) == ("repaired", "tool_order"), text
 
     @pytest.mark.parametrize("key", ["arguments", "args", "parameters", "params", "action_input", "input"])
     def test_arguments_are_not_lost_under_another_key(self, key):
@@ -331,10 +332,15 @@ class TestDrafts:
         [
             *("Scratch that.", "Never mind.", "Wait, no.", "No, that is wrong.", "Sorry, I meant something else."),
             *("Not yet.", "Let me rethink this.", "Forget it.", "Ignore the above.", "On second thought, I'd not."),
+            *("That would be wrong.", "This is a mistake.", "Just kidding."),
         ],
     )
     def test_a_call_that_is_taken_back(self, after):
         assert parse(f"{DRAFT}\n{after}").reason == "ambiguous"
+
+    @pytest.mark.parametrize("after", ["is what I would do.", "would fail", "Example only.", "(wrong)", "# bad"])
+    def test_a_sentence_about_a_call(self, after):
+        assert parse(f"{DRAFT} {after}").reason == "ambiguous"
 
     @pytest.mark.parametrize("name", OPENED)
     def test_a_thought_that_the_prompt_opened(self, name):

@@ -64,7 +64,7 @@ _TAKEN_BACK = re.compile(
     r"|no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
     r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard) (?:that|this|it|the above)"
     r"|i (?:will|would|should|do|can) ?not|i (?:wo|do|would|should|ca)n['’]t|i take (?:that|it) back"
-    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not| my last| wrong| bad| too| only)"
+    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not|(?: be)?(?: my last| wrong| bad| a mistake| too| only))|just kidding"
     r"|nein|nicht|aber|doch|non|mais|pero|não|mas|нет|но)\b"
     r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
     re.IGNORECASE,
@@ -72,6 +72,7 @@ _TAKEN_BACK = re.compile(
 """At the beginning of what follows an object."""
 
 _POINTS = re.compile(r"\b(?:this|these|so|following|below)\b", re.IGNORECASE)
+_REMARK = re.compile(rf"(?!\W*(?i:{_EXAMPLE}|{_BAD}|bad)\b)(?:[A-Z(#]|//|[-–—] )")
 _ENDED = re.compile(r"[.!?。][\s*_\"')\]]*$")
 _NEXT_SENTENCE = re.compile(r"[.!?]\s+(?=\S)|。")
 _HENCE = re.compile(
@@ -94,6 +95,11 @@ def mentioned(line: str) -> bool:
     clause = _BECAUSE.sub("", _NEXT_CLAUSE.split(sentence)[-1])
     fault = _FAULT.search(clause) and not _MENDED.search(clause)
     return bool(fault or _SUPPOSED.search(sentence) or _DOUBT.search(clause))
+
+
+def remark(after: str) -> bool:
+    """Whether what follows an object on its line is a remark on the call, not the rest of a sentence about it."""
+    return bool(_REMARK.match(after))
 
 
 def taken_back(rest: str) -> bool:

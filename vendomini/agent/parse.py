@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
 from vendomini.agent.clean import clean, clean_text, small
-from vendomini.agent.mention import mentioned, taken_back
+from vendomini.agent.mention import mentioned, remark, taken_back
 from vendomini.agent.native import in_json
 from vendomini.agent.objects import Found, objects_in, says_twice
 from vendomini.agent.reply import Reply, read_reply
@@ -168,13 +168,14 @@ def _outside(text: str, objects: list[Found]) -> str:
 
 
 def _stands_alone(text: str, found: Found) -> bool:
-    """Whether an object has its lines to itself, or follows a colon, or is wrapped, and no word about it says that it
-    is an example, a draft or no longer meant: then it is a call."""
+    """Whether an object has its lines to itself, or follows a colon, or is wrapped, or has a remark behind it, and no
+    word about it says that it is an example, a draft or no longer meant: then it is a call."""
     before = text[text.rfind("\n", 0, found.start) + 1 : found.start].strip(_BLANK)
     line_end = text.find("\n", found.end)
     after = text[found.end : line_end if line_end >= 0 else len(text)].strip(_BLANK)
     announced = not before or before.endswith(_ANNOUNCES) or _NATIVE.search(before[-200:])
-    return bool(announced and (not after or after.startswith(_CLOSES))) and not _doubtful(text, found)
+    ended = not after or after.startswith(_CLOSES) or remark(after)
+    return bool(announced and ended) and not _doubtful(text, found)
 
 
 def _doubtful(text: str, found: Found) -> bool:
