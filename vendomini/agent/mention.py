@@ -60,11 +60,11 @@ _WARNS = re.compile(
 
 _TAKEN_BACK = re.compile(
     r"\W*(?:but|however|wait|hmm+|actually|or|instead|on (?:second thoughts?|reflection)|nothing (?:of|like)|hold on"
-    r"|oops|sorry|correction|never ?mind|let me (?:re\w+|think|try|correct)|let['’]s not|too (?:early|late|soon)"
+    r"|oops|sorry|just kidding|correction|never ?mind|let me (?:re\w+|think|try|correct)|let['’]s not|too (?:early|late|soon)"
     r"|no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
     r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard) (?:that|this|it|the above)"
     r"|i (?:will|would|should|do|can) ?not|i (?:wo|do|would|should|ca)n['’]t|i take (?:that|it) back"
-    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not|(?: be)?(?: my last| wrong| bad| a mistake| too| only))|just kidding"
+    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not|(?: be)?(?: my last| wrong| bad| a mistake| too| only))"
     r"|nein|nicht|aber|doch|non|mais|pero|não|mas|нет|но)\b"
     r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
     re.IGNORECASE,
