@@ -60,7 +60,8 @@ _WARNS = re.compile(
 
 _TAKEN_BACK = re.compile(
     r"\W*(?:but|however|wait|hmm+|actually|or|instead|on (?:second thoughts?|reflection)|nothing (?:of|like)|hold on"
-    r"|oops|sorry|just kidding|correction|never ?mind|let me (?:re\w+|think|try|correct)|let['’]s not|too (?:early|late|soon)"
+    r"|oops|sorry|just kidding|correction|never ?mind|let me (?:re\w+|think|try|correct)|let['’]s not"
+    r"|too (?:early|late|soon)"
     r"|no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
     r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard) (?:that|this|it|the above)"
     r"|i (?:will|would|should|do|can) ?not|i (?:wo|do|would|should|ca)n['’]t|i take (?:that|it) back"
