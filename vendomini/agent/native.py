@@ -40,7 +40,9 @@ _PYTHON = re.compile(
     r"(?:<\|[\w-]+\|>|</function_calls>|</code>|```)?",
     re.DOTALL,
 )
-_GEMMA = re.compile(r"\bcall:(?P<name>[\w.-]+)(?P<given>\{.*?\})(?=<end_function_call>|<tool_call\|>|\s*$)", re.DOTALL)
+_GEMMA = re.compile(
+    r"\bcall:(?P<name>[\w.-]+)(?P<given>\{(?:(?!call:).)*?\})(?=<end_function_call>|<tool_call\|>|\s*$)", re.DOTALL
+)
 _GEMMA_PART = re.compile(
     r"(?P<quote><escape>|<\|\"\|>)(?P<text>.*?)(?P=quote)|(?<=[{,])\s*(?P<key>[A-Za-z_]\w*)(?=\s*:)", re.DOTALL
 )
