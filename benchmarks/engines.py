@@ -57,6 +57,9 @@ CPU = Path("/proc/cpuinfo")
 BFLOAT16 = CPU.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", CPU.read_text()) is not None
 """Whether this CPU has instructions for it."""
 
+CONTEXT = 8192
+"""Tokens that each conversation may have: an engine that can't hold all of them at once keeps none of them."""
+
 RULES = "Run the warehouse: order, ship, and answer with one JSON object. " * 40
 OBSERVATION = 'OBSERVATION {"step": %d, "actions_left_today": 3, "budget": 1234.5, "open_orders": 4}'
 
@@ -86,6 +89,8 @@ async def bare(engine: Engine, first: int) -> tuple[float, float]:
     Args:
         first: number of the first conversation; what was said before stays in the engine's cache.
     """
+    if engine.max_num_seqs < CONVERSATIONS:
+        sys.exit(f"memory for {engine.max_num_seqs} of {CONVERSATIONS} conversations: they would evict each other")
     rate, answers = await together(
         converse(engine, turns_of(number), NEW, number * 100, 0.7) for number in range(first, first + CONVERSATIONS)
     )
@@ -225,7 +230,7 @@ async def runner_share(backend: str, rounds: int, structured: bool) -> None:
 
 def setting(folder: Path, backend: str, structured: bool = False) -> tuple[Model, EngineConfig, list]:
     """The model, the engine's config, and as many short episodes as there are conversations."""
-    values: dict[str, object] = {"agent__model__max_tokens": NEW, "agent__model__context_length": 16384}
+    values: dict[str, object] = {"agent__model__max_tokens": NEW, "agent__model__context_length": CONTEXT}
     values["agent__interface__structured_output"] = str(structured).lower()
     specs = specs_of(folder, CONVERSATIONS, 4, **values)
     return specs[0].config().agent.model, EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS), specs
