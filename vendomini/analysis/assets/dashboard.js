@@ -167,21 +167,23 @@
     const rest = [];
     if (one.tokens_s) rest.push(`${count(one.tokens_s)} tokens/s`);
     if (one.eta_s) rest.push(`about ${duration(one.eta_s)} to go`);
-    const jobs = one.jobs.map((job) => element("li", {}, `${job.slurm_job} ${job.state} ${job.reason} ${job.model}: ${count(job.runs)} runs`));
-    const lost = one.lost.map((job) => element("li", {}, `${job.job}: ${job.ended}; left ${count(job.unfinished)} runs`));
+    const jobs = one.jobs.map((job) => element("li", {}, `${job.slurm_job} ${job.state} ${job.reason} ${job.model}: ${runs(job.runs)}`));
+    const lost = one.lost.map((job) => element("li", {}, `${job.job}: ${job.ended}; left ${runs(job.unfinished)}`));
     return element("article", { class: "experiment" },
       element("h3", {}, one.name),
       element("progress", { max: Math.max(one.runs, 1), value: one.done, "aria-label": `${one.done} of ${one.runs} runs done` }),
-      element("p", {}, `${count(one.done)} of ${count(one.runs)} runs done${rest.length ? `; ${rest.join(", ")}` : ""}`),
+      element("p", {}, `${count(one.done)} of ${runs(one.runs)} done${rest.length ? `; ${rest.join(", ")}` : ""}`),
       element("p", { class: "soft" }, states.filter(([runs]) => runs).map(([runs, label]) => `${count(runs)} ${label}`).join(" · ")),
       ...one.halts.map((halt) => element("p", { class: "warning" }, `${halt.model} is stopped: ${halt.reason}`)),
       ...one.adaptive.map((line) => element("p", { class: "soft" }, line)),
       ...(one.queue_problem ? [element("p", { class: "soft" }, `The queue could not be asked: ${one.queue_problem}`)] : []),
-      ...folded("live jobs", jobs), ...folded("jobs that ended and left runs", lost));
+      ...folded("live job", "live jobs", jobs), ...folded("job that ended and left runs", "jobs that ended and left runs", lost));
   }
-  function folded(title, items) {
+  const runs = (number) => `${count(number)} ${number === 1 ? "run" : "runs"}`;
+
+  function folded(one, several, items) {
     if (!items.length) return [];
-    return [element("details", {}, element("summary", {}, `${items.length} ${title}`), element("ul", {}, ...items))];
+    return [element("details", {}, element("summary", {}, `${items.length} ${items.length === 1 ? one : several}`), element("ul", {}, ...items))];
   }
   function duration(seconds) {
     if (seconds < 90) return `${count(seconds)} s`;
