@@ -112,6 +112,10 @@ class TestOneAction:
             "If SKU03 runs out we lose customers, so I order:",
             "Even if it is expensive, I order:",
             "This delivery is wrong.",
+            "I will not repeat that mistake.",
+            "Some goods sell fast, for example SKU03.",
+            "For instance, SKU03 sold 10 units yesterday, so I order:",
+            "I don't want to make that error twice.",
             "What should I do next?",
             "Here is my answer in the required format:",
             "I'll use an alternative supplier:",
@@ -312,6 +316,7 @@ class TestDrafts:
         "lead",
         [
             *("This is wrong:", "Wrong:", "An invalid call:", "The previous reply was:", "Avoid the following:"),
+            *("Do not do this in your reply.", "Never send this call.", "I do not want to do it now."),
             *("I will not do this.", "You should never send this.", "Never reply like this.", "Please do not do this."),
             *("I would do this:", "For example, you could reply:", "Here is a draft.", "I should not do so now:"),
             *("Rather than this:", "Not this.", "I decided against it. I will not call:", "My thoughts:", "We might:"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 _EXAMPLE = (
-    r"examples?|instance|e\.g|drafts?|beispiele?|entwurf|exemples?|brouillon|ejemplos?|borrador|exemplos?|rascunho"
+    r"examples?|drafts?|beispiele?|entwurf|exemples?|brouillon|ejemplos?|borrador|exemplos?|rascunho"
     r"|esempio|bozza|пример|черновик"
 )
 _BAD = (
@@ -23,7 +23,8 @@ _WHETHER = ("check", "see", "know", "verify", "ask", "out", "determine", "confir
 """After these words "if" is no condition."""
 
 _SUPPOSED = re.compile(
-    rf"\b(?:{_EXAMPLE}|unless|{''.join(f'(?<!{word} )' for word in _WHETHER)}if)\b|[例误誤]|예시", re.IGNORECASE
+    rf"\b(?:{_EXAMPLE}|instance|e\.g|unless|{''.join(f'(?<!{word} )' for word in _WHETHER)}if)\b|[例误誤]|예시",
+    re.IGNORECASE,
 )
 """In the sentence before an object: it is an example, or holds under a condition."""
 
@@ -46,14 +47,15 @@ _MENDED = re.compile(r"\b(?:correct|fix|retry|retries|adjust|revis|updat|replac|
 """In a clause with a fault: the call mends it."""
 
 _WARNS = re.compile(
-    rf"\b(?:{_EXAMPLE}|mistake to)\b"
+    rf"(?<!for )(?<!zum )(?<!par )(?<!por )(?<!per )\b(?:{_EXAMPLE})\b|\bmistake to\b"
     rf"|\b(?:this|these|following|here)(?:['’]s| (?:is|are|was|were|would|will|has))\b.*\b(?:{_BAD})\b"
     rf"|\b(?:{_BAD})\b.*\b(?:following|below)\b"
     r"|^\W*not (?:this|that|these|so)\b"
     r"|(?:^|\b(?:i|we|you|please|one)\b)[^,;]*\b(?:not|never|\w+n['’]t|avoid|refuse)\b(?: \w+){0,2}?"
     r" (?:do|doing|use|using|call|calling|send|sending|make|try|repeat|run|choose|take|reply|answer|output|submit|write"
     r"|execute|perform|follow|recommend|suggest|want|to|like)"
-    r" (?:\w+ )?(?:this|that|these|it|so|following|below)\b",
+    r" (?:\w+ )?(?:this|that|these|it|so|following|below)\b"
+    r"(?=\W*$| (?:now|again|yet|today|either|one|way|call|action|reply|answer|any|at|in|on|for|because|since|if)\b)",
     re.IGNORECASE,
 )
 """In a sentence that has ended before an object: it warns of what follows."""
