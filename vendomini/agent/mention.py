@@ -23,24 +23,32 @@ _WHETHER = ("check", "see", "know", "verify", "ask", "out", "determine", "confir
 """After these words "if" is no condition."""
 
 _SUPPOSED = re.compile(
-    rf"\b(?:{_EXAMPLE}|instance|e\.g|unless|{''.join(f'(?<!{word} )' for word in _WHETHER)}if)\b|[例误誤]|예시",
+    rf"\b(?:{_EXAMPLE}|instance|e\.g|unless|{''.join(f'(?<!{word} )' for word in _WHETHER)}if)\b|[例误誤]|예시"
+    r"|^\W*(?:when|once(?! again| more)|until|in case)\b",
     re.IGNORECASE,
 )
 """In the sentence before an object: it is an example, or holds under a condition."""
 
+_OTHERS = r"(?:an|another|any|some|every|the) (?:\w+ )?(?:agent|model|assistant|person|user|docs|system prompt)"
+
 _DOUBT = re.compile(
     r"\b(?:rather than|consider(?:ed|ing)?|ideas?|thoughts?|thinking|not|never|\w+n['’]t|bad|maybe|perhaps|might|could"
-    r"|would(?! like)|hypothetical\w*|suppose|imagine|was going to|had planned|wanted to|should have|such as|too early"
+    r"|would(?! like)|hypothetical\w*|suppose|imagine|was going to|had planned|wanted to|should have|such as|tempt\w+"
+    r"|too (?:early|late)|refuse|decline|forbidden|placeholder|schema|nobody|no one|nothing|later do"
+    r"|no (?:need|sense|point|reason)|(?:second|third|other) (?:choice|option)"
     r"|nicht|kein\w*|nie(?:mals)?|vielleicht|ne|n['’]\w+|pas|jamais|no (?:voy|har[ée]|debo|quiero|es|se|lo|la)|nunca"
-    r"|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b|\binstead of\W*$"
-    r"|^\W*(?:(?:the|a|last|new|next) )*observation\b|^\W*(?:(?:please|i|we|you|should|must) )*avoid\b"
+    r"|jam[áa]s|não|non(?!-)|mai|не|нельзя|никогда)\b"
+    rf"|^\W*{_OTHERS}\b|^\W*(?:(?:please|i|we|you|should|must) )*(?:avoid|ignore|skip|discard)\b"
+    r"|^\W*(?:(?:the|a|last|new|next) )*observation\b|^\W*(?:(?:a|one|another|the) )*possible\b"
+    r"|^\W*(?:later|tomorrow|yesterday|before|after|otherwise|alternatively|fallback|or|else)\b"
     r"|^\W*(?:(?:i|the|my|a|one|an|another) )*(?:plan|sample|template|options?(?: \w)?)\W*$"
     r"|^\W*(?:(?:the|a|required|expected|correct|json|reply|answer) )*format(?: is)?\W*$"
-    r"|^\W*(?:(?:a|one|another|the) )*possible\b|^\W*(?:later|tomorrow|yesterday)\b"
+    r"|\b(?:did|sent|made|called|used|tried|wrote|replied|answered|said|says?|told|asked|asks|writes?|shows?|showed"
+    r"|to (?:avoid|ignore|skip)|(?:looks?|something) like|instead of(?: \w+)?)\W*$"
     r"|不|没|沒|別|别|勿|未|ない|ません|않|마세요",
     re.IGNORECASE,
 )
-"""In the last clause before an object: it is not chosen, or not yet."""
+"""In the last clause before an object: it is not chosen, not yet or not any more, or others speak."""
 
 _FAULT = re.compile(rf"\b(?:{_BAD})\b", re.IGNORECASE)
 _MENDED = re.compile(r"\b(?:correct|fix|retry|retries|adjust|revis|updat|replac|amend|instead)\w*", re.IGNORECASE)
