@@ -138,6 +138,8 @@ class TestOneAction:
             "Nothing else to do.",
             "Not much stock is left.",
             "Let me know if you need anything else.",
+            "It is late in the day.",
+            "The previous order was wrong, so this one replaces it.",
         ],
     )
     def test_remarks_after_a_call_do_not_take_it_back(self, remark):
@@ -337,7 +339,15 @@ class TestDrafts:
         [
             *("Scratch that.", "Never mind.", "Wait, no.", "No, that is wrong.", "Sorry, I meant something else."),
             *("Not yet.", "Let me rethink this.", "Forget it.", "Ignore the above.", "On second thought, I'd not."),
-            *("That would be wrong.", "This is a mistake.", "Just kidding."),
+            *(
+                "That would be wrong.",
+                "This is a mistake.",
+                "Just kidding.",
+                "This was my previous call.",
+                "Rather, I wait.",
+            ),
+            *("The above is invalid.", "I changed my mind.", "It is too early.", "Please do not run this.", "Cancel."),
+            *("Well, no.", "Example only.", "Bad idea.", "Let me start over.", "I'd better not.", "Wrong."),
         ],
     )
     def test_a_call_that_is_taken_back(self, after):

@@ -69,22 +69,30 @@ _WARNS = re.compile(
 """In a sentence that has ended before an object: it warns of what follows."""
 
 _TAKEN_BACK = re.compile(
-    r"\W*(?:but|however|wait|hmm+|actually|or|instead|on (?:second thoughts?|reflection)|nothing (?:of|like)|hold on"
-    r"|oops|sorry|just kidding|correction|never ?mind|let me (?:re\w+|think|try|correct)|let['’]s not"
-    r"|too (?:early|late|soon)"
-    r"|no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
-    r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard) (?:that|this|it|the above)"
-    r"|i (?:will|would|should|do|can) ?not|i (?:wo|do|would|should|ca)n['’]t|i take (?:that|it) back"
-    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not|(?: be)?(?: my last| wrong| bad| a mistake| too| only))"
+    r"\W*(?:but|however|wait|hmm+|actually|or|instead|rather(?=,)|alternatively|on (?:second thoughts?|reflection)"
+    r"|hold on|nothing (?:of|like)|oops|sorry|just kidding|my mistake|correction|never ?mind|let me (?:re\w+|think|try|correct"
+    r"|start over|do something else)|let['’]s (?:not|wait)|too (?:early|late|soon)|forget about"
+    r"|(?:(?:hm+|well|ah|oh|um+)\W+)?no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))"
+    r"|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
+    r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard|revert|delete|undo) (?:that|this|it|the above)"
+    r"|(?:please )?(?:do not|don['’]t|never) (?:do|run|execute|use|send|call) (?:this|that|it)"
+    r"|i (?:will|would|should|do|can) ?not|i (?:wo|do|would|should|ca)n['’]t|i (?:take|took) (?:that|it) back"
+    r"|i (?:decided against|changed my mind|meant|retract)|i(?:['’]d| had| would) (?:better|rather) not"
+    r"|(?:this|that) (?:is|was|would)(?:n['’]t| not| only)"
+    r"|(?:this|that|it|(?:the )?above(?: call| reply| json)?)(?:['’]s| (?:is|was|would be))(?: just| only| merely)?"
+    rf"(?: an?| the| my| too)* (?:{_EXAMPLE}|{_BAD}|bad|early|soon|last)"
     r"|nein|nicht|aber|doch|non|mais|pero|não|mas|нет|но)\b"
+    r"|\W*(?:please )?(?:cancel|stop|undo|revert|ignore|disregard|delete|abort|nope|nah|wrong|invalid|bad idea"
+    rf"|(?:just |only )?(?:an? )?(?:{_EXAMPLE})(?: only)?)\W*$"
     r"|\W*(?:不|但|等等|いや|しかし|아니|하지만)",
     re.IGNORECASE,
 )
-"""At the beginning of what follows an object."""
+"""At the beginning of the sentence that follows an object."""
 
 _POINTS = re.compile(r"\b(?:this|these|so|following|below)\b", re.IGNORECASE)
 _REMARK = re.compile(rf"(?!\W*(?i:{_EXAMPLE}|{_BAD}|bad)\b)(?:[A-Z(#]|//|[-–—] )")
 _ENDED = re.compile(r"[.!?。][\s*_\"')\]]*$")
+_END = re.compile(r"[.!?\n]")
 _NEXT_SENTENCE = re.compile(r"[.!?]\s+(?=\S)|。")
 _HENCE = re.compile(
     r"(?<!do )(?<!doing )\b(?:so|therefore|thus|hence|then|but|and),?\s+(?=(?:i|we|let|now|here|the|my)\b)|所以|因此",
@@ -115,4 +123,4 @@ def remark(after: str) -> bool:
 
 def taken_back(rest: str) -> bool:
     """Whether what follows an object begins with words that take it back."""
-    return bool(_TAKEN_BACK.match(rest))
+    return bool(_TAKEN_BACK.match(_END.split(rest.lstrip(), maxsplit=1)[0]))
