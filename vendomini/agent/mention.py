@@ -70,8 +70,8 @@ _WARNS = re.compile(
 
 _TAKEN_BACK = re.compile(
     r"\W*(?:but|however|wait|hmm+|actually|or|instead|rather(?=,)|alternatively|on (?:second thoughts?|reflection)"
-    r"|hold on|nothing (?:of|like)|oops|sorry|just kidding|my mistake|correction|never ?mind|let me (?:re\w+|think|try|correct"
-    r"|start over|do something else)|let['’]s (?:not|wait)|too (?:early|late|soon)|forget about"
+    r"|hold on|nothing (?:of|like)|oops|sorry|just kidding|my mistake|correction|never ?mind"
+    r"|let me (?:re\w+|think|try|correct|start over|do something else)|let['’]s (?:not|wait)|too (?:early|late|soon)|forget about"
     r"|(?:(?:hm+|well|ah|oh|um+)\W+)?no(?=\W*(?:$|[,.!;:—–-]|wait|that|this|i\b))"
     r"|not(?= (?:this|that|yet|now|really|quite|so|the|a)\b|\W*$)"
     r"|(?:scratch|ignore|forget|cancel|strike|disregard|discard|revert|delete|undo) (?:that|this|it|the above)"
