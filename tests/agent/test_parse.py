@@ -139,6 +139,8 @@ class TestOneAction:
             "Not much stock is left.",
             "Let me know if you need anything else.",
             "It is late in the day.",
+            "I can't ship C1 before.",
+            "I will not run out of stock then.",
             "The previous order was wrong, so this one replaces it.",
         ],
     )
