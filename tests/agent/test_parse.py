@@ -22,11 +22,17 @@ GOOD = '{"thought":"t","tool":"tool_order","arguments":{"quantity":3},"predictio
 DRAFT = '{"thought":"draft","tool":"tool_end_day","arguments":{}}'
 BARE = '{"quantity":3}'
 UGLY = sorted((Path(__file__).parent.parent / "corpus" / "completion").glob("*.txt"))
+WORDS = Path(__file__).parent.parent / "corpus" / "words"
 OPENED = {name: replace(named_format(name), opened=True) for name in ("think", "mistral", "harmony", "cohere")}
 CUT = {"finish_reason": "length"}
 TOOLS_LINE = (
     '{"name":"tool_end_day","description":"Ends the day.","parameters":{"type":"object","properties":{},"required":[]}}'
 )
+
+
+def words(name: str) -> list[str]:
+    """Sentences before or after a call, a line each."""
+    return (WORDS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
 
 
 def parse(text: str, form=PLAIN, **how):
@@ -83,70 +89,16 @@ class TestOneAction:
         assert (action.parse, action.tool, action.arguments) == ("repaired", "tool_order", {"quantity": 3})
         assert action.card == {"expected_success": True}
 
-    @pytest.mark.parametrize(
-        "reasons",
-        [
-            "The shipment has not arrived yet, so I order more.",
-            "Rather than wait, I order:",
-            "Let me check if there are new messages:",
-            "Based on the observation, I will order:",
-            "Thought: the stock is low. Action:",
-            "The previous order was late, so I order from another supplier:",
-            "My last call was invalid, so I correct it:",
-            "The previous call failed because the quantity was invalid.",
-            "SUP1 delivered the wrong quantity.",
-            "The order arrived with the wrong quantity, so I adjust:",
-            "I correct my previous call:",
-            "The stock is not enough. I order more:",
-            "The stock is not enough so I order more:",
-            "I need to check my inbox since I haven't read it:",
-            "I order 30 units as the stock might run out:",
-            "Considering the low stock, I order:",
-            "I order now to avoid a stockout:",
-            "SUP2 is a cheaper alternative.",
-            "The order was rejected because of lack of funds.",
-            "I do not have it in stock.",
-            "SUP1 will not deliver this on time.",
-            "We can't ship it yet.",
-            "I'm not sure what arrived, let me check:",
-            "If SKU03 runs out we lose customers, so I order:",
-            "Even if it is expensive, I order:",
-            "This delivery is wrong.",
-            "I will not repeat that mistake.",
-            "Some goods sell fast, for example SKU03.",
-            "For instance, SKU03 sold 10 units yesterday, so I order:",
-            "I don't want to make that error twice.",
-            "What should I do next?",
-            "Here is my answer in the required format:",
-            "I'll use an alternative supplier:",
-            "Ich bestelle, weil der Bestand nicht reicht:",
-            "I was wrong about SUP1. New order:",
-            "Die Lieferung war falsch.",
-            "库存不足所以我下单：",
-        ],
-    )
-    def test_reasons_in_front_of_a_call_are_reasons(self, reasons):
-        for text in (f"{reasons}\n{GOOD}", f"{reasons}\n\n```json\n{GOOD}\n```"):
-            assert (parse(text).parse, parse(text).tool) == ("repaired", "tool_order")
+    def test_reasons_in_front_of_a_call_are_reasons(self):
+        for lead in words("reasons"):
+            for text in (f"{lead}\n{GOOD}", f"{lead}\n\n```json\n{GOOD}\n```"):
+                assert (parse(text).parse, parse(text).tool) == ("repaired", "tool_order"), lead
 
-    @pytest.mark.parametrize(
-        "remark",
-        [
-            "This should not fail.",
-            "No further action is needed.",
-            "Note: the order may be late.",
-            "Nothing else to do.",
-            "Not much stock is left.",
-            "Let me know if you need anything else.",
-            "It is late in the day.",
-            "I can't ship C1 before.",
-            "I will not run out of stock then.",
-            "The previous order was wrong, so this one replaces it.",
-        ],
-    )
-    def test_remarks_after_a_call_do_not_take_it_back(self, remark):
-        for text in (f"{GOOD}\n{remark}", f"{GOOD} {remark}", f"{GOOD} ({remark})", f"{GOOD} // {remark}"):
-            assert (parse(text).parse, parse(text).tool) == ("repaired", "tool_order"), text
+    def test_remarks_after_a_call_do_not_take_it_back(self):
+        for remark in words("remarks"):
+            assert parse(f"{GOOD}\n{remark}").tool == "tool_order", remark
+        for remark in ("This orders 3 units.", "(restock)", "// restock", "# restock", "Note: it may be late."):
+            assert parse(f"{GOOD} {remark}").tool == "tool_order", remark
 
     @pytest.mark.parametrize("key", ["arguments", "args", "parameters", "params", "action_input", "input"])
     def test_arguments_are_not_lost_under_another_key(self, key):
@@ -316,44 +268,14 @@ class TestDrafts:
         assert (action.reason, action.error) == (reason, COMPLAINTS[reason])
         assert parse(text, **CUT).parse == "cut_off"
 
-    @pytest.mark.parametrize(
-        "lead",
-        [
-            *("This is wrong:", "Wrong:", "An invalid call:", "The previous reply was:", "Avoid the following:"),
-            *("Do not do this in your reply.", "Never send this call.", "I do not want to do it now."),
-            *("I will not do this.", "You should never send this.", "Never reply like this.", "Please do not do this."),
-            *("I would do this:", "For example, you could reply:", "Here is a draft.", "I should not do so now:"),
-            *("Rather than this:", "Not this.", "I decided against it. I will not call:", "My thoughts:", "We might:"),
-            *("The call that was rejected:", "One alternative:", "It would be a mistake to use this.", "OBSERVATION"),
-            *(
-                "Unless the order arrives, I do:",
-                "This was my previous call.",
-                "Hier ist ein Beispiel.",
-                "I considered:",
-            ),
-        ],
-    )
-    def test_a_lead_that_speaks_of_something_else_than_the_call(self, lead):
-        assert parse(f"{lead}\n{DRAFT}").reason == "ambiguous"
+    def test_a_lead_that_speaks_of_something_else_than_the_call(self):
+        for lead in words("mentions"):
+            assert parse(f"{lead}\n{DRAFT}").reason == "ambiguous", lead
 
-    @pytest.mark.parametrize(
-        "after",
-        [
-            *("Scratch that.", "Never mind.", "Wait, no.", "No, that is wrong.", "Sorry, I meant something else."),
-            *("Not yet.", "Let me rethink this.", "Forget it.", "Ignore the above.", "On second thought, I'd not."),
-            *(
-                "That would be wrong.",
-                "This is a mistake.",
-                "Just kidding.",
-                "This was my previous call.",
-                "Rather, I wait.",
-            ),
-            *("The above is invalid.", "I changed my mind.", "It is too early.", "Please do not run this.", "Cancel."),
-            *("Well, no.", "Example only.", "Bad idea.", "Let me start over.", "I'd better not.", "Wrong."),
-        ],
-    )
-    def test_a_call_that_is_taken_back(self, after):
-        assert parse(f"{DRAFT}\n{after}").reason == "ambiguous"
+    def test_a_call_that_is_taken_back(self):
+        for after in words("taken_back"):
+            for text in (f"{DRAFT}\n{after}", f"{DRAFT}\n\n{after}", f"{DRAFT} {after}"):
+                assert parse(text).reason == "ambiguous", after
 
     @pytest.mark.parametrize("after", ["is what I would do.", "would fail", "Example only.", "(wrong)", "# bad"])
     def test_a_sentence_about_a_call(self, after):
