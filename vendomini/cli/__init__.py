@@ -182,8 +182,10 @@ def _line_of_the_users(exc: Exception) -> str:
     import traceback
 
     installed = (sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent), "<")
-    frames = reversed(traceback.extract_tb(exc.__traceback__))
-    return next((f"{at.filename}, line {at.lineno}," for at in frames if not at.filename.startswith(installed)), "")
+    for at in reversed(traceback.extract_tb(exc.__traceback__)):
+        if not at.filename.startswith(installed) and "-packages" not in at.filename:
+            return f"{at.filename}, line {at.lineno},"
+    return ""
 
 
 def _write_log(exc: Exception) -> str:
