@@ -14,6 +14,7 @@ import pytest
 from tests.cli.command import demo, vendomini
 from tests.tiny_model import make_tiny_model
 from vendomini.cli import COMMANDS
+from vendomini.errors import counted
 from vendomini.records import Results, RunInfo, RunSummary, read_record, read_steps
 
 
@@ -153,3 +154,10 @@ def test_the_folder_of_a_wheel_holds_configs_and_templates(tmp_path):
     )
     assert str(tmp_path) in listed
     assert "gpu4.sbatch" in listed
+
+
+def test_counts_agree_with_their_nouns():
+    assert [counted(number, "run") for number in (0, 1, 2000)] == ["0 runs", "1 run", "2,000 runs"]
+    assert [counted(number, "run is", "runs are") for number in (1, 2)] == ["1 run is", "2 runs are"]
+    done = vendomini("run", "-c", "configs/demo.yaml", "--limit", "1", "-o", "simulation.max_steps=1", "--dry-run")
+    assert done.stdout.startswith("1 run, 0 ended, 1 to do; at most 1 step\n")
