@@ -32,7 +32,9 @@ TOOLS_LINE = (
 
 def words(name: str) -> list[str]:
     """Sentences before or after a call, a line each."""
-    return (WORDS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (WORDS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) > 30
+    return lines
 
 
 def parse(text: str, form=PLAIN, **how):

@@ -370,7 +370,8 @@ def test_the_dashboard_shows_every_cell_of_the_plan_from_the_beginning(quiet, tm
     results = Results(tmp_path / "begun")
     for run_id in results.run_ids()[1:]:
         shutil.rmtree(results.run(run_id).folder)
-    with TraceServer(Library([results.root]), status=lambda: [status(results).as_json()]) as server:
+    library = Library([results.root])
+    with TraceServer(library, status=lambda: [status(results).as_json()]) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         quiet.open(f"{server.url}dashboard")
         rows = quiet.run(
@@ -382,6 +383,8 @@ def test_the_dashboard_shows_every_cell_of_the_plan_from_the_beginning(quiet, tm
         quiet.wait("document.querySelector('#count')?.textContent")
         assert quiet.text("#count") == "1 of 1 runs"
         server.shutdown()
+    shutil.rmtree(results.run(results.run_ids()[0]).folder)
+    assert {run["ending"] for run in library.runs(planned=True)} == {"not begun"}, "what is deleted has not ended"
 
 
 def test_the_dashboard_as_a_file(quiet, running, tmp_path):

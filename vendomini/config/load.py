@@ -301,13 +301,15 @@ def _check_controls(config: PhaseConfig, names: list[str], source: Source, trust
     for name in names:
         world, control = split_control(name)
         at = ("grid", NAME) if NAME in config.grid else tuple(NAME.split("."))
-        if name.startswith(SCRIPTED_PREFIX) and world != here:
+        if not name.startswith(SCRIPTED_PREFIX):
+            continue
+        if world != here:
             raise ConfigError(
                 f"{source.place(at)}: {name} is a control of the world {world}, and experiment.world is "
                 f"{here}: name one of its own, such as {control_name(here, control)}"
             )
-        controls = [control_name(here, control) for control in find_world(here).controls()]
-        if trusted and name.startswith(SCRIPTED_PREFIX) and name not in controls:
+        if trusted and control not in find_world(here).controls():
+            controls = [control_name(here, one) for one in find_world(here).controls()]
             near = nearest(name, controls) or f": there are {', '.join(controls)}"
             raise ConfigError(f"{source.place(at)}: {name} is no control{near}")
 

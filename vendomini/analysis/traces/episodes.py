@@ -100,11 +100,12 @@ class Library:
 
     def _open_entry(self, place: int, spec: RunSpec) -> Json:
         """What is known of a run that has no files yet; kept until it has."""
+        key = place, spec.run_id
         with self._lock:
-            none = None, {"place": place, "run_id": spec.run_id, "ending": NOT_BEGUN}
-            held = self._rows.setdefault((place, spec.run_id), none)
-            if "model" not in held[1]:
-                held[1].update(_parameters(spec.parameters))
+            held = self._rows.get(key)
+            if held is None or held[0] is not None:  # or its files are gone
+                entry = {"place": place, "run_id": spec.run_id, "ending": NOT_BEGUN, **_parameters(spec.parameters)}
+                held = self._rows[key] = None, entry
             return held[1]
 
     def select(self, run_ids: Sequence[str] | None, ending: str | None, model: str | None) -> list[tuple[int, str]]:
