@@ -86,8 +86,9 @@ validity: $(VENV)/.test  ## all the evidence of docs/validity.md, on all seeds
 	$(BIN)/python -m benchmarks.validity
 
 $(VENV)/bin/python:
-	@command -v $(PYTHON) >/dev/null || \
-		{ echo "There is no $(PYTHON) here. Name a Python 3.11 or newer, for example: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c '' 2>/dev/null || \
+		{ echo "There is no $(PYTHON) here, or it does not start." \
+		"Name a Python 3.11 or newer, for example: make demo PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || \
 		{ echo "VendoMini needs Python 3.11 or newer, and $(PYTHON) is $(call version,$(PYTHON))." \
 		"Name a newer one, for example: make demo PYTHON=python3.12"; exit 1; }

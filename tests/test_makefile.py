@@ -47,6 +47,15 @@ def test_a_python_that_is_not_there_is_named(checkout):
     assert "There is no python3.99 here" in done.stdout
 
 
+def test_a_shim_without_a_python_behind_it_is_none(checkout):
+    shim = checkout / "python3.98"
+    shim.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    done = make(checkout, "demo", f"PYTHON={shim}")
+    assert done.returncode == 2
+    assert f"There is no {shim} here, or it does not start. Name a Python 3.11 or newer" in done.stdout
+
+
 @pytest.mark.parametrize("asked", [(), (f"PYTHON={sys.executable}",)])
 def test_an_environment_of_an_old_python_is_made_again(checkout, asked):
     """Also where the old one is left from a call that failed half-way."""
