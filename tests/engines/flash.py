@@ -1,16 +1,23 @@
-"""Flash Attention without a GPU: what the kernels compute, in plain PyTorch and 32-bit arithmetic.
+"""What only a GPU has, without one: Flash Attention's kernels in plain PyTorch and 32-bit arithmetic, and CUDA graphs.
 
-Stands where Transformers looks for the package ``flash_attn``, so that the path of a GPU runs here: rows without their
+The kernels stand where Transformers looks for the package ``flash_attn``, so that the path of a GPU runs here: rows without their
 padding, causal masks aligned at the bottom right, windows, capped scores, and the refusals of the real kernels.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial, update_wrapper
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vendomini.engines.hf import graphs
 
 Tensor = torch.Tensor
 MAX_HEAD_DIM = 256
@@ -128,7 +135,8 @@ def emulate(monkeypatch: pytest.MonkeyPatch, *, strict: bool = False) -> Kernels
     kernels = Kernels(strict)
     package, padding = ModuleType("flash_attn"), ModuleType("flash_attn.bert_padding")
     for name in ("flash_attn_func", "flash_attn_varlen_func", "flash_attn_with_kvcache"):
-        setattr(package, name, getattr(kernels, name))
+        kernel = getattr(kernels, name)  # Transformers looks at its arguments' names
+        setattr(package, name, update_wrapper(partial(Recording.launch, kernel), kernel))
     padding.pad_input, padding.unpad_input = utils._pad_input, utils._unpad_input  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "flash_attn", package)
     monkeypatch.setitem(sys.modules, "flash_attn.bert_padding", padding)
@@ -139,3 +147,68 @@ def emulate(monkeypatch: pytest.MonkeyPatch, *, strict: bool = False) -> Kernels
     ]:
         monkeypatch.setattr(utils, name, None)
     return kernels
+
+
+READS_BACK = {torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default}
+
+
+class Recording(TorchDispatchMode):
+    """A CUDA graph on a CPU: the operations of a pass on the tensors that they had, and nothing else, once more.
+
+    Numbers that Python took part in are those of the recording. As on a GPU, reading one back is refused.
+    """
+
+    current: Recording | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]] = []
+        self.replays = 0
+        self.launching = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not self.launching:
+            if func in READS_BACK:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            self.steps.append((func, args, kwargs or {}, out))
+        return out
+
+    @classmethod
+    def launch(cls, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """One operation, whatever it does inside."""
+        recording = cls.current
+        if recording is None:
+            return kernel(*args, **kwargs)
+        recording.launching = True
+        try:
+            out = kernel(*args, **kwargs)
+        finally:
+            recording.launching = False
+        recording.steps.append((kernel, args, kwargs, out))
+        return out
+
+    def replay(self) -> None:
+        self.replays += 1
+        for func, args, kwargs, out in self.steps:
+            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def emulate_graphs(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
+    """For the length of a test, steps are recorded as on a GPU. Returns the recordings, as they are made."""
+    made: list[Recording] = []
+
+    def record(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        made.append(Recording())
+        Recording.current = made[-1]
+        try:
+            with made[-1]:
+                logits = work()
+        finally:
+            Recording.current = None
+        return logits, made[-1].replay
+
+    monkeypatch.setattr(graphs, "recorder", lambda _: record)
+    return made

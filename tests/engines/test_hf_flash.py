@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from tests.engines.conftest import FLASH, TRANSFORMERS, Conversation, machine, wait
-from tests.engines.flash import Kernels, attend, emulate
+from tests.engines.flash import Kernels, Recording, attend, emulate, emulate_graphs
 from tests.engines.test_hf import completions, ids, other_model, reference
 from vendomini.config.schema import EngineConfig, Model
-from vendomini.engines import SamplingParams
+from vendomini.engines import Completion, SamplingParams
 from vendomini.engines.hf import batch, cache, check
 from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.engine import HuggingFaceEngine
@@ -104,6 +104,7 @@ def test_layers_with_a_window_keep_little_and_say_the_same(
 ) -> None:
     """Rows move on in their slots many times; turns drop nothing, less than the margin, more, and nearly all."""
     emulate(monkeypatch)
+    recordings = emulate_graphs(monkeypatch)
     for module in (cache, batch, check):
         monkeypatch.setattr(module, "PREFILL_TOKENS", 16)
     monkeypatch.setattr(cache, "MARGIN", 4)
@@ -132,6 +133,71 @@ def test_layers_with_a_window_keep_little_and_say_the_same(
     assert max(kept.sliding.first) > 50
     assert {keys.shape[2] for keys, _ in kept.sliding.stored.values()} == {8 + 4 + 16 + 1}
     assert len(kept.full.stored) == (1 if kind == "Gemma3Text" else 0)
+    assert sum(recording.replays for recording in recordings) > len(recordings)
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "sdpa", "eager"])
+def test_recorded_steps_say_what_generate_says(
+    tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, attention: str
+) -> None:
+    """Rows come and go, and the slots move to make room for the longest conversation."""
+    emulate(monkeypatch)
+    recordings = emulate_graphs(monkeypatch)
+    lengths, new = (3, 40, 500, 17, 200, 90, 30), (9, 40, 24, 3, 16, 30, 12)
+
+    async def run() -> list[Completion]:
+        async with flash(tiny, attn_implementation=attention, max_num_seqs=5) as engine:
+            asked = [
+                engine.generate(Conversation(ids(length, length)), SamplingParams(max_tokens=tokens, temperature=0))
+                for length, tokens in zip(lengths, new, strict=True)
+            ]
+            answers = await asyncio.gather(*asked)
+            assert engine.loaded is not None
+            assert not engine.loaded.no_graphs
+            return answers
+
+    answers = wait(run())
+    wanted = [reference(tiny, ids(length, length), tokens) for length, tokens in zip(lengths, new, strict=True)]
+    assert [answer.text for answer in answers] == wanted
+    replays = [recording.replays for recording in recordings]
+    assert sum(replays) > 2 * len(replays), "few recordings serve many steps"
+
+
+def test_a_model_that_looks_at_its_numbers_is_not_recorded(
+    tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    emulate_graphs(monkeypatch)
+    plain = LlamaForCausalLM.forward
+
+    def looks(self: Any, *args: Any, **kwargs: Any) -> Any:
+        assert int(kwargs["input_ids"].max()) >= 0
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", looks)
+    engine = flash(tiny, attn_implementation="sdpa")
+
+    async def run() -> tuple[str, str]:
+        async with engine:
+            answer = await engine.generate(Conversation(ids(40)), GREEDY)
+            assert engine.loaded is not None
+            return answer.text, engine.loaded.no_graphs
+
+    text, why = wait(run())
+    monkeypatch.setattr(LlamaForCausalLM, "forward", plain)
+    assert text == reference(tiny, ids(40), 16)
+    assert why == "RuntimeError: operation not permitted when stream is capturing"
+
+
+def test_a_recording_that_differs_is_not_used(
+    tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulate_graphs(monkeypatch)
+    monkeypatch.setattr(Recording, "replay", lambda self: self.steps[-1][-1].zero_())
+    engine = flash(tiny, attn_implementation="sdpa")
+    (answer,) = completions(engine, [ids(40)], GREEDY)
+    assert answer.text == reference(tiny, ids(40), 16)
 
 
 def test_a_conversation_on_flash_attention_keeps_its_keys(

@@ -43,7 +43,6 @@ class Batcher:
         cache: where keys and values are; its ``limit`` is the context.
         eos: tokens that end a completion.
         decode: token ids → text, special tokens included.
-        one_row_prefill: the attention can't take prompts of unequal length together.
         thoughts: what follows the thought of a request, where it needs to be followed.
         first_look: called with the first whole prompt and the logits after it; raises ``CannotBatch`` if they can't be
             right. Every request, of which none has a token yet, then fails with that.
@@ -56,12 +55,11 @@ class Batcher:
         eos: frozenset[int],
         decode: Callable[[list[int]], str],
         grammars: Grammars,
-        one_row_prefill: bool = False,
         thoughts: Callable[[SamplingParams], Thought | None] = lambda _: None,
         first_look: Callable[[list[int], Tensor], None] | None = None,
     ) -> None:
         self._forward, self._cache, self._eos, self._decode = forward, cache, eos, decode
-        self._grammars, self._one_row_prefill = grammars, one_row_prefill
+        self._grammars = grammars
         self._thoughts = thoughts
         self._first_look = first_look
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
@@ -147,8 +145,6 @@ class Batcher:
                 continue
             chosen.append((request, n))
             width = widest
-            if self._one_row_prefill:
-                break
         return chosen
 
     def _account(self, request: Request, n: int) -> None:

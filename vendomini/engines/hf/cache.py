@@ -3,7 +3,7 @@
 Every attention layer has two tensors of shape ``[slots, heads, capacity + 1, dim]``. A conversation owns one slot; its
 tokens are in the columns of that row, in order. So nothing is copied when conversations of different lengths are
 decoded together, and dropping the end of one means counting less of it. The last column takes what must be written
-somewhere and is never read: the keys of padding.
+somewhere and is never read: the keys of padding, which stands in front of a row's tokens.
 
 Layers that see a window of the past keep that and some more: when a row is full, its newest columns move to its front.
 """
@@ -65,13 +65,15 @@ class Batch:
 
     Attributes:
         rows: slot indices, ``[batch]``.
-        span: the rows as a slice where they lie side by side: reading them then copies nothing.
+        rows_32: the same as 32-bit integers, which Flash Attention wants.
+        span: the rows as first and last + 1 where they lie side by side: reading them then copies nothing.
         in_place: the attention finds rows and lengths in the slots by itself.
         full, sliding: by kind of layer.
     """
 
     rows: Tensor
-    span: slice | None
+    rows_32: Tensor
+    span: tuple[int, int] | None
     in_place: bool
     full: Places
     sliding: Places
@@ -92,32 +94,27 @@ class Layers:
         self.first = [0] * slots
         self.stored: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def places(self, rows: Sequence[Row], slots: Sequence[int], device: object) -> Places:
+    def places(self, rows: Sequence[Row], slots: Sequence[int], width: int) -> tuple[list[list[int]], int]:
         """Makes room for the new tokens and says where they go.
 
         Args:
             rows: what is asked for.
-            slots: what is run, gaps between the rows included; a gap writes one token to the spare column.
-        """
-        import torch
+            slots: what is run, gaps between the rows included; a gap writes to the spare column.
+            width: tokens of the widest row.
 
+        Returns:
+            Of each slot that is run, what ``Places`` holds of a row: columns, first, length. And the greatest length.
+        """
         for slot, tokens, start in rows:
             self._make_room(slot, start, len(tokens))
         ends = {slot: start + len(tokens) - self.first[slot] for slot, tokens, start in rows}
         self._reserve(max(ends.values()))
-        width = max(len(tokens) for _, tokens, _ in rows)
-        new = {slot: len(tokens) for slot, tokens, _ in rows}
-        columns = [
-            [*range(ends.get(slot, 0) - new.get(slot, 0), ends.get(slot, 0))]
-            + [self.capacity] * (width - new.get(slot, 0))
-            for slot in slots
-        ]
-        return Places(
-            torch.tensor(columns, device=device),
-            torch.tensor([self.first[slot] if slot in ends else 0 for slot in slots], device=device),
-            torch.tensor([ends.get(slot, 0) for slot in slots], device=device, dtype=torch.int32),
-            max(ends.values()),
-        )
+        spare, numbers = [self.capacity] * width, {}
+        for slot, tokens, _ in rows:
+            end, new = ends[slot], len(tokens)
+            numbers[slot] = [*spare[new:], *range(end - new, end), self.first[slot], end]
+        gap = [*spare, 0, 0]
+        return [numbers.get(slot, gap) for slot in slots], max(ends.values())
 
     def _make_room(self, slot: int, start: int, new: int) -> None:
         """In a full row, move what the window and its margin cover to the front."""
@@ -179,7 +176,7 @@ def _write(stored: Tensor, new: Tensor, batch: Batch, places: Places) -> Tensor:
     stored[rows[:, None], :, columns] = new.transpose(1, 2)
     if batch.in_place:
         return stored
-    return (stored[batch.span] if batch.span else stored[rows])[:, :, : places.length]
+    return (stored[slice(*batch.span)] if batch.span else stored[rows])[:, :, : places.length]
 
 
 class SlotCache:
@@ -198,16 +195,10 @@ class SlotCache:
         self._slides = frozenset(sliding)
         self.batch: Batch | None = None
 
-    def begin(
-        self, rows: Sequence[Row], slots: Sequence[int], span: slice | None, in_place: bool, device: object
-    ) -> Batch:
-        """Before a forward pass over ``slots``, of which ``rows`` are wanted."""
-        import torch
-
-        full = self.full.places(rows, slots, device)
-        sliding = self.sliding.places(rows, slots, device) if self._slides else full
-        self.batch = Batch(torch.tensor(slots, device=device), span, in_place, full, sliding)
-        return self.batch
+    @property
+    def kinds(self) -> tuple[Layers, ...]:
+        """Layers that keep everything; then those with a window, where there are any."""
+        return (self.full, self.sliding) if self._slides else (self.full,)
 
     def slides(self, layer: int) -> bool:
         return layer in self._slides

@@ -153,13 +153,9 @@ def _pieces(loaded: LoadedModel, forward: Forward, length: int) -> list[tuple[Te
         for start in range(first, last, PREFILL_TOKENS):
             forward([(1, long[start : min(last, start + PREFILL_TOKENS)], start)])
     both = forward([(0, short[5:6], 5), (1, long[length - 2 : -1], length - 2)])
-    if not loaded.flash:  # unequal rows in one pass; Flash Attention takes prompts one by one
-        together = forward([(0, short[6:9], 6), (1, long[-1:], length - 1)])
-    else:
-        forward([(0, short[6:9], 6)])
-        together = forward([(0, short[9:10], 9), (1, long[-1:], length - 1)])
-    end = 9 if not loaded.flash else 10
-    return [(both[0], short[:6]), (together[0], short[:end]), (together[1], long)]
+    together = forward([(0, short[6:9], 6), (1, long[-1:], length - 1)])
+    again = forward([(0, short[9:10], 9), (1, long[-1:], length - 1)])  # on a GPU a recorded step
+    return [(both[0], short[:6]), (together[0], short[:9]), (together[1], long), (again[0], short[:10]), (again[1], long)]
 
 
 def affordable_slots(sample: SlotCache, context: int) -> int:

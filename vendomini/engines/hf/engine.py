@@ -51,7 +51,7 @@ class HuggingFaceEngine(Engine):
         self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
         self._batcher: Batcher | None = None
         self._batching = "continuous"
-        self._room: dict[str, int] = {}
+        self._room: dict[str, int | str] = {}
         self._switching = asyncio.Lock()
         self.loaded: LoadedModel | None = None
         self.info = EngineInfo("hf", model.name)
@@ -110,13 +110,14 @@ class HuggingFaceEngine(Engine):
         self.max_num_seqs = min(wanted, affordable)
         self._room = {"max_model_len": limit, "kv_tokens": affordable * limit}
         forward = Forward(loaded, self.max_num_seqs, limit)
+        if loaded.device.type == "cuda":
+            self._room["cuda_graphs"] = forward.graphs.wanted or loaded.no_graphs
         self._batcher = Batcher(
             forward,
             forward.cache,
             loaded.eos,
             partial(_decode, loaded.tokenizer),
             Grammars(loaded.tokenizer, loaded.vocabulary),
-            one_row_prefill=loaded.flash,
             thoughts=_follower(loaded.tokenizer),
             first_look=partial(first_prompt, loaded),
         )

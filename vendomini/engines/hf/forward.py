@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vendomini.engines.hf.cache import Batch, Places, Row, SlotCache
+from vendomini.engines.hf.graphs import Graphs, Shape
 from vendomini.engines.hf.model import LoadedModel
 from vendomini.engines.hf.slots import reading
 
 Tensor = Any
+
+NOBODY = -1
+"""Stands for a slot in rows that only fill a batch up."""
 
 
 class CannotBatch(Exception):
@@ -37,29 +43,72 @@ class Forward:
         layers = range(config.num_hidden_layers if self._window else 0)
         sliding = [layer for layer in layers if not kinds or kinds[layer] == "sliding_attention"]
         self.cache = SlotCache(slots, limit, self._window, sliding)
+        self.graphs = Graphs(loaded)
 
     def __call__(self, rows: list[Row]) -> Tensor:
         import torch
 
-        slots, picked, span = _layout(rows, in_place=self.loaded.flash)
         width = max(len(tokens) for _, tokens, _ in rows)
-        device = self.loaded.device
-        batch = self.cache.begin(rows, slots, span, self.loaded.flash, device)
+        recorded = width == 1 and self.graphs.wanted
+        slots, picked, span = self._layout(rows, recorded)
+        kinds = self.cache.kinds
+        places, lengths = zip(*(kind.places(rows, slots, width) for kind in kinds), strict=True)
+        capacities = tuple(kind.capacity for kind in kinds)
+        if recorded:
+            lengths = capacities if self.loaded.flash else tuple(map(_coarse, lengths, capacities))
         by_slot = {slot: (tokens, start) for slot, tokens, start in rows}
-        ids, positions = zip(*(_padded(*by_slot.get(slot, ([0], 0)), width) for slot in slots), strict=True)
-        position_ids = torch.tensor(positions, device=device)
-        ends = [len(tokens) - 1 for _, tokens, _ in rows]
-        keep = sorted(set(ends))
+        numbers = [
+            [*_padded(*by_slot.get(slot, ([0], 0)), width), max(slot, 0), *(n for part in parts for n in part)]
+            for slot, *parts in zip(slots, *places, strict=True)
+        ]
+        shape = Shape(len(slots), width, span, lengths, capacities)
+        run = self.graphs if recorded else _at_once
+        return run(shape, torch.tensor(numbers, device=self.loaded.device), partial(self._run, shape))[picked]
+
+    def _layout(self, rows: list[Row], recorded: bool) -> tuple[list[int], list[int], tuple[int, int] | None]:
+        """Which slots to run, where the asked rows are among them, and the slots as a span if they are one.
+
+        A span is read in place; scattered rows are copied. So for single tokens gaps are run along, unless most would
+        be gaps. Flash Attention reads any rows in place. What is recorded comes in few sizes.
+        """
+        wanted = [slot for slot, _, _ in rows]
+        if not self.loaded.flash:
+            low, high = min(wanted), max(wanted) + 1
+            if recorded:
+                low, high = 0, _coarse(high, self.cache.slots)
+            single = all(len(tokens) == 1 for _, tokens, _ in rows)
+            if high - low == len(wanted) or (single and high - low <= 2 * len(wanted)):
+                return list(range(low, high)), [slot - low for slot in wanted], (low, high)
+        more = _coarse(len(wanted)) - len(wanted) if recorded else 0
+        return [*wanted, *[NOBODY] * more], list(range(len(wanted))), None
+
+    def _run(self, shape: Shape, numbers: Tensor) -> Tensor:
+        """Args:
+            numbers: ``[rows, *]``: token ids, positions, the slot, and columns, first and length for each kind.
+
+        Returns:
+            Logits after the last token of each row.
+        """
+        width, kinds = shape.width, len(shape.lengths)
+        ids, positions, slots, *places = numbers.split([width, width, 1, *[width, 1, 1] * kinds], dim=1)
+        each = [
+            Places(columns, first[:, 0], lengths[:, 0].int(), length)
+            for columns, first, lengths, length in zip(
+                places[::3], places[1::3], places[2::3], shape.lengths, strict=True
+            )
+        ]
+        slots, flash = slots[:, 0], self.loaded.flash
+        batch = self.cache.batch = Batch(slots, slots.int(), shape.span, flash, each[0], each[-1])
         with reading(self.cache):
-            logits = self.loaded.model(
-                input_ids=torch.tensor(ids, device=device),
-                attention_mask=None if self.loaded.flash else self._masks(position_ids, batch),
-                position_ids=position_ids,
+            logits: Tensor = self.loaded.model(
+                input_ids=ids.contiguous(),
+                attention_mask=None if flash else self._masks(positions, batch),
+                position_ids=positions.contiguous(),
                 past_key_values=self.cache,
                 use_cache=True,
-                logits_to_keep=torch.tensor(keep, device=device),
+                logits_to_keep=1,
             ).logits
-        return logits[picked, [keep.index(end) for end in ends]]
+        return logits[:, -1]
 
     def _masks(self, positions: Tensor, batch: Batch) -> Tensor:
         """Each token sees the columns up to its own position; in sliding layers, only the last ``window`` of them."""
@@ -88,23 +137,18 @@ class Forward:
         return torch.where(allowed, zero, torch.finfo(dtype).min)
 
 
-def _padded(tokens: list[int], start: int, width: int) -> tuple[list[int], list[int]]:
-    """Ids and positions of a row."""
+def _at_once(_: Shape, numbers: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+    return work(numbers)
+
+
+def _padded(tokens: list[int], start: int, width: int) -> list[int]:
+    """Ids, then positions, of a row. Padding is in front: Flash Attention takes a row's last query for its newest."""
     padding = width - len(tokens)
-    return [*tokens, *[0] * padding], [*range(start, start + len(tokens)), *[start] * padding]
+    return [*[0] * padding, *tokens, *[start] * padding, *range(start, start + len(tokens))]
 
 
-def _layout(rows: list[Row], in_place: bool) -> tuple[list[int], list[int], slice | None]:
-    """Which slots to run, where the asked rows are among them, and the slots as a slice if they are one.
-
-    A slice is read in place; scattered rows are copied. So for single tokens gaps are run along, unless most would be
-    gaps.
-    """
-    wanted = [slot for slot, _, _ in rows]
-    if in_place:
-        return wanted, list(range(len(wanted))), None
-    low, high = min(wanted), max(wanted) + 1
-    single = all(len(tokens) == 1 for _, tokens, _ in rows)
-    if high - low == len(wanted) or (single and high - low <= 2 * len(wanted)):
-        return list(range(low, high)), [slot - low for slot in wanted], slice(low, high)
-    return wanted, list(range(len(wanted))), None
+def _coarse(number: int, most: int | None = None) -> int:
+    """The next number of those that have three significant binary digits: at most a quarter more."""
+    step = 1 << max(number.bit_length() - 3, 0)
+    up = -(-number // step) * step
+    return up if most is None else min(up, most)

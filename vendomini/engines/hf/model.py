@@ -22,6 +22,7 @@ class LoadedModel:
     Attributes:
         attentions: implementations that it may run with here, the fastest first; it runs with the first.
         passed_over: those that could not load or run, each with the reason.
+        no_graphs: why its steps are no longer recorded on a GPU.
     """
 
     model: Any
@@ -30,6 +31,7 @@ class LoadedModel:
     context_length: int
     eos: frozenset[int]
     passed_over: list[str] = field(default_factory=list)
+    no_graphs: str = ""
 
     @property
     def attention(self) -> str:

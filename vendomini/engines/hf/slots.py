@@ -90,7 +90,7 @@ def _flash(
         key.transpose(1, 2),
         value.transpose(1, 2),
         cache_seqlens=places.lengths.to(key.device),
-        cache_batch_idx=batch.rows.to(key.device, places.lengths.dtype),
+        cache_batch_idx=batch.rows_32.to(key.device),
         softmax_scale=scaling,
         causal=True,
         window_size=(-1, -1) if sliding_window is None else (sliding_window - 1, 0),
