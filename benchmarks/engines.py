@@ -46,6 +46,7 @@ from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.engines.hf.model import LoadedModel
 from vendomini.engines.resolve import start_engine
+from vendomini.probe import probe
 from vendomini.records import Results
 from vendomini.runner import Counters, Stop
 from vendomini.runner.episode import Episode
@@ -54,8 +55,10 @@ CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
 
 CPU = Path("/proc/cpuinfo")
-BFLOAT16 = CPU.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", CPU.read_text()) is not None
-"""Whether this CPU has instructions for it."""
+BFLOAT16 = bool(
+    probe().gpus.devices or (CPU.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", CPU.read_text()))
+)
+"""Whether this machine has instructions for it."""
 
 CONTEXT = 8192
 """Tokens that each conversation may have: an engine that can't hold all of them at once keeps none of them."""

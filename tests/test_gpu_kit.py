@@ -19,7 +19,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
     parts = [
         word
-        for part in ("machine", "attentions", "packing", "memory", "ours", "continuous")
+        for part in ("machine", "attentions", "packing", "prompts", "memory", "ours", "unrecorded", "continuous")
         for word in ("--only", part)
     ]
     assert main(["--device", "cpu", "--tiny", "--out", str(folder), *parts]) == 0

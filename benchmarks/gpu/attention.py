@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.gpu.clock import held_bytes, kernel_milliseconds, milliseconds, peak_bytes, reset_peak, used_bytes
 from benchmarks.gpu.plan import PEAK_GB_S, Plan, loaded_model
 from vendomini.bench import copy_bandwidth
@@ -88,16 +90,42 @@ def _step(plan: Plan, loaded: LoadedModel, lengths: list[int], speed: float) -> 
         _decode(forward, lengths)
 
     ms = milliseconds(work, plan.repeats)
+    recorded, loaded.no_graphs = forward.graphs.wanted, "measured without"
+    unrecorded_ms = milliseconds(work, plan.repeats) if recorded else ms
+    loaded.no_graphs = ""
     kept = sum(sum(forward.cache.slot_bytes(length).values()) for length in lengths)
     ideal = (read_bytes(loaded) + kept) / speed * 1000
     kernels = kernel_milliseconds(work, plan.repeats)
-    return {"ms": ms, "kernels_ms": kernels, "ideal_ms": ideal, "share": ideal / ms, "kv_bytes": kept}
+    return {
+        "ms": ms,
+        "unrecorded_ms": unrecorded_ms,
+        "kernels_ms": kernels,
+        "ideal_ms": ideal,
+        "share": ideal / ms,
+        "kv_bytes": kept,
+    }
+
+
+def prompts(plan: Plan, folder: Path) -> Figures:
+    """A pass over the new tokens of a turn, for one conversation and for several at once, with the attention that the
+    engine chooses."""
+    loaded, context, new = _with_its_attention(plan, folder), plan.contexts[0], min(plan.added, PREFILL_TOKENS // 4)
+    rows = []
+    for batch in (1, 2, 4):
+        forward = Forward(loaded, batch, context)
+
+        def work(forward: Forward = forward, batch: int = batch) -> None:
+            with torch.inference_mode():
+                forward([(slot, [7] * new, context - new) for slot in range(batch)]).argmax(dim=-1).tolist()
+
+        rows.append(
+            {"batch": batch, "ms": milliseconds(work, plan.repeats), "kernels_ms": kernel_milliseconds(work, 3)}
+        )
+    return {"attention": loaded.attention, "context": context, "new": new, "batches": rows}
 
 
 def _decode(forward: Forward, lengths: list[int]) -> list[int]:
     """A step as the engine takes it: it waits for the tokens, since the next step begins with them."""
-    import torch
-
     with torch.inference_mode():
         logits = forward([(slot, [7], length) for slot, length in enumerate(lengths)])
         return logits.argmax(dim=-1).tolist()
@@ -172,16 +200,12 @@ def _sample(loaded: LoadedModel, context: int) -> SlotCache:
 
 def _prefill(forward: Forward, start: int) -> None:
     """The piece of a prompt that takes the most: the last, against all before it."""
-    import torch
-
     begin = max(start, 0)
     with torch.inference_mode():
         forward([(0, [7] * min(PREFILL_TOKENS, forward.cache.limit - begin), begin)])
 
 
 def tidy() -> None:
-    import torch
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -18,6 +18,7 @@ from benchmarks.gpu.plan import Plan
 from vendomini.bench import Conversation, together
 from vendomini.config.schema import EngineConfig
 from vendomini.engines import Completion, Engine, SamplingParams
+from vendomini.engines.hf import graphs
 from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.engines.resolve import vllm_refusal
 from vendomini.engines.vllm.engine import VllmEngine
@@ -32,6 +33,15 @@ WARM_UP = 1000
 def ours(plan: Plan, folder: Path) -> Figures:
     config = EngineConfig(backend="hf", max_num_seqs=plan.conversations)
     return asyncio.run(_engine(plan, HuggingFaceEngine(plan.model(folder, plan.talk), config, probe(), print)))
+
+
+def unrecorded(plan: Plan, folder: Path) -> Figures:
+    """As ``ours``, with every kernel launched by itself: what CUDA graphs save."""
+    usual, graphs.recorder = graphs.recorder, lambda _: None
+    try:
+        return ours(plan, folder)
+    finally:
+        graphs.recorder = usual
 
 
 def vllm(plan: Plan, folder: Path) -> Figures:

@@ -32,8 +32,10 @@ PARTS: dict[str, Callable[[Plan, Path], dict[str, Any]]] = {
     "machine": attention.machine,
     "attentions": attention.attentions,
     "packing": attention.packing,
+    "prompts": attention.prompts,
     "memory": attention.memory,
     "ours": engines.ours,
+    "unrecorded": engines.unrecorded,
     "continuous": engines.continuous,
     "vllm": engines.vllm,
 }

@@ -31,7 +31,7 @@ def _head(figures: Figures) -> str:
 
 
 def _steps(figures: Figures) -> str:
-    """In each cell: milliseconds a step, of these the GPU's own, and the share of the roofline."""
+    """In each cell: milliseconds a step, of these the GPU's own, without CUDA graphs, and the share of the roofline."""
     part = figures["parts"].get("attentions", {})
     if "by_attention" not in part:
         return _failed("Decoding", part)
@@ -42,7 +42,7 @@ def _steps(figures: Figures) -> str:
         cells = [_cell(step) for step in found["steps"]] if "steps" in found else [found["failed"]]
         rows.append([name, *cells, *[""] * (len(heads) - len(cells))])
     title = (
-        f"Decoding {part['rows']} rows: ms a step (of these on the GPU), share of the roofline "
+        f"Decoding {part['rows']} rows: ms a step (of these on the GPU; without CUDA graphs), share of the roofline "
         f"(weights {gib(part['weights'])} and live keys and values, at copy bandwidth)"
     )
     return _table(title, ["attention", *heads], rows)
@@ -51,16 +51,22 @@ def _steps(figures: Figures) -> str:
 def _cell(step: Figures) -> str:
     if failed := step.get("failed"):
         return f"not measured: {failed}"
-    kernels = "" if step["kernels_ms"] is None else f" ({step['kernels_ms']:.1f})"
+    kernels = "" if step["kernels_ms"] is None else f" ({step['kernels_ms']:.1f}; {step['unrecorded_ms']:.1f})"
     return f"{step['ms']:.1f}{kernels}, {step['share']:.0%}"
 
 
 def _others(figures: Figures) -> Iterable[str]:
     parts = figures["parts"]
     yield _packing(parts.get("packing", {}))
+    yield _prompts(parts.get("prompts", {}))
     yield _memory(parts.get("memory", {}))
     rows = []
-    for part, title in (("ours", "VendoMini"), ("continuous", "Transformers' continuous batching"), ("vllm", "vLLM")):
+    for part, title in (
+        ("ours", "VendoMini"),
+        ("unrecorded", "VendoMini without CUDA graphs"),
+        ("continuous", "Transformers' continuous batching"),
+        ("vllm", "vLLM"),
+    ):
         found = parts.get(part, {"failed": "no time was left"})
         if "failed" in found:
             rows.append([title, f"not measured: {found['failed']}", "", ""])
@@ -84,6 +90,19 @@ def _packing(part: Figures) -> str:
     ]
     title = f"Rows in a batch, each of {part['context']:,} tokens, {part['attention']}"
     return _table(title, ["rows", "tokens/s", "ms a step", "share of the roofline"], rows)
+
+
+def _prompts(part: Figures) -> str:
+    if "batches" not in part:
+        return _failed("Prompts", part)
+    rows = [
+        [str(one["batch"]), f"{one['ms']:.1f}", "–" if one["kernels_ms"] is None else f"{one['kernels_ms']:.1f}"]
+        for one in part["batches"]
+    ]
+    title = (
+        f"A pass over {part['new']} new tokens of each row, {part['context']:,} with those before, {part['attention']}"
+    )
+    return _table(title, ["rows", "ms", "of these on the GPU"], rows)
 
 
 def _memory(part: Figures) -> str:

@@ -1,7 +1,7 @@
 """What only a GPU has, without one: Flash Attention's kernels in plain PyTorch and 32-bit arithmetic, and CUDA graphs.
 
-The kernels stand where Transformers looks for the package ``flash_attn``, so that the path of a GPU runs here: rows without their
-padding, causal masks aligned at the bottom right, windows, capped scores, and the refusals of the real kernels.
+The kernels stand where Transformers looks for the package ``flash_attn``, so that the path of a GPU runs here: rows
+without their padding, causal masks aligned at the bottom right, windows, capped scores, and the real ones' refusals.
 """
 
 from __future__ import annotations

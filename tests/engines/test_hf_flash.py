@@ -190,9 +190,7 @@ def test_a_model_that_looks_at_its_numbers_is_not_recorded(
     assert why == "RuntimeError: operation not permitted when stream is capturing"
 
 
-def test_a_recording_that_differs_is_not_used(
-    tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recording_that_differs_is_not_used(tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch) -> None:
     emulate_graphs(monkeypatch)
     monkeypatch.setattr(Recording, "replay", lambda self: self.steps[-1][-1].zero_())
     engine = flash(tiny, attn_implementation="sdpa")

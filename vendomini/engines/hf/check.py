@@ -155,7 +155,13 @@ def _pieces(loaded: LoadedModel, forward: Forward, length: int) -> list[tuple[Te
     both = forward([(0, short[5:6], 5), (1, long[length - 2 : -1], length - 2)])
     together = forward([(0, short[6:9], 6), (1, long[-1:], length - 1)])
     again = forward([(0, short[9:10], 9), (1, long[-1:], length - 1)])  # on a GPU a recorded step
-    return [(both[0], short[:6]), (together[0], short[:9]), (together[1], long), (again[0], short[:10]), (again[1], long)]
+    return [
+        (both[0], short[:6]),
+        (together[0], short[:9]),
+        (together[1], long),
+        (again[0], short[:10]),
+        (again[1], long),
+    ]
 
 
 def affordable_slots(sample: SlotCache, context: int) -> int:
