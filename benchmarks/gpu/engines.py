@@ -1,7 +1,7 @@
 """The same conversations on our Hugging Face engine, on Transformers' own continuous batching, and on vLLM.
 
-Each turn adds random tokens to what was said and asks for an answer, greedily; the next turn begins when the answer
-is there. All conversations are in flight at once.
+Each turn adds random tokens to what was said and asks for an answer of a random length, greedily; the next turn begins
+when the answer is there. All conversations are in flight at once.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def _talk(plan: Plan, engine: Engine, first: int, turns: int) -> tuple[flo
         prompt, answers = Conversation(), []
         for turn in range(turns):
             prompt.token_ids = prompt.token_ids + added(plan, number, turn)
-            answers.append(await engine.generate(prompt, SamplingParams(plan.new, 0.0)))
+            answers.append(await engine.generate(prompt, SamplingParams(wanted(plan, number, turn), 0.0)))
             said = engine.tokenizer.encode(answers[-1].text, add_special_tokens=False)
             prompt.token_ids = prompt.token_ids + said
         return answers
@@ -89,6 +89,11 @@ def added(plan: Plan, number: int, turn: int) -> list[int]:
     return [generator.randrange(10, plan.shape["vocab"] // 2) for _ in range(plan.added)]
 
 
+def wanted(plan: Plan, number: int, turn: int) -> int:
+    """New tokens of a turn, from half to one and a half times the plan's: real answers do not end together."""
+    return plan.new // 2 + random.Random(number * 1000 + turn).randrange(plan.new + 1)
+
+
 def continuous(plan: Plan, folder: Path) -> Figures:
     """Transformers' own: paged attention, prefixes shared by pages, CUDA graphs where its own choice is to use them."""
     import torch
@@ -98,7 +103,7 @@ def continuous(plan: Plan, folder: Path) -> Figures:
     began = time.perf_counter()
     dtype = getattr(torch, plan.shape["dtype"])
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(plan.device).eval()
-    how = GenerationConfig(max_new_tokens=plan.new, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    how = GenerationConfig(max_new_tokens=2 * plan.new, do_sample=False, eos_token_id=-1, pad_token_id=0)
     sizes: dict[str, Any] = {"max_requests_per_batch": plan.conversations}
     if plan.device == "cpu":  # it would take all of the machine's memory
         pages = plan.conversations * (plan.talk // PAGE + 2)
@@ -131,7 +136,10 @@ def _serve(plan: Plan, manager: Any, first: int, turns: int) -> int:
     """New tokens of so many conversations, all in flight."""
     numbers = range(first, first + plan.conversations)
     prompts, turn, tokens = {number: added(plan, number, 0) for number in numbers}, dict.fromkeys(numbers, 1), 0
-    asked = {manager.add_request(prompt, max_new_tokens=plan.new): number for number, prompt in prompts.items()}
+    asked = {
+        manager.add_request(prompt, max_new_tokens=wanted(plan, number, 0)): number
+        for number, prompt in prompts.items()
+    }
     while asked:
         answer = manager.get_result(timeout=1)
         if answer is None or not answer.is_finished():
@@ -144,6 +152,6 @@ def _serve(plan: Plan, manager: Any, first: int, turns: int) -> int:
         tokens += len(answer.generated_tokens)
         if turn[number] < turns:
             prompts[number] = prompts[number] + list(answer.generated_tokens) + added(plan, number, turn[number])
+            asked[manager.add_request(prompts[number], max_new_tokens=wanted(plan, number, turn[number]))] = number
             turn[number] += 1
-            asked[manager.add_request(prompts[number], max_new_tokens=plan.new)] = number
     return tokens

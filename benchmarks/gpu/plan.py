@@ -42,7 +42,8 @@ class Plan:
         rows: of the comparison of attentions.
         batches: of the packing curve, at the shortest context.
         most_rows: that the memory test fills, where memory holds more.
-        conversations, turns, added, new: of the engines' task: prompt tokens that a turn adds, tokens it asks for.
+        conversations, turns, added, new: of the engines' task: prompt tokens that a turn adds, tokens it asks for
+            on average.
         repeats: of each timed step; the median counts.
         deep: the probe imports the packages that it finds.
     """
@@ -78,10 +79,12 @@ class Plan:
     @property
     def talk(self) -> int:
         """Tokens of one conversation of the engines' task, with room for another turn."""
-        return (self.turns + 1) * (self.added + self.new)
+        return (self.turns + 1) * (self.added + self.new + self.new // 2)
 
     def model(self, folder: Path, context: int) -> Model:
-        return Model(name=str(folder), dtype=self.shape["dtype"], context_length=max(context, 512), max_tokens=self.new)
+        return Model(
+            name=str(folder), dtype=self.shape["dtype"], context_length=max(context, 512), max_tokens=2 * self.new
+        )
 
 
 TINY: dict[str, Any] = {

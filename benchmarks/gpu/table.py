@@ -73,9 +73,8 @@ def _others(figures: Figures) -> Iterable[str]:
         else:
             rows.append([title, f"{found['tokens_s']:.0f}", str(found["attention"]), f"{found['load_s']:.0f} s"])
     plan = figures["plan"]
-    title = (
-        f"{plan['conversations']} conversations of {plan['turns']} turns, +{plan['added']} tokens, {plan['new']} new"
-    )
+    turns = f"{plan['turns']} turns of +{plan['added']} tokens, about {plan['new']} new"
+    title = f"{plan['conversations']} conversations, {turns}"
     yield _table(title, ["engine", "tokens/s", "attention", "load"], rows)
 
 
