@@ -95,7 +95,7 @@ def _step(plan: Plan, loaded: LoadedModel, lengths: list[int], speed: float) -> 
     loaded.no_graphs = ""
     kept = sum(sum(forward.cache.slot_bytes(length).values()) for length in lengths)
     ideal = (read_bytes(loaded) + kept) / speed * 1000
-    kernels = kernel_milliseconds(work, plan.repeats)
+    kernels = kernel_milliseconds(work)
     return {
         "ms": ms,
         "unrecorded_ms": unrecorded_ms,
@@ -118,9 +118,7 @@ def prompts(plan: Plan, folder: Path) -> Figures:
             with torch.inference_mode():
                 forward([(slot, [7] * new, context - new) for slot in range(batch)]).argmax(dim=-1).tolist()
 
-        rows.append(
-            {"batch": batch, "ms": milliseconds(work, plan.repeats), "kernels_ms": kernel_milliseconds(work, 3)}
-        )
+        rows.append({"batch": batch, "ms": milliseconds(work, plan.repeats), "kernels_ms": kernel_milliseconds(work)})
     return {"attention": loaded.attention, "context": context, "new": new, "batches": rows}
 
 

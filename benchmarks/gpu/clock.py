@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 WARM_UP = 3
+PROFILED = 3
+"""Calls under the profiler, which takes seconds to sort out tens of thousands of kernels."""
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
@@ -25,7 +27,7 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def kernel_milliseconds(work: Callable[[], object], repeats: int) -> float | None:
+def kernel_milliseconds(work: Callable[[], object]) -> float | None:
     """What the GPU's kernels and copies alone take of it; the rest is waiting for the program. None without a GPU."""
     import torch
 
@@ -35,13 +37,13 @@ def kernel_milliseconds(work: Callable[[], object], repeats: int) -> float | Non
     work()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         begin.record()
-        for _ in range(repeats):
+        for _ in range(PROFILED):
             work()
         end.record()
         torch.cuda.synchronize()
     on_gpu = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     busy = sum(event.time_range.elapsed_us() for event in on_gpu) / 1000
-    return min(busy, begin.elapsed_time(end)) / repeats
+    return min(busy, begin.elapsed_time(end)) / PROFILED
 
 
 def synchronize() -> None:

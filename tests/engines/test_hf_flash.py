@@ -15,7 +15,7 @@ from tests.engines.flash import Kernels, Recording, attend, emulate, emulate_gra
 from tests.engines.test_hf import completions, ids, other_model, reference
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, SamplingParams
-from vendomini.engines.hf import batch, cache, check
+from vendomini.engines.hf import batch, cache, check, slots
 from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.engine import HuggingFaceEngine
 
@@ -161,6 +161,30 @@ def test_recorded_steps_say_what_generate_says(
     assert [answer.text for answer in answers] == wanted
     replays = [recording.replays for recording in recordings]
     assert sum(replays) > 2 * len(replays), "few recordings serve many steps"
+
+
+def test_attention_by_products_is_pytorchs_own_attention() -> None:
+    torch.manual_seed(0)
+    keys, values, query = torch.randn(3, 2, 9, 8), torch.randn(3, 2, 9, 4), torch.randn(3, 2, 4, 8)
+    mask = (torch.arange(7) < torch.tensor([3, 7, 1])[:, None])[:, None, None]
+    inputs = (query, keys[:, :, :7], values[:, :, :7])
+    for scale in (None, 0.5):
+        wanted = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=mask, scale=scale)
+        torch.testing.assert_close(slots.attend_by_products(*inputs, mask, scale=scale), wanted)
+
+
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma3Text", "Qwen3"])
+def test_attention_by_products_says_what_generate_says(
+    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As on a GPU without Flash Attention."""
+    monkeypatch.setattr(slots, "pays_as_products", lambda _: True)
+    recordings = emulate_graphs(monkeypatch)
+    folder = other_model(tmp_path, kind)
+    prompts = [ids(length, length) for length in (30, 5, 61)]
+    answers = completions(flash(folder, attn_implementation="sdpa"), prompts, GREEDY)
+    assert [answer.text for answer in answers] == [reference(folder, prompt, 16) for prompt in prompts]
+    assert sum(recording.replays for recording in recordings) > 10
 
 
 def test_a_model_that_looks_at_its_numbers_is_not_recorded(

@@ -113,9 +113,40 @@ def _grouped(
 
     batch, heads, queries, dim = query.shape
     special = kwargs.keys() & {"position_bias", "s_aux"}
-    if queries > 1 or heads == key.shape[1] or any(kwargs[name] is not None for name in special):
+    products = pays_as_products(key)
+    if queries > 1 or any(kwargs[name] is not None for name in special) or (heads == key.shape[1] and not products):
         return theirs(module, query, key, value, mask, **kwargs)
-    out = torch.nn.functional.scaled_dot_product_attention(
-        query.reshape(batch, key.shape[1], -1, dim), key, value, attn_mask=mask, scale=kwargs.get("scaling")
-    )
+    attend = attend_by_products if products else torch.nn.functional.scaled_dot_product_attention
+    out = attend(query.reshape(batch, key.shape[1], -1, dim), key, value, mask, scale=kwargs.get("scaling"))
     return out.reshape(batch, 1, heads, value.shape[3]), None
+
+
+def pays_as_products(key: Tensor) -> bool:
+    """On a GPU, where PyTorch can keep the scores of 16-bit numbers in 32 bits: from 2.8 on."""
+    import torch
+
+    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
+    return key.device.type == "cuda" and (recent or key.dtype == torch.float32)
+
+
+def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
+    """What PyTorch's own function computes, which for a handful of queries on many keys keeps few of a GPU's
+    multiprocessors busy (docs/performance.md has the difference).
+
+    Args:
+        query: ``[batch, heads, queries, dim]``.
+        key, value: ``[batch, heads, length, dim]``, views of which the first two dimensions lie evenly apart.
+        mask: booleans, ``[batch, 1, 1, length]``.
+
+    Returns:
+        ``[batch, heads, queries, dim of value]``.
+    """
+    import torch
+
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    query, keys, values = (part.flatten(0, 1) for part in (query, key, value))
+    # In 16 bits the scores themselves would be rounded, or overflow.
+    wide = {} if query.dtype == torch.float32 else {"out_dtype": torch.float32}
+    scores = torch.bmm(query, keys.mT, **wide).unflatten(0, key.shape[:2])
+    weights = (scores * scale).masked_fill(~mask, -torch.inf).softmax(-1).to(value.dtype)
+    return torch.bmm(weights.flatten(0, 1), values).unflatten(0, key.shape[:2])
