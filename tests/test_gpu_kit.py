@@ -19,7 +19,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
     parts = [
         word
-        for part in ("machine", "attentions", "packing", "prompts", "memory", "ours", "unrecorded", "continuous")
+        for part in (
+            "machine",
+            "attentions",
+            "products",
+            "packing",
+            "prompts",
+            "memory",
+            "ours",
+            "unrecorded",
+            "continuous",
+        )
         for word in ("--only", part)
     ]
     assert main(["--device", "cpu", "--tiny", "--out", str(folder), *parts]) == 0

@@ -18,6 +18,7 @@ from vendomini.engines.hf.cache import PREFILL_TOKENS, SlotCache
 from vendomini.engines.hf.check import affordable_slots, check_batching, settle
 from vendomini.engines.hf.forward import Forward
 from vendomini.engines.hf.model import LoadedModel, first_line
+from vendomini.engines.hf.slots import attend_by_products
 from vendomini.model_info import model_facts
 from vendomini.model_info.fit import OVERHEAD, fit
 from vendomini.probe import probe
@@ -134,6 +135,25 @@ def read_bytes(loaded: LoadedModel) -> int:
     parameters = {id(one): one.numel() * one.element_size() for one in loaded.model.parameters()}
     inputs, outputs = (get().weight for get in (loaded.model.get_input_embeddings, loaded.model.get_output_embeddings))
     return sum(parameters.values()) - (0 if inputs is outputs else parameters[id(inputs)])
+
+
+def products(plan: Plan, _folder: Path) -> Figures:
+    """A decode step's attention of one layer without Flash Attention, as PyTorch's own function and as two products."""
+    shape, rows = plan.shape, []
+    heads, dim = shape["kv_heads"], shape["hidden"] // shape["heads"]
+    for batch, context in ((1, plan.contexts[1]), *((plan.rows, c) for c in plan.contexts), (64, plan.contexts[0])):
+
+        def random(length: int, batch: int = batch) -> torch.Tensor:
+            return torch.randn(batch, heads, length, dim, dtype=getattr(torch, shape["dtype"]), device=plan.device)
+
+        inputs = random(shape["heads"] // heads), random(context), random(context)
+        mask = (torch.arange(context) < torch.tensor(_ragged(context, batch))[:, None])[:, None, None].to(plan.device)
+        ms = [
+            milliseconds(lambda attend=attend, inputs=inputs, mask=mask: attend(*inputs, mask), plan.repeats)
+            for attend in (torch.nn.functional.scaled_dot_product_attention, attend_by_products)
+        ]
+        rows.append({"batch": batch, "context": context, "own_ms": ms[0], "products_ms": ms[1]})
+    return {"rows": rows}
 
 
 def packing(plan: Plan, folder: Path) -> Figures:

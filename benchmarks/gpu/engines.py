@@ -19,6 +19,7 @@ from vendomini.bench import Conversation, together
 from vendomini.config.schema import EngineConfig
 from vendomini.engines import Completion, Engine, SamplingParams
 from vendomini.engines.hf import graphs
+from vendomini.engines.hf.attention import attention_choices
 from vendomini.engines.hf.engine import HuggingFaceEngine
 from vendomini.engines.resolve import vllm_refusal
 from vendomini.engines.vllm.engine import VllmEngine
@@ -102,7 +103,10 @@ def continuous(plan: Plan, folder: Path) -> Figures:
 
     began = time.perf_counter()
     dtype = getattr(torch, plan.shape["dtype"])
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(plan.device).eval()
+    # Flash Attention 3 may be built without pages, which it would need.
+    attention = next(one for one in attention_choices(probe(), "auto") if one in {"flash_attention_2", "sdpa"})
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    model = model.to(plan.device).eval()
     how = GenerationConfig(max_new_tokens=2 * plan.new, do_sample=False, eos_token_id=-1, pad_token_id=0)
     sizes: dict[str, Any] = {"max_requests_per_batch": plan.conversations}
     if plan.device == "cpu":  # it would take all of the machine's memory

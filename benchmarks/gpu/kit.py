@@ -31,6 +31,7 @@ from benchmarks.gpu.table import markdown
 PARTS: dict[str, Callable[[Plan, Path], dict[str, Any]]] = {
     "machine": attention.machine,
     "attentions": attention.attentions,
+    "products": attention.products,
     "packing": attention.packing,
     "prompts": attention.prompts,
     "memory": attention.memory,

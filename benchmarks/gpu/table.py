@@ -57,6 +57,7 @@ def _cell(step: Figures) -> str:
 
 def _others(figures: Figures) -> Iterable[str]:
     parts = figures["parts"]
+    yield _products(parts.get("products", {}))
     yield _packing(parts.get("packing", {}))
     yield _prompts(parts.get("prompts", {}))
     yield _memory(parts.get("memory", {}))
@@ -89,6 +90,16 @@ def _packing(part: Figures) -> str:
     ]
     title = f"Rows in a batch, each of {part['context']:,} tokens, {part['attention']}"
     return _table(title, ["rows", "tokens/s", "ms a step", "share of the roofline"], rows)
+
+
+def _products(part: Figures) -> str:
+    if "rows" not in part:
+        return _failed("Attention without Flash Attention", part)
+    rows = [
+        [f"{one['batch']} of {one['context']:,}", f"{one['own_ms'] * 1000:.0f}", f"{one['products_ms'] * 1000:.0f}"]
+        for one in part["rows"]
+    ]
+    return _table("Attention of a layer without Flash Attention, µs", ["rows", "PyTorch's own", "two products"], rows)
 
 
 def _prompts(part: Figures) -> str:

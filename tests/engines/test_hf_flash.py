@@ -97,14 +97,21 @@ def test_windows_on_flash_attention_say_what_generate_says(
     assert [answer.text for answer in answers] == [reference(folder, prompt, 16) for prompt in prompts]
 
 
-@pytest.mark.parametrize("attention", ["flash_attention_2", "sdpa"])
-@pytest.mark.parametrize("kind", ["Mistral", "Gemma3Text"])
+@pytest.mark.parametrize(
+    ("kind", "attention", "recorded"),
+    [
+        ("Mistral", "flash_attention_2", True),
+        ("Mistral", "sdpa", False),
+        ("Gemma3Text", "flash_attention_2", False),
+        ("Gemma3Text", "sdpa", True),
+    ],
+)
 def test_layers_with_a_window_keep_little_and_say_the_same(
-    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, kind: str, attention: str
+    tmp_path: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, kind: str, attention: str, recorded: bool
 ) -> None:
     """Rows move on in their slots many times; turns drop nothing, less than the margin, more, and nearly all."""
     emulate(monkeypatch)
-    recordings = emulate_graphs(monkeypatch)
+    recordings = emulate_graphs(monkeypatch) if recorded else []
     for module in (cache, batch, check):
         monkeypatch.setattr(module, "PREFILL_TOKENS", 16)
     monkeypatch.setattr(cache, "MARGIN", 4)
@@ -133,14 +140,14 @@ def test_layers_with_a_window_keep_little_and_say_the_same(
     assert max(kept.sliding.first) > 50
     assert {keys.shape[2] for keys, _ in kept.sliding.stored.values()} == {8 + 4 + 16 + 1}
     assert len(kept.full.stored) == (1 if kind == "Gemma3Text" else 0)
-    assert sum(recording.replays for recording in recordings) > len(recordings)
+    assert not recorded or sum(recording.replays for recording in recordings) > len(recordings)
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "sdpa", "eager"])
 def test_recorded_steps_say_what_generate_says(
     tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch, attention: str
 ) -> None:
-    """Rows come and go, and the slots move to make room for the longest conversation."""
+    """Rows come and go, in numbers that share a recording with others."""
     emulate(monkeypatch)
     recordings = emulate_graphs(monkeypatch)
     lengths, new = (3, 40, 500, 17, 200, 90, 30), (9, 40, 24, 3, 16, 30, 12)

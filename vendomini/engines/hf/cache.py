@@ -84,13 +84,14 @@ class Layers:
 
     Args:
         limit: columns of a row, at most.
+        whole: allocate them all at once, where they must not move.
         window: how far they see; None for all of it.
     """
 
-    def __init__(self, slots: int, limit: int, window: int | None = None) -> None:
+    def __init__(self, slots: int, limit: int, whole: bool, window: int | None = None) -> None:
         self.window = window
         self.limit = self._columns(limit)
-        self.capacity = min(FIRST_CAPACITY, self.limit)
+        self.capacity = self.limit if whole else min(FIRST_CAPACITY, self.limit)
         self.first = [0] * slots
         self.stored: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -183,15 +184,18 @@ class SlotCache:
     """Takes the place of Transformers' ``Cache``, of which only ``update`` and the sizes of masks are used.
 
     Args:
+        whole: as in ``Layers``.
         window: how far the layers in ``sliding`` see.
     """
 
     is_compileable = False
 
-    def __init__(self, slots: int, limit: int, window: int | None = None, sliding: Iterable[int] = ()) -> None:
+    def __init__(
+        self, slots: int, limit: int, whole: bool, window: int | None = None, sliding: Iterable[int] = ()
+    ) -> None:
         self.slots, self.limit = slots, limit
-        self.full = Layers(slots, limit)
-        self.sliding = Layers(slots, limit, window)
+        self.full = Layers(slots, limit, whole)
+        self.sliding = Layers(slots, limit, whole, window)
         self._slides = frozenset(sliding)
         self.batch: Batch | None = None
 

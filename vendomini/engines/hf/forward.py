@@ -42,8 +42,8 @@ class Forward:
             raise CannotBatch(f"its layers of type {', '.join(sorted(unknown))} keep a state that can't be batched")
         layers = range(config.num_hidden_layers if self._window else 0)
         sliding = [layer for layer in layers if not kinds or kinds[layer] == "sliding_attention"]
-        self.cache = SlotCache(slots, limit, self._window, sliding)
         self.graphs = Graphs(loaded)
+        self.cache = SlotCache(slots, limit, self.graphs.wanted, self._window, sliding)
 
     def __call__(self, rows: list[Row]) -> Tensor:
         import torch
@@ -53,15 +53,15 @@ class Forward:
         slots, picked, span = self._layout(rows, recorded)
         kinds = self.cache.kinds
         places, lengths = zip(*(kind.places(rows, slots, width) for kind in kinds), strict=True)
-        capacities = tuple(kind.capacity for kind in kinds)
         if recorded:
+            capacities = tuple(kind.capacity for kind in kinds)
             lengths = capacities if self.loaded.flash else tuple(map(_coarse, lengths, capacities))
         by_slot = {slot: (tokens, start) for slot, tokens, start in rows}
         numbers = [
             [*_padded(*by_slot.get(slot, ([0], 0)), width), max(slot, 0), *(n for part in parts for n in part)]
             for slot, *parts in zip(slots, *places, strict=True)
         ]
-        shape = Shape(len(slots), width, span, lengths, capacities)
+        shape = Shape(len(slots), width, span, lengths)
         run = self.graphs if recorded else _at_once
         return run(shape, torch.tensor(numbers, device=self.loaded.device), partial(self._run, shape))[picked]
 

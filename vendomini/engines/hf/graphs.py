@@ -31,14 +31,12 @@ class Shape:
         width: tokens of each, padding included.
         span: as in ``Batch``.
         lengths: columns to read, for each kind of layers.
-        capacities: columns that are allocated, for each kind; when they grow they move.
     """
 
     rows: int
     width: int
     span: tuple[int, int] | None
     lengths: tuple[int, ...]
-    capacities: tuple[int, ...]
 
 
 class Graphs:
@@ -70,8 +68,6 @@ class Graphs:
 
     def _make(self, shape: Shape, numbers: Tensor, work: Work, plain: Tensor) -> None:
         assert self._record is not None
-        if any(other.capacities != shape.capacities for other in self._kept):
-            self._kept.clear()
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
         try:

@@ -122,16 +122,24 @@ def _grouped(
 
 
 def pays_as_products(key: Tensor) -> bool:
-    """On a GPU, where PyTorch can keep the scores of 16-bit numbers in 32 bits: from 2.8 on."""
+    """On a GPU with fewer keys' heads than multiprocessors: PyTorch's own function gives each head to one of them.
+
+    It can keep the scores of 16-bit numbers in 32 bits from PyTorch 2.8 on.
+
+    Args:
+        key: ``[batch, kv heads, length, dim]``.
+    """
     import torch
 
-    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
-    return key.device.type == "cuda" and (recent or key.dtype == torch.float32)
+    if key.device.type != "cuda":
+        return False
+    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)  # GPU only: from here on
+    multiprocessors = torch.cuda.get_device_properties(key.device).multi_processor_count
+    return key.shape[0] * key.shape[1] < multiprocessors and (recent or key.dtype == torch.float32)
 
 
 def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
-    """What PyTorch's own function computes, which for a handful of queries on many keys keeps few of a GPU's
-    multiprocessors busy (docs/performance.md has the difference).
+    """What PyTorch's own function computes, with all multiprocessors on each head (docs/performance.md has figures).
 
     Args:
         query: ``[batch, heads, queries, dim]``.
