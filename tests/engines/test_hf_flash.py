@@ -15,7 +15,7 @@ from tests.engines.flash import Kernels, Recording, attend, emulate, emulate_gra
 from tests.engines.test_hf import completions, ids, other_model, reference
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines import Completion, SamplingParams
-from vendomini.engines.hf import batch, cache, check, slots
+from vendomini.engines.hf import batch, cache, check, graphs, slots
 from vendomini.engines.hf.cache import SlotCache
 from vendomini.engines.hf.engine import HuggingFaceEngine
 
@@ -195,7 +195,7 @@ def test_attention_by_products_says_what_generate_says(
 
 
 def test_a_model_that_looks_at_its_numbers_is_not_recorded(
-    tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, flash: MakeFlash, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import LlamaForCausalLM
 
@@ -209,16 +209,40 @@ def test_a_model_that_looks_at_its_numbers_is_not_recorded(
     monkeypatch.setattr(LlamaForCausalLM, "forward", looks)
     engine = flash(tiny, attn_implementation="sdpa")
 
-    async def run() -> tuple[str, str]:
-        async with engine:
-            answer = await engine.generate(Conversation(ids(40)), GREEDY)
-            assert engine.loaded is not None
-            return answer.text, engine.loaded.no_graphs
-
-    text, why = wait(run())
+    (answer,) = completions(engine, [ids(40)], GREEDY)
     monkeypatch.setattr(LlamaForCausalLM, "forward", plain)
-    assert text == reference(tiny, ids(40), 16)
-    assert why == "RuntimeError: operation not permitted when stream is capturing"
+    assert answer.text == reference(tiny, ids(40), 16)
+    why = "RuntimeError: operation not permitted when stream is capturing"
+    assert engine.info.details["cuda_graphs"] == f"no: {why}"
+    assert lines[-1] == f"[*] Steps are not recorded as CUDA graphs ({why}): decoding is slower"
+
+
+def test_a_recording_that_fails_later_is_said_once(
+    tiny: Path, flash: MakeFlash, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a GPU that others share runs full."""
+    made = emulate_graphs(monkeypatch)
+    record = graphs.recorder(None)  # type: ignore[arg-type]
+
+    def full(work: Callable[[], torch.Tensor]) -> Any:
+        if len(made) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return record(work)  # type: ignore[misc]
+
+    monkeypatch.setattr(graphs, "recorder", lambda _: full)
+    engine = flash(tiny, attn_implementation="sdpa")
+    prompts = [ids(length, length) for length in (30, 5, 61, 12)]
+
+    async def run() -> list[str]:
+        async with engine:
+            asked = (engine.generate(Conversation(ids), SamplingParams(4 * n, 0.0)) for n, ids in enumerate(prompts, 1))
+            return [answer.text for answer in await asyncio.gather(*asked)]
+
+    assert wait(run()) == [reference(tiny, prompt, 4 * n) for n, prompt in enumerate(prompts, 1)]
+    assert engine.info.details["cuda_graphs"] == "no: OutOfMemoryError: CUDA out of memory"
+    assert [line for line in lines if "CUDA graphs" in line] == [
+        "[*] Steps are not recorded as CUDA graphs (OutOfMemoryError: CUDA out of memory): decoding is slower"
+    ]
 
 
 def test_a_recording_that_differs_is_not_used(tiny: Path, flash: MakeFlash, monkeypatch: pytest.MonkeyPatch) -> None:

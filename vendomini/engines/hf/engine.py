@@ -51,7 +51,7 @@ class HuggingFaceEngine(Engine):
         self._model, self._engine, self._capabilities, self._say = model, engine, capabilities, say
         self._batcher: Batcher | None = None
         self._batching = "continuous"
-        self._room: dict[str, int | str] = {}
+        self._room: dict[str, int] = {}
         self._switching = asyncio.Lock()
         self.loaded: LoadedModel | None = None
         self.info = EngineInfo("hf", model.name)
@@ -88,6 +88,7 @@ class HuggingFaceEngine(Engine):
                 "load_s": round(time.perf_counter() - began, 1),
             },
         )
+        self._announce_graphs(loaded)
 
     def _load(self) -> LoadedModel:
         loaded = load(self._model, self._engine, self._capabilities)
@@ -110,8 +111,8 @@ class HuggingFaceEngine(Engine):
         self.max_num_seqs = min(wanted, affordable)
         self._room = {"max_model_len": limit, "kv_tokens": affordable * limit}
         forward = Forward(loaded, self.max_num_seqs, limit)
-        if loaded.device.type == "cuda":
-            self._room["cuda_graphs"] = forward.graphs.wanted or loaded.no_graphs
+        if forward.graphs.wanted or loaded.no_graphs:
+            self._room["cuda_graphs"] = True
         self._batcher = Batcher(
             forward,
             forward.cache,
@@ -165,6 +166,12 @@ class HuggingFaceEngine(Engine):
         if len(loaded.devices) > 1 and {"cpu", "disk"} & set(loaded.devices):
             self._say(f"[WARNING] {self._model.name} does not fit on the GPUs: layers are offloaded, which is slow")
 
+    def _announce_graphs(self, loaded: LoadedModel) -> None:
+        """Once, at the start or whenever a recording fails for the first time."""
+        if loaded.no_graphs and self.info.details.get("cuda_graphs") is True:
+            self.info.details["cuda_graphs"] = f"no: {loaded.no_graphs}"
+            self._say(f"[*] Steps are not recorded as CUDA graphs ({loaded.no_graphs}): decoding is slower")
+
     async def generate(self, prompt: Prompt, params: SamplingParams) -> Completion:
         try:
             return await self._completion(prompt, params)
@@ -193,6 +200,8 @@ class HuggingFaceEngine(Engine):
         finally:
             request.cancelled = True
             self.gone = self.gone or batcher.failure
+        if self.loaded is not None:
+            self._announce_graphs(self.loaded)
         assert request.text is not None
         assert request.finish_reason is not None
         return Completion(
