@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from vendomini.engines.base import SamplingParams
 from vendomini.engines.hf.cache import PREFILL_TOKENS, Slot, common_prefix
 from vendomini.engines.hf.forward import CannotBatch
-from vendomini.engines.hf.pace import Pace
+from vendomini.engines.hf.prefill import PrefillSchedule
 from vendomini.engines.hf.request import Request
 from vendomini.engines.hf.sampling import Grammars, has_penalty, penalise, sample
 from vendomini.engines.hf.thought import Thought
@@ -70,7 +70,7 @@ class Batcher:
         self._slots = [Slot(index) for index in range(cache.slots)]
         self._owned: weakref.WeakKeyDictionary[Any, Slot] = weakref.WeakKeyDictionary()
         self._clock = count(1)
-        self._pace = Pace()
+        self._schedule = PrefillSchedule()
         self.failure: str | None = None
         self.refusal: CannotBatch | None = None
         self._thread = threading.Thread(target=self._run, name="vendomini-hf", daemon=True)
@@ -109,7 +109,7 @@ class Batcher:
 
     def _step(self) -> None:
         """One forward pass, one sampled token for each row whose prompt is complete."""
-        began, feeding = time.perf_counter(), self._pace.feeds(*self._counts())
+        began, feeding = time.perf_counter(), self._schedule.feeds(*self._counts())
         batch = self._prefills() if feeding else [(request, 1) for request in self._active if request.missing == 1]
         if not batch:
             return
@@ -128,7 +128,14 @@ class Batcher:
             self._first_look = None
         if ready:
             self._sample(logits[ready], [batch[row][0] for row in ready])
-            (self._pace.fed if feeding else self._pace.decoded)(time.perf_counter() - began)
+            self._learn(batch if feeding else [], time.perf_counter() - began)
+
+    def _learn(self, prompts: list[tuple[Request, int]], seconds: float) -> None:
+        """What a pass has cost: over these prompts, or else over one token of each row."""
+        if prompts:
+            self._schedule.fed(len(prompts) * max(n for _, n in prompts), seconds)
+        else:
+            self._schedule.decoded(seconds)
 
     def _counts(self) -> tuple[int, int]:
         """Prompts to feed, and rows that lack one token only."""
@@ -207,7 +214,7 @@ class Batcher:
         elif len(new) >= request.params.max_tokens or len(request.tokens) >= self._cache.limit:
             request.finish_reason, request.text = "length", self._decode(new)
         if request.finish_reason:
-            self._pace.answered(len(new))
+            self._schedule.answered(len(new))
             self._active.remove(request)
             request.done(request)
 
