@@ -20,6 +20,9 @@ from vendomini.records import Results
 
 GOLDEN = Path(__file__).parent / "golden"
 
+SIZES = {1: (8, "64G"), 2: (12, "128G"), 4: (16, "256G"), 8: (32, "480G")}
+"""GPUs → CPUs and memory: all that differs between the scripts of jobs with GPUs, which share one golden text."""
+
 
 @pytest.mark.parametrize("gpus", GPU_COUNTS)
 def test_script(gpus: int, tmp_path: Path) -> None:
@@ -34,9 +37,13 @@ def test_script(gpus: int, tmp_path: Path) -> None:
     (script,) = scripts(submission)
     digest = root(encoded(submission.manifest, 0))
     names = {str(tmp_path): "RESULTS", sys.executable: "PYTHON", submission.manifest.id: "ID", digest: "DIGEST"}
+    if gpus:
+        cpus, memory = SIZES[gpus]
+        sizes = {"cpus-per-task": (cpus, "CPUS"), "gpus-per-node": (gpus, "GPUS"), "mem": (memory, "MEMORY")}
+        names |= {f"--{option}={value}\n": f"--{option}={name}\n" for option, (value, name) in sizes.items()}
     for actual, name in names.items():
         script = script.replace(actual, name)
-    golden = GOLDEN / f"gpu{gpus}.sh"
+    golden = GOLDEN / ("gpu.sh" if gpus else "gpu0.sh")
     if "REFRESH_GOLDEN" in os.environ:
         golden.write_text(script)
     assert script == golden.read_text(), (

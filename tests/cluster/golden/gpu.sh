@@ -3,12 +3,12 @@
 # Parameters
 #SBATCH --account=lab
 #SBATCH --array=0-2%2
-#SBATCH --cpus-per-task=12
+#SBATCH --cpus-per-task=CPUS
 #SBATCH --dependency=afterany:11:12
-#SBATCH --gpus-per-node=2
+#SBATCH --gpus-per-node=GPUS
 #SBATCH --job-name=phase1_large_models.ID.0
 #SBATCH --kill-on-invalid-dep=yes
-#SBATCH --mem=128G
+#SBATCH --mem=MEMORY
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --open-mode=append
