@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 import vendomini
 from vendomini.config import RunSpec, expand, load_config
 from vendomini.config.load import Phase
+from vendomini.errors import ConfigError
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -61,6 +62,20 @@ def phase(tmp_path: Path) -> Callable[..., Phase]:
         return load_config(file, overrides)
 
     return make
+
+
+@pytest.fixture
+def refusal(phase: Callable[..., Phase]) -> Callable[..., str]:
+    """The one line that says why the text of a config is refused."""
+
+    def refuse(text: str, *overrides: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            phase(text, *overrides)
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
+
+    return refuse
 
 
 @pytest.fixture

@@ -35,14 +35,6 @@ SHIPPED = {
 }
 
 
-def fails(phase, text, *overrides):
-    with pytest.raises(ConfigError) as caught:
-        phase(text, *overrides)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
 class TestShipped:
     @pytest.mark.parametrize("name", SHIPPED)
     def test_has_the_published_size(self, name):
@@ -96,77 +88,70 @@ class TestShipped:
         assert written == json_schema(), "refresh it: vendomini config schema > configs/phase.schema.json"
 
 
+REFUSED = [
+    ("pe_induction:\n  p_shok: 0.1", 2, "unknown key pe_induction.p_shok; did you mean p_shock?"),
+    ("analysis:\n  primary: [{factor: a, withn: {}}]", 2, "unknown key analysis.primary.0.withn; did you mean within?"),
+    ("env:\n  max_steps: 3", 1, "unknown key env; this is simulation: now"),
+    ("pe_induction: {p_shock: 1.5}", 1, "less than or equal to 1"),
+    ("pe_induction: {p_shock: '0.5'}", 1, "must be a number, without quotes"),
+    ("pe_induction: {p_shock: high}", 1, "must be a number"),
+    (
+        "agent: {model: Qwen/Qwen3-8B}",
+        1,
+        "is 'Qwen/Qwen3-8B': must be a section, with lines of key: value; did you mean agent.model.name?",
+    ),
+    ("agent: {interface: {structured_output: perhaps}}", 1, "must be true or false"),
+    ("agent: {model: {name: ''}}", 1, "must not be empty"),
+    ("agent: {model: {prompt_date: today}}", 1, "must be a date such as 2026-01-31"),
+    ("agent: {model: {reply_format: thnk}}", 1, "did you mean think?"),
+    ("agent: {model: {reply_format: {start: 1, end: x}}}", 1, "agent.model.reply_format.start is 1: must be text"),
+    ("measurement: {pe_windows: []}", 1, "pe_windows is []: must have at least 1 value"),
+    ("measurement: {pe_windows: 20}", 1, "pe_windows is 20: must be a list"),
+    ("grid:\n  agent.model.name: [scripted/reactve]", 2, "is no control; did you mean scripted/reactive?"),
+    ("pe_induction: {p_shock: true}", 1, "must be a number"),
+    ("pe_induction: {p_shock: .nan}", 1, "must be a finite number"),
+    ("simulation:\n  max_steps: 10\n  max_steps: 20", 3, "max_steps is given twice (first in line 2)"),
+    ("simulation: {max_steps: 2.5}", 1, "must be a whole number"),
+    ("grid:\n  pe_induction.p_shok: [1]", 2, "no parameter; did you mean pe_induction.p_shock?"),
+    ("grid:\n  p_shock: [1]", 2, "no parameter; did you mean pe_induction.p_shock?"),
+    ("grid:\n  pe_induction.p_shock: []", 2, "is empty"),
+    ("grid:\n  pe_induction.p_shock: 0.5", 2, "wants a list of values"),
+    ("grid:\n  pe_induction.p_shock: [0.1, 2]", 2, "less than or equal to 1"),
+    ("grid:\n  pe_induction.p_shock: [0.1, 0.10]", 2, "lists 0.1 twice"),
+    ("grid:\n  simulation: [1]", 2, "no parameter"),
+    ("fixed:\n  pe_induction.pe_mag: hig", 2, "did you mean high?"),
+    ("fixed: {demand.max_failures: 3}\ngrid:\n  demand.max_failures: [4]", 1, "both fixed and in the grid"),
+    ("max_steps_by_level: {7: 10}", 1, "less than or equal to 4"),
+    ("max_steps_by_level: {1: 10}\ngrid:\n  simulation.max_steps: [5]", 3, "keep one"),
+    ("agent:\n  model: {max_tokens: 900, context_length: 1024}", 0, "must be at most half"),
+    ("engine: vllmm", 1, "did you mean vllm?"),
+    ("experiment: {name: ../up}", 1, "must begin with a letter or digit"),
+    ("a: [1", 2, "not valid YAML"),
+    ("- 1", 1, "a config is a mapping"),
+    ("<<: {a: 1}", 1, "keys are plain names"),
+    ("? [a, b]\n: 1", 1, "keys are plain names"),
+    ("a: !!python/object/apply:os.system ['true']", 1, "not valid YAML"),
+]
+"""The text of a config, the line that is named (0: none), and what is said of it."""
+
+
 class TestRefused:
-    @pytest.mark.parametrize(
-        ("text", "line", "sentence"),
-        [
-            ("pe_induction:\n  p_shok: 0.1\n", 2, "unknown key pe_induction.p_shok; did you mean p_shock?"),
-            (
-                "analysis:\n  primary: [{factor: a, withn: {}}]\n",
-                2,
-                "unknown key analysis.primary.0.withn; did you mean within?",
-            ),
-            ("env:\n  max_steps: 3\n", 1, "unknown key env; this is simulation: now"),
-            ("pe_induction: {p_shock: 1.5}\n", 1, "less than or equal to 1"),
-            ("pe_induction: {p_shock: '0.5'}\n", 1, "must be a number, without quotes"),
-            ("pe_induction: {p_shock: high}\n", 1, "must be a number"),
-            (
-                "agent: {model: Qwen/Qwen3-8B}\n",
-                1,
-                "is 'Qwen/Qwen3-8B': must be a section, with lines of key: value; did you mean agent.model.name?",
-            ),
-            ("agent: {interface: {structured_output: perhaps}}\n", 1, "must be true or false"),
-            ("agent: {model: {name: ''}}\n", 1, "must not be empty"),
-            ("agent: {model: {prompt_date: today}}\n", 1, "must be a date such as 2026-01-31"),
-            ("agent: {model: {reply_format: thnk}}\n", 1, "did you mean think?"),
-            (
-                "agent: {model: {reply_format: {start: 1, end: x}}}\n",
-                1,
-                "agent.model.reply_format.start is 1: must be text",
-            ),
-            ("measurement: {pe_windows: []}\n", 1, "pe_windows is []: must have at least 1 value"),
-            ("measurement: {pe_windows: 20}\n", 1, "pe_windows is 20: must be a list"),
-            ("grid:\n  agent.model.name: [scripted/reactve]\n", 2, "is no control; did you mean scripted/reactive?"),
-            ("pe_induction: {p_shock: true}\n", 1, "must be a number"),
-            ("pe_induction: {p_shock: .nan}\n", 1, "must be a finite number"),
-            ("simulation:\n  max_steps: 10\n  max_steps: 20\n", 3, "max_steps is given twice (first in line 2)"),
-            ("simulation: {max_steps: 2.5}\n", 1, "must be a whole number"),
-            ("grid:\n  pe_induction.p_shok: [1]\n", 2, "no parameter; did you mean pe_induction.p_shock?"),
-            ("grid:\n  p_shock: [1]\n", 2, "no parameter; did you mean pe_induction.p_shock?"),
-            ("grid:\n  pe_induction.p_shock: []\n", 2, "is empty"),
-            ("grid:\n  pe_induction.p_shock: 0.5\n", 2, "wants a list of values"),
-            ("grid:\n  pe_induction.p_shock: [0.1, 2]\n", 2, "less than or equal to 1"),
-            ("grid:\n  pe_induction.p_shock: [0.1, 0.10]\n", 2, "lists 0.1 twice"),
-            ("grid:\n  simulation: [1]\n", 2, "no parameter"),
-            ("fixed:\n  pe_induction.pe_mag: hig\n", 2, "did you mean high?"),
-            ("fixed: {demand.max_failures: 3}\ngrid:\n  demand.max_failures: [4]\n", 1, "both fixed and in the grid"),
-            ("max_steps_by_level: {7: 10}\n", 1, "less than or equal to 4"),
-            ("max_steps_by_level: {1: 10}\ngrid:\n  simulation.max_steps: [5]\n", 3, "keep one"),
-            ("agent:\n  model: {max_tokens: 900, context_length: 1024}\n", 0, "must be at most half"),
-            ("engine: vllmm\n", 1, "did you mean vllm?"),
-            ("experiment: {name: ../up}\n", 1, "must begin with a letter or digit"),
-            ("a: [1\n", 2, "not valid YAML"),
-            ("- 1\n", 1, "a config is a mapping"),
-            ("<<: {a: 1}\n", 1, "keys are plain names"),
-            ("? [a, b]\n: 1\n", 1, "keys are plain names"),
-            ("a: !!python/object/apply:os.system ['true']\n", 1, "not valid YAML"),
-        ],
-    )
-    def test_names_place_and_remedy(self, phase, text, line, sentence):
-        message = fails(phase, text)
+    @pytest.mark.parametrize(("text", "line", "sentence"), REFUSED)
+    def test_names_place_and_remedy(self, refusal, text, line, sentence):
+        message = refusal(f"{text}\n")
         assert sentence in message
         assert f"phase.yaml:{line}:" in message if line else "phase.yaml:" in message
 
-    def test_inherited_key_is_named_where_it_stands(self, phase, tmp_path):
+    def test_inherited_key_is_named_where_it_stands(self, refusal, tmp_path):
         (tmp_path / "parent.yaml").write_text("\nsimulation:\n  daily_feee: 1\n")
-        assert "parent.yaml:3: unknown key simulation.daily_feee" in fails(phase, "inherit: parent.yaml\n")
+        assert "parent.yaml:3: unknown key simulation.daily_feee" in refusal("inherit: parent.yaml\n")
 
-    def test_circle_in_inherit(self, phase, tmp_path):
+    def test_circle_in_inherit(self, refusal, tmp_path):
         (tmp_path / "parent.yaml").write_text("inherit: phase.yaml\n")
-        assert "phase.yaml → parent.yaml → phase.yaml" in fails(phase, "inherit: parent.yaml\n")
+        assert "phase.yaml → parent.yaml → phase.yaml" in refusal("inherit: parent.yaml\n")
 
-    def test_missing_parent(self, phase):
-        said = fails(phase, "inherit: none.yaml\n")
+    def test_missing_parent(self, refusal):
+        said = refusal("inherit: none.yaml\n")
         assert "phase.yaml:1: inherit names none.yaml, which is neither beside it nor a shipped config" in said
 
     def test_missing_file_suggests_the_nearest(self):
@@ -178,16 +163,16 @@ class TestRefused:
         with pytest.raises(ConfigError):
             load_config(path)
 
-    def test_alias_bomb(self, phase):
+    def test_alias_bomb(self, refusal):
         levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
-        assert "entries, aliases expanded" in fails(phase, "a0: &a0 [x, x, x]\n" + levels)
+        assert "entries, aliases expanded" in refusal("a0: &a0 [x, x, x]\n" + levels)
 
-    def test_deep_nesting(self, phase):
-        assert "nested too deeply" in fails(phase, "a: " + "[" * 5000 + "]" * 5000)
+    def test_deep_nesting(self, refusal):
+        assert "nested too deeply" in refusal("a: " + "[" * 5000 + "]" * 5000)
 
     @pytest.mark.parametrize("override", ["p_shock", "=3", "pe_induction.p_shock=[", "nonsense.key=1", "simulation=3"])
-    def test_bad_override_says_which(self, phase, override):
-        assert f"-o {override}" in fails(phase, "", override)
+    def test_bad_override_says_which(self, refusal, override):
+        assert f"-o {override}" in refusal("", override)
 
     @settings(max_examples=300, deadline=None)
     @given(st.text(max_size=200))
@@ -362,5 +347,5 @@ class TestPreregistration:
             ("{factor: pe_induction.pe_mag, compare: [low]}", "must have at least 2 values"),
         ],
     )
-    def test_what_can_not_be_answered_is_refused(self, phase, entry, sentence):
-        assert sentence in fails(phase, self.GRID + f"analysis: {{primary: [{entry}]}}")
+    def test_what_can_not_be_answered_is_refused(self, refusal, entry, sentence):
+        assert sentence in refusal(self.GRID + f"analysis: {{primary: [{entry}]}}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,36 +122,37 @@ class TestOverrides:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "sentence"),
+    ("entry", "sentence"),
     [
-        (
-            "models:\n  org/a: {agent.model.topk: 1}\n",
-            3,
-            "is no agent.model.* or engine.* setting; did you mean agent.model.top_k?",
-        ),
-        ("models:\n  org/a: {top_k: 1}\n", 3, "did you mean agent.model.top_k?"),
-        ("models:\n  org/a: {simulation.max_steps: 1}\n", 3, "which is no agent.model.* or engine.* setting"),
-        ("models:\n  org/a: {agent.model.name: x}\n", 3, "which is no agent.model.* or engine.* setting"),
-        ("models:\n  org/a:\n    agent.model.top_k: many\n", 4, "agent.model.top_k is 'many': must be a whole number"),
-        ("models:\n  org/a:\n    engine.gpus: -1\n", 4, "engine.gpus is -1: must be greater than or equal to 0"),
-        ("models:\n  org/a:\n    engine.backend: vllmm\n", 4, "did you mean vllm?"),
-        ("models:\n  org/a: 3\n", 3, "models.org/a is 3"),
-        (
-            "models:\n  org/aa: {agent.model.top_k: 1}\n",
-            3,
-            "'org/aa', which is no model of the grid; did you mean org/a?",
-        ),
-        ("models:\n  org/a: {agent.model.max_tokens: 9000}\n", 0, "must be at most half"),
-        ("models: 3\n", 2, "models is 3"),
+        ("org/a: {agent.model.topk: 1}", "is no agent.model.* or engine.* setting; did you mean agent.model.top_k?"),
+        ("org/a: {top_k: 1}", "did you mean agent.model.top_k?"),
+        ("org/a: {simulation.max_steps: 1}", "which is no agent.model.* or engine.* setting"),
+        ("org/a: {agent.model.name: x}", "which is no agent.model.* or engine.* setting"),
+        ("org/a:\n    agent.model.top_k: many", "agent.model.top_k is 'many': must be a whole number"),
+        ("org/a:\n    engine.gpus: -1", "engine.gpus is -1: must be greater than or equal to 0"),
+        ("org/a:\n    engine.backend: vllmm", "did you mean vllm?"),
+        ("org/a: 3", "models.org/a is 3"),
+        ("org/aa: {agent.model.top_k: 1}", "'org/aa', which is no model of the grid; did you mean org/a?"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(phase: Any, text: str, line: int, sentence: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        phase(GRID + text)
-    message = str(caught.value)
-    assert "\n" not in message
+def test_what_is_wrong_is_named_with_its_place(refusal: Callable[..., str], entry: str, sentence: str) -> None:
+    """The mistake is in the last line of each."""
+    text = f"{GRID}models:\n  {entry}\n"
+    message = refusal(text)
     assert sentence in message
-    assert f"phase.yaml:{line}:" in message if line else "phase.yaml" in message
+    assert f"phase.yaml:{len(text.splitlines())}:" in message
+
+
+def test_models_that_are_no_section_are_named_with_their_place(refusal: Callable[..., str]) -> None:
+    message = refusal(GRID + "models: 3\n")
+    assert "models is 3" in message
+    assert "phase.yaml:2:" in message
+
+
+def test_settings_that_do_not_fit_each_other_are_named_with_their_file(refusal: Callable[..., str]) -> None:
+    message = refusal(GRID + "models:\n  org/a: {agent.model.max_tokens: 9000}\n")
+    assert "must be at most half" in message
+    assert "phase.yaml" in message
 
 
 def test_an_inherited_entry_of_another_model_is_checked_too(phase: Any, tmp_path: Any) -> None:
