@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+from vendomini.records import Results
+
 
 def vendomini(*arguments, cwd=None, **environ):
     return subprocess.run(
@@ -21,6 +23,15 @@ def vendomini(*arguments, cwd=None, **environ):
 def demo(folder, *arguments, **environ):
     small = ("-o", "simulation.max_steps=20", "-o", "experiment.replications=1")
     return vendomini("run", "--config", "configs/demo.yaml", "--results", folder, *small, *arguments, **environ)
+
+
+def one_open_run(folder):
+    """Results of the demo and the id of the one run in them: its log is whole, but without a summary it is not done."""
+    demo(folder, "--limit", "1")
+    results = Results(folder)
+    (run_id,) = results.run_ids()
+    results.run(run_id).summary.unlink()
+    return results, run_id
 
 
 def fails(done, code=1):

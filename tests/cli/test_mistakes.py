@@ -12,8 +12,7 @@ from itertools import islice
 
 import pytest
 
-from tests.cli.command import demo, fails, vendomini
-from vendomini.records import Results
+from tests.cli.command import demo, fails, one_open_run, vendomini
 
 
 class TestMistakes:
@@ -43,14 +42,11 @@ class TestMistakes:
         assert "choose another folder with --results" in fails(demo("/proc/results"))
 
     def test_damaged_log_is_named_and_the_rest_goes_on(self, tmp_path):
-        demo(tmp_path, "--limit", "1")
-        results = Results(tmp_path)
-        (run_id,) = results.run_ids()
-        files = results.run(run_id)
-        files.summary.unlink()
-        damaged = bytearray(files.steps.read_bytes())
+        results, run_id = one_open_run(tmp_path)
+        steps = results.run(run_id).steps
+        damaged = bytearray(steps.read_bytes())
         damaged[100] ^= 1
-        files.steps.write_bytes(damaged)
+        steps.write_bytes(damaged)
         done = demo(tmp_path)
         assert done.returncode == 1
         assert f"{run_id}/steps.jsonl line 1 is damaged" in done.stdout
@@ -59,11 +55,10 @@ class TestMistakes:
     def test_log_of_an_older_schema(self, tmp_path):
         from vendomini.records import seal, unseal
 
-        demo(tmp_path, "--limit", "1")
-        files = Results(tmp_path).run(Results(tmp_path).run_ids()[0])
-        files.summary.unlink()
-        info = json.loads(unseal(files.info.read_bytes().strip())) | {"schema": 0}
-        files.info.write_bytes(seal(json.dumps(info).encode()))
+        results, run_id = one_open_run(tmp_path)
+        file = results.run(run_id).info
+        info = json.loads(unseal(file.read_bytes().strip())) | {"schema": 0}
+        file.write_bytes(seal(json.dumps(info).encode()))
         done = demo(tmp_path, "--limit", "1")
         assert done.returncode == 1
         assert "has schema version 0, this program writes 1" in done.stdout

@@ -8,10 +8,10 @@ import sys
 import pytest
 from msgspec.structs import replace
 
-from tests.cli.command import demo
+from tests.cli.command import demo, one_open_run
 from vendomini.cluster.tasks import encoded, root, write_tasks
 from vendomini.config import load_config
-from vendomini.records import Manifest, Results, Shard, ShardArray, write_record
+from vendomini.records import Manifest, Shard, ShardArray, write_record
 
 
 class TestAnotherVersion:
@@ -19,13 +19,10 @@ class TestAnotherVersion:
 
     @pytest.fixture
     def half_done(self, tmp_path):
-        demo(tmp_path, "--limit", "1")
-        results = Results(tmp_path)
-        (run_id,) = results.run_ids()
-        files = results.run(run_id)
-        files.summary.unlink()
-        whole = files.steps.read_bytes()
-        files.steps.write_bytes(b"".join(whole.splitlines(keepends=True)[:7]))
+        results, run_id = one_open_run(tmp_path)
+        steps = results.run(run_id).steps
+        whole = steps.read_bytes()
+        steps.write_bytes(b"".join(whole.splitlines(keepends=True)[:7]))
         return results, run_id, whole
 
     @pytest.mark.parametrize(
