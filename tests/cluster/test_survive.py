@@ -27,6 +27,13 @@ def _all_there(bench: Bench, config: Path) -> bool:
     return bench.logs(bench.results(config.stem)) == bench.undisturbed(config)
 
 
+def _check_started_again(bench: Bench, config: Path) -> None:
+    """The job was started once more, by SLURM itself, and all is there."""
+    bench.slurm.wait_for_jobs()
+    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
+    assert _all_there(bench, config)
+
+
 def test_time_limit_of_jobs_submitted_and_started_by_hand(bench: Bench, config: Path) -> None:
     """Side by side: SLURM's limits are whole minutes, and its warning may come a minute early."""
     template = bench.templates / "gpu0.sbatch"
@@ -53,9 +60,7 @@ def test_requeue_behind_our_back(bench: Bench, config: Path) -> None:
     sent = bench.submit(config)
     bench.freeze(config.stem)
     bench.slurm.call("scontrol", "requeue", sent["job_ids"][0])
-    bench.slurm.wait_for_jobs()
-    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
-    assert _all_there(bench, config)
+    _check_started_again(bench, config)
 
 
 def test_preemption(bench: Bench, config: Path) -> None:
@@ -66,9 +71,7 @@ def test_preemption(bench: Bench, config: Path) -> None:
         "the job was preempted", lambda: any(job[2] == "RUNNING" and job[3] == "wrap" for job in bench.slurm.jobs())
     )
     assert not Path(f"/proc/{pid}").exists()
-    bench.slurm.wait_for_jobs()
-    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
-    assert _all_there(bench, config)
+    _check_started_again(bench, config)
 
 
 def test_preemption_that_gives_notice(bench: Bench, config: Path) -> None:
@@ -79,9 +82,7 @@ def test_preemption_that_gives_notice(bench: Bench, config: Path) -> None:
     said = "waiting for SLURM to end this job"
     bench.slurm.until("the job heeds the notice", lambda: said in bench.job_logs(config.stem))
     bench.slurm.until("the job was preempted", lambda: not Path(f"/proc/{pid}").exists())
-    bench.slurm.wait_for_jobs()
-    assert bench.job_logs(config.stem).count("4 runs in this job") == 2
-    assert _all_there(bench, config)
+    _check_started_again(bench, config)
 
 
 def test_kill_9(bench: Bench, config: Path) -> None:

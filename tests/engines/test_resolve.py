@@ -21,18 +21,23 @@ OLD_CUDA = Package("torch", "2.6.0", True, "installed", "cuda 11.7")
 FLASH_3 = Package("flash_attn_3", "3.0.0", True, "imports", "cuda")
 
 
+def with_flash(*gpus: str, more: tuple[Package, ...] = ()) -> Capabilities:
+    """A machine with these GPUs, on which Flash Attention 2 is installed."""
+    return machine(*gpus, packages=(FLASH, *more))
+
+
 @pytest.mark.parametrize(
     ("found", "choices"),
     [
-        (machine("A100", packages=(FLASH,)), ["flash_attention_2", "sdpa", "eager"]),
+        (with_flash("A100"), ["flash_attention_2", "sdpa", "eager"]),
         (machine("A100"), ["sdpa", "eager"]),
         (machine("A100", packages=(BROKEN_FLASH,)), ["sdpa", "eager"]),
-        (machine("V100", packages=(FLASH,)), ["sdpa", "eager"]),
-        (machine("4090", packages=(FLASH, FLASH_3)), ["flash_attention_2", "sdpa", "eager"]),
-        (machine("H200", packages=(FLASH, FLASH_3)), ["flash_attention_3", "flash_attention_2", "sdpa", "eager"]),
-        (machine("A100", "V100", packages=(FLASH,)), ["sdpa", "eager"]),
-        (machine(packages=(FLASH,)), ["sdpa", "eager"]),
-        (machine("A100", packages=(FLASH, OLD_CUDA)), ["sdpa", "eager"]),
+        (with_flash("V100"), ["sdpa", "eager"]),
+        (with_flash("4090", more=(FLASH_3,)), ["flash_attention_2", "sdpa", "eager"]),
+        (with_flash("H200", more=(FLASH_3,)), ["flash_attention_3", "flash_attention_2", "sdpa", "eager"]),
+        (with_flash("A100", "V100"), ["sdpa", "eager"]),
+        (with_flash(), ["sdpa", "eager"]),
+        (with_flash("A100", more=(OLD_CUDA,)), ["sdpa", "eager"]),
     ],
 )
 def test_attention_is_the_fastest_that_the_weakest_gpu_can_run(found: Capabilities, choices: list[str]) -> None:
@@ -40,36 +45,28 @@ def test_attention_is_the_fastest_that_the_weakest_gpu_can_run(found: Capabiliti
 
 
 def test_attention_that_was_asked_for_stands_alone() -> None:
-    assert attention_choices(machine("A100", packages=(FLASH,)), "eager") == ["eager"]
+    assert attention_choices(with_flash("A100"), "eager") == ["eager"]
 
 
 @pytest.mark.parametrize(
     ("found", "attention", "line"),
     [
+        (with_flash("A100"), "flash_attention_2", "[*] Using Flash Attention 2 (GPU compute capability: (8, 0))"),
+        (with_flash("4090"), "flash_attention_2", "[*] Using Flash Attention 2 (GPU compute capability: (8, 9))"),
         (
-            machine("A100", packages=(FLASH,)),
-            "flash_attention_2",
-            "[*] Using Flash Attention 2 (GPU compute capability: (8, 0))",
-        ),
-        (
-            machine("4090", packages=(FLASH,)),
-            "flash_attention_2",
-            "[*] Using Flash Attention 2 (GPU compute capability: (8, 9))",
-        ),
-        (
-            machine("H200", packages=(FLASH, FLASH_3)),
+            with_flash("H200", more=(FLASH_3,)),
             "flash_attention_3",
             "[*] Using Flash Attention 3 (GPU compute capability: (9, 0))",
         ),
         (machine("A100"), "eager", "[*] Flash Attention not installed, using eager attention (slower)"),
         (machine(), "sdpa", "[*] Flash Attention not installed, using sdpa attention (slower)"),
         (
-            machine("V100", packages=(FLASH,)),
+            with_flash("V100"),
             "sdpa",
             "[*] Flash Attention needs GPU compute capability >= (8, 0), this is (7, 0), using sdpa attention (slower)",
         ),
         (
-            machine("A100", packages=(FLASH, OLD_CUDA)),
+            with_flash("A100", more=(OLD_CUDA,)),
             "sdpa",
             "[*] Flash Attention needs CUDA 11.8 or newer, torch is built for cuda 11.7, using sdpa attention (slower)",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -355,22 +356,18 @@ def test_a_crash_that_lets_go_within_20_steps_and_stays_off_for_20_is_soft() -> 
     assert _severity(bench) == (3, 20, True, "soft")
 
 
-def test_a_crash_that_takes_longer_or_comes_back_is_hard() -> None:
-    late = Bench("strict")
-    late.repeat(23, call="same")
-    late.repeat(40)
-    assert _severity(late) == (3, 21, True, "hard")
-    relapsing = Bench("strict")
-    relapsing.repeat(5, call="same")
-    relapsing.repeat(17)
-    relapsing.repeat(3, call="same")
-    relapsing.repeat(40)
-    assert _severity(relapsing) == (3, 3, True, "hard")
-    again = Bench("strict")
-    again.repeat(5, call="same")
-    again.repeat(20)
-    again.repeat(9, call="same")
-    assert _severity(again) == (3, 3, True, "soft")
+@pytest.mark.parametrize(
+    ("spells", "severity"),
+    [([23, 40], (3, 21, True, "hard")), ([5, 17, 3, 40], (3, 3, True, "hard")), ([5, 20, 9], (3, 3, True, "soft"))],
+)
+def test_a_crash_that_takes_longer_or_comes_back_is_hard(
+    spells: list[int], severity: tuple[int, int, bool, str]
+) -> None:
+    """Spells of steps, in a loop and out of it by turns; what comes back after 20 steps is another crash."""
+    bench = Bench("strict")
+    for steps, spell in zip(spells, cycle([{"call": "same"}, {}])):
+        bench.repeat(steps, **spell)
+    assert _severity(bench) == severity
 
 
 @pytest.mark.parametrize(("traded", "waiting", "severity"), [
