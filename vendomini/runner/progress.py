@@ -81,14 +81,20 @@ class Progress:
         return " · ".join(parts)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._print_now_and_then, daemon=True).start()
+        self._show()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ended.set()
+        self._hide()
         self.say(self.line())
+
+    def _show(self) -> None:
+        threading.Thread(target=self._print_now_and_then, daemon=True).start()
+
+    def _hide(self) -> None:
+        self._ended.set()
 
     def _print_now_and_then(self) -> None:
         while not self._ended.wait(PLAIN_INTERVAL_S):
@@ -104,15 +110,11 @@ class LiveProgress(Progress):
         super().__init__(lambda line: console.print(line, markup=False))
         self._live = Live(get_renderable=self._renderable, console=console, refresh_per_second=4, transient=True)
 
-    def __enter__(self) -> Self:
+    def _show(self) -> None:
         self._live.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _hide(self) -> None:
         self._live.stop()
-        self.say(self.line())
 
     def _renderable(self) -> RenderableType:
         from rich.progress_bar import ProgressBar
