@@ -57,10 +57,14 @@ def _cell(step: Figures) -> str:
 
 def _others(figures: Figures) -> Iterable[str]:
     parts = figures["parts"]
-    yield _products(parts.get("products", {}))
-    yield _packing(parts.get("packing", {}))
-    yield _prompts(parts.get("prompts", {}))
-    yield _memory(parts.get("memory", {}))
+    for part, name, needed, table in (
+        ("products", "Attention without Flash Attention", "rows", _products),
+        ("packing", "Packing", "batches", _packing),
+        ("prompts", "Prompts", "batches", _prompts),
+        ("memory", "Memory", "weights", _memory),
+    ):
+        found = parts.get(part, {})
+        yield table(found) if needed in found else _failed(name, found)
     rows = []
     for part, title in (
         ("ours", "VendoMini"),
@@ -80,8 +84,6 @@ def _others(figures: Figures) -> Iterable[str]:
 
 
 def _packing(part: Figures) -> str:
-    if "batches" not in part:
-        return _failed("Packing", part)
     rows = [
         [str(one["batch"]), one["failed"], "", ""]
         if "failed" in one
@@ -93,8 +95,6 @@ def _packing(part: Figures) -> str:
 
 
 def _products(part: Figures) -> str:
-    if "rows" not in part:
-        return _failed("Attention without Flash Attention", part)
     rows = [
         [f"{one['batch']} of {one['context']:,}", f"{one['own_ms'] * 1000:.0f}", f"{one['products_ms'] * 1000:.0f}"]
         for one in part["rows"]
@@ -103,8 +103,6 @@ def _products(part: Figures) -> str:
 
 
 def _prompts(part: Figures) -> str:
-    if "batches" not in part:
-        return _failed("Prompts", part)
     rows = [
         [str(one["batch"]), f"{one['ms']:.1f}", "–" if one["kernels_ms"] is None else f"{one['kernels_ms']:.1f}"]
         for one in part["batches"]
@@ -116,8 +114,6 @@ def _prompts(part: Figures) -> str:
 
 
 def _memory(part: Figures) -> str:
-    if "weights" not in part:
-        return _failed("Memory", part)
     rows = [
         [what, gib(part[key]["predicted"]), gib(part[key]["measured"])]
         for key, what in (
