@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from tests.chaos.experiment import Books
+from tests.chaos.experiment import Books, Deck
 from tests.cluster.bench import Bench
 from tests.cluster.slurm import NODES, Settings, Slurm, why_not
 from vendomini.probe.slurm import PASSING
@@ -166,10 +166,10 @@ def strike_cluster(folder: Path, books: Books, generator: random.Random, faults:
 
 
 def _strike(bench: Bench, slurm: Slurm, books: Books, generator: random.Random, faults: int) -> None:
-    deck: list[str] = []
+    deck = Deck(KINDS, books, generator, faults)
     for number in count():
         jobs = Jobs(bench, f"chaos{number}", number)
-        while faults and not jobs.done:
+        while deck.left and not jobs.done:
             administer(slurm)
             if not slurm.jobs():
                 jobs.submit()
@@ -179,16 +179,11 @@ def _strike(bench: Bench, slurm: Slurm, books: Books, generator: random.Random, 
                 administer(slurm)
                 time.sleep(0.1)
             time.sleep(generator.uniform(0, 1.5))
-            deck = deck or generator.sample(list(KINDS), len(KINDS))
-            kind = deck.pop()
-            if KINDS[kind](jobs, slurm, generator):
-                books.struck[kind] += 1
-                faults -= 1
-            else:
-                deck.insert(0, kind)
+            kind = deck.draw()
+            deck.settle(kind, KINDS[kind](jobs, slurm, generator))
             jobs.audit(kind, books)
         _conclude(jobs, slurm, books)
-        if not faults:
+        if not deck.left:
             return
 
 

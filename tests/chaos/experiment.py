@@ -50,6 +50,31 @@ class Books:
         return Books(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
+class Deck:
+    """Kinds of faults in random order, dealt until so many have struck: none comes up again before all have.
+
+    Attributes:
+        left: faults that are still to strike.
+    """
+
+    def __init__(self, kinds: Iterable[str], books: Books, generator: random.Random, faults: int) -> None:
+        self._kinds, self._books, self._generator = list(kinds), books, generator
+        self._order: list[str] = []
+        self.left = faults
+
+    def draw(self) -> str:
+        self._order = self._order or self._generator.sample(self._kinds, len(self._kinds))
+        return self._order.pop()
+
+    def settle(self, kind: str, struck: bool) -> None:
+        """Enters a fault that was drawn in the books; one that had nothing to hit comes last of those in the deck."""
+        if struck:
+            self._books.struck[kind] += 1
+            self.left -= 1
+        else:
+            self._order.insert(0, kind)
+
+
 class Runner(subprocess.Popen[str]):
     """``vendomini run``, in a session of its own; what it says goes to a file."""
 
@@ -203,21 +228,16 @@ def campaign(
     Args:
         around: entered with each results folder while faults strike it.
     """
-    deck: list[str] = []
+    deck = Deck(kinds, books, generator, faults)
     for number, config in enumerate(phases):
         experiment = Experiment(folder / str(number), config, books, volatile)
         with around(experiment.results):
-            while faults and not experiment.finished:
-                deck = deck or generator.sample(list(kinds), len(kinds))
-                kind = deck.pop()
-                if kinds[kind](experiment, generator, kind):
-                    books.struck[kind] += 1
-                    faults -= 1
-                else:
-                    deck.insert(0, kind)
+            while deck.left and not experiment.finished:
+                kind = deck.draw()
+                deck.settle(kind, kinds[kind](experiment, generator, kind))
                 experiment.audit(kind)
             experiment.conclude("finished in peace")
-        if not faults:
+        if not deck.left:
             return
 
 
