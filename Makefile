@@ -70,7 +70,8 @@ bench: $(VENV)/.test  ## every speed that docs/performance.md states, but for GP
 	$(BIN)/python benchmarks/servers.py
 	for what in mask steps; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/structured.py $$what || exit 1; done
 	for what in plan commands jobs flight long tables bytes; do $(BIN)/python benchmarks/scale.py $$what || exit 1; done
-	for what in tokenise cache "decode --rounds 1" "batching --rounds 1" "throughput --backend hf --rounds 1" "throughput --backend vllm --rounds 1" \
+	for what in tokenise cache "decode --rounds 1" "batching --rounds 1" \
+			"throughput --backend hf --rounds 1" "throughput --backend vllm --rounds 1" \
 			"runner --backend hf --rounds 1" "runner --backend vllm --rounds 1"; do \
 		$(BIN)/python benchmarks/engines.py $$what || exit 1; \
 	done
