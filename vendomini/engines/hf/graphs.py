@@ -7,8 +7,10 @@ from step to step (tokens, positions, slots, lengths) lies in one tensor that is
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,12 +99,36 @@ def recorder(loaded: LoadedModel) -> Record | None:
         loaded.no_graphs = "its layers are on several devices"
         return None
     pool = torch.cuda.graph_pool_handle()  # GPU only: from here on
+    checked = False
 
     def record(work: Callable[[], object]) -> Callable[[], None]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(loaded.device), torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
-            work()
+        nonlocal checked
+        if not checked:
+            with _refusing_to_wait():
+                work()
+            checked = True
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(loaded.device)
+        try:
+            with torch.cuda.device(loaded.device), torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
+                work()
+        finally:
+            torch.cuda.set_stream(stream)  # a recording that fails leaves its own behind
         replay: Callable[[], None] = graph.replay
         return replay
 
     return record
+
+
+@contextmanager
+def _refusing_to_wait() -> Iterator[None]:
+    """Raises RuntimeError where the CPU would wait for the GPU. That is an error in a recording, too, but one after which
+    PyTorch before 2.12 can't free the GPU's memory (its pull request 180395)."""
+    import torch
+
+    before = torch.cuda.get_sync_debug_mode()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # PyTorch calls this mode experimental
+            torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
