@@ -121,8 +121,11 @@ def recorder(loaded: LoadedModel) -> Record | None:
 
 @contextmanager
 def _refusing_to_wait() -> Iterator[None]:
-    """Raises RuntimeError where the CPU would wait for the GPU. That is an error in a recording, too, but one after which
-    PyTorch before 2.12 can't free the GPU's memory (its pull request 180395)."""
+    """Raises RuntimeError where the CPU would wait for the GPU.
+
+    In a recording that is an error, too, but one after which PyTorch before 2.12 can't free the GPU's memory (its pull
+    request 180395).
+    """
     import torch
 
     before = torch.cuda.get_sync_debug_mode()
