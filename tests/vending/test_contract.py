@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.vending.driver import Environment, Player, config, dump, interface
@@ -74,6 +74,7 @@ def actions(draw: st.DrawFn) -> Action:
 
 
 @settings(max_examples=150, deadline=None)
+@example(seed=0, sequence=[Action("cut_off", None, {}, None)] * 25)  # ends: too many replies hit their limit
 @given(seed=st.integers(0, 2**64), sequence=st.lists(actions(), max_size=25))
 def test_two_worlds_with_one_seed_are_equal_at_every_step_and_nothing_raises(seed: int, sequence: list[Any]) -> None:
     worlds = [Environment(EVERYTHING), Environment(EVERYTHING)]
@@ -82,6 +83,8 @@ def test_two_worlds_with_one_seed_are_equal_at_every_step_and_nothing_raises(see
         first, second = (world.step(action) for world in worlds)
         assert _log(first) == _log(second)
         assert len(_log(first)) < 60_000
+        if first.ending is not None:
+            break
     assert dump(worlds[0].summary()) == dump(worlds[1].summary())
 
 
