@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -25,9 +25,9 @@ _reading: ContextVar[SlotCache | None] = ContextVar("reading", default=None)
 
 
 @contextmanager
-def reading(cache: SlotCache) -> Iterator[None]:
+def reading(slots: SlotCache) -> Iterator[None]:
     """Give attention these slots for the length of one forward pass."""
-    token = _reading.set(cache)
+    token = _reading.set(slots)
     try:
         yield
     finally:
@@ -80,11 +80,11 @@ def _flash(
         raise ValueError("attention sinks can't be computed over a cache")
     if key.shape[3] != value.shape[3]:
         raise ValueError("keys and values differ in width")
-    cache = _reading.get()
-    assert cache is not None
-    assert cache.batch is not None
-    batch = cache.batch
-    places = batch.sliding if cache.slides(module.layer_idx) else batch.full
+    slots = _reading.get()
+    assert slots is not None
+    assert slots.batch is not None
+    batch = slots.batch
+    places = batch.sliding if slots.slides(module.layer_idx) else batch.full
     out = import_module(kernels).flash_attn_with_kvcache(
         query.transpose(1, 2).to(key.dtype),
         key.transpose(1, 2),
@@ -113,7 +113,7 @@ def _grouped(
 
     batch, heads, queries, dim = query.shape
     special = kwargs.keys() & {"position_bias", "s_aux"}
-    products = pays_as_products(key)
+    products = queries == 1 and pays_as_products(key)
     if queries > 1 or any(kwargs[name] is not None for name in special) or (heads == key.shape[1] and not products):
         return theirs(module, query, key, value, mask, **kwargs)
     attend = attend_by_products if products else torch.nn.functional.scaled_dot_product_attention
@@ -131,11 +131,22 @@ def pays_as_products(key: Tensor) -> bool:
     """
     import torch
 
-    if key.device.type != "cuda":
-        return False
-    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)  # GPU only: from here on
-    multiprocessors = torch.cuda.get_device_properties(key.device).multi_processor_count
-    return key.shape[0] * key.shape[1] < multiprocessors and (recent or key.dtype == torch.float32)
+    fewer = key.device.type == "cuda" and key.shape[0] * key.shape[1] < _multiprocessors(key.device)
+    return fewer and (key.dtype == torch.float32 or _keeps_scores_wide())
+
+
+@cache
+def _multiprocessors(device: Any) -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)  # GPU only
+
+
+@cache
+def _keeps_scores_wide() -> bool:
+    import torch
+
+    return tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
 
 
 def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None) -> Tensor:
