@@ -50,6 +50,11 @@ class TestOneAction:
         )
         assert action.card == {"expected_success": True}
 
+    def test_a_second_thought_changes_no_call(self):
+        assert parse('{"thought":"a","thought":"b","tool":"tool_end_day","arguments":{}}').parse == "ok"
+        prose = parse('I end it: {"thought":"a","thought":"b","tool":"tool_end_day","arguments":{}}')
+        assert (prose.parse, prose.tool) == ("repaired", "tool_end_day")
+
     def test_a_thought_stands_in_where_none_is_stated(self):
         assert parse('<think>hm</think>{"tool":"tool_end_day","arguments":{}}').thought == "hm"
 
@@ -252,6 +257,9 @@ class TestDrafts:
             ('{"tool":"tool_order","supplier_id":"SUP1","quantity":3}', "no_call"),
             (f'{{"draft":{DRAFT},"final":{GOOD}}}', "no_call"),
             ('{"tool":"tool_end_day","tool":"tool_order","arguments":{}}', "no_call"),
+            ('{"tool":"tool_order","arguments":{"quantity":3,"quantity":30}}', "no_call"),
+            ('{"tool":"tool_end_day","arguments":{},"prediction":{"expected_cost":1,"expected_cost":2}}', "no_call"),
+            ('{"thought":"10:30","tool":"tool_order","arguments":{"a":{"b":1, "b" : 2}}}', "no_call"),
             ("{}", "no_call"),
             ('{"tool": 3, "arguments": {}}', "no_call"),
             (f'{{"thought":"x","plan":{DRAFT}', "broken"),

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.controls.conversation import config, talk
-from vendomini.worlds.vending.controls.notebook import Terms, cheapest, from_text, news, to_text
+from vendomini.worlds.vending.controls.notebook import Terms, cheapest, from_text, has_news, to_text
 
 
 @pytest.mark.parametrize("level", range(5))
@@ -63,5 +63,7 @@ def test_notes_survive_being_written_and_read() -> None:
     assert notes == {"SKU01": ("SUP2", Terms(9.99, 5, 4)), "SKU02": ("SUP3", Terms(40.0, 1, 2))}
     assert from_text(to_text(notes)) == notes
     assert from_text("call the supplier; " + to_text(notes)) == notes
-    assert news(book, notes) == 0
-    assert news(book, {"SKU02": ("SUP3", Terms(40.0, 1, 0))}) == 1
+    assert not has_news(book, notes, 1)
+    assert has_news(book, {"SKU02": ("SUP3", Terms(40.0, 1, 0))}, 1)
+    assert not has_news(book, {"SKU02": ("SUP3", Terms(40.0, 1, 0))}, 2)
+    assert not has_news(book, {}, 4)

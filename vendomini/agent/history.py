@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from vendomini.agent.template import ChatTemplate, Tokenizer
 from vendomini.errors import ConfigError
@@ -21,14 +22,13 @@ CHARS_PER_TOKEN = 4
 """First estimate, without a tokenizer. The engine's counts raise it; lower ones may leave out what is cached."""
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(msgspec.Struct, gc=False):
     """What the user said and the model answered, and their tokens (or an estimate of how many)."""
 
     user: str
     answer: str = ""
     reasoning: str = ""
-    ids: list[int] = field(default_factory=list)
+    ids: list[int] = msgspec.field(default_factory=list)
     size: int = 0
 
 

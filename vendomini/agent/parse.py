@@ -119,14 +119,15 @@ def _unparsable(reason: str, reply: Reply) -> Action:
 def _asked(reply: Reply) -> Action | None:
     """The action of an answer in exactly the requested form."""
     value = reply.value
-    if type(value) is not dict or not value.keys() <= _ASKED_KEYS or says_twice(reply.answer):
+    if type(value) is not dict or not value.keys() <= _ASKED_KEYS:
         return None
-    if type(tool := value.get("tool")) is not str or type(value.get("arguments")) is not dict:
+    get = value.get
+    tool, arguments, card, thought = get("tool"), get("arguments"), get("prediction"), get("thought", reply.reasoning)
+    if type(tool) is not str or type(arguments) is not dict or type(thought) is not str:
         return None
-    thought = value.get("thought", reply.reasoning)
-    if type(thought) is not str:
+    if says_twice(reply.answer, len(value) + len(arguments) + (len(card) if type(card) is dict else 0)):
         return None
-    return Action("ok", tool, small(value["arguments"]), small(value.get("prediction")), thought)
+    return Action("ok", tool, small(arguments), small(card), thought)
 
 
 Kind = TypeVar("Kind")

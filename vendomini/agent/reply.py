@@ -83,8 +83,10 @@ def read_reply(
     """The parts of a completion of a model of this family; the arguments are the completion's."""
     if reasoning is not None:
         form = PLAIN
-    if text[:1] == "{" and (value := _only_json(text, form)) is not msgspec.UNSET:  # as in most replies
-        return Reply((reasoning or "").strip(), text.strip(), False, finish_reason, value)
+    if text[:1] == "{" and not (form.opened or "<|channel|>" in text or "assistantfinal" in text):
+        value = _decoded(text)
+        if value is not msgspec.UNSET:  # as in most replies
+            return Reply((reasoning or "").strip(), text.strip(), False, finish_reason, value)
     thought, answer, unclosed = split(text, form)
     if reasoning:
         thought = f"{reasoning}\n{thought}"
@@ -92,14 +94,8 @@ def read_reply(
     return Reply(thought.strip(), answer, unclosed, finish_reason, _decoded(answer))
 
 
-def _only_json(text: str, form: ReplyFormat) -> object:
-    """The value of a text that is JSON from end to end, and no thought; UNSET of any other."""
-    if form.opened or "assistantfinal" in text or ("<|channel|>" in text and "<|message|>" in text):
-        return msgspec.UNSET
-    return _decoded(text)
-
-
 def _decoded(text: str) -> object:
+    """The value of a text that is JSON from end to end; UNSET of any other."""
     try:
         return _decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):

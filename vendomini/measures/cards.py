@@ -6,6 +6,7 @@ why.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -220,7 +221,10 @@ class Contradictions:
     def __init__(self, expectations: Iterable[Expectation], tools: Iterable[ToolSpec]) -> None:
         self._effects = frozenset(tool.name for tool in tools if tool.effect)
         self._moments = [one.field for one in expectations if one.score == "wait"]
-        self._echoes = [(tool, one.field, argument) for one in expectations for tool, argument in one.echoes.items()]
+        self._echoes: defaultdict[object, list[tuple[str, str]]] = defaultdict(list)
+        for one in expectations:
+            for tool, argument in one.echoes.items():
+                self._echoes[tool].append((one.field, argument))
 
     def found(self, sent: object, card: Card, tool: object, arguments: object, now: int) -> bool:
         """Whether there is one.
@@ -239,8 +243,8 @@ class Contradictions:
             moment = card.get(field)
             if moment is not None and moment < now:  # type: ignore[operator]  # a moment is a number
                 return True
-        for name, field, argument in self._echoes:
-            if tool == name and _missed_by_half(card.get(field), arguments, argument):
+        for field, argument in self._echoes.get(tool, ()):
+            if _missed_by_half(card.get(field), arguments, argument):
                 return True
         return False
 

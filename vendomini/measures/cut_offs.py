@@ -23,9 +23,7 @@ class CutOffs:
         self._limit = InvalidBurst.thresholds[thresholds] * WINDOW - 1e-9
         self._window = 0  # a window of yes and no is the bits of a number
 
-    def add(self, cut_off: bool) -> None:
-        self._window = (self._window << 1 | cut_off) & ALL
-
-    @property
-    def too_many(self) -> bool:
-        return self._window.bit_count() >= self._limit
+    def add(self, cut_off: bool) -> bool:
+        """Takes a reply; whether the last ones were cut off too often."""
+        self._window = window = (self._window << 1 | cut_off) & ALL
+        return window.bit_count() >= self._limit

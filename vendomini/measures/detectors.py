@@ -269,7 +269,7 @@ class Detectors:
 
     def __init__(self, thresholds: str) -> None:
         self.flags = _flags(thresholds)
-        self._updates = [kind().update for kind in TABLE]
+        self._updates = [(kind.name, kind().update) for kind in TABLE]
         self._last_trade = self._last_waiting = 0
 
     def update(self, sample: Sample) -> State:
@@ -278,10 +278,9 @@ class Detectors:
             self._last_trade = sample.step
         if sample.waiting:
             self._last_waiting = sample.step
-        values = [update(sample) for update in self._updates]
-        self.flags.judge(sample.step, values)
-        state: State = dict(zip(DETECTORS, values, strict=True))
-        state["on"] = self.flags.on
+        values = {name: update(sample) for name, update in self._updates}
+        self.flags.judge(sample.step, values.values())
+        state: State = {**values, "on": self.flags.on}
         return state
 
     def severity(self, name: str) -> str | None:

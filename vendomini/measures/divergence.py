@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from itertools import zip_longest
+from itertools import chain, compress, starmap, zip_longest
+from operator import ne
 
 BASELINE_STEPS = 50
 WINDOW = 20
@@ -18,7 +19,8 @@ MAX_CHARACTERS = 600
 _BUCKETS = 512
 _NOTHING = 0
 _OTHERS = {code: None for code in range(128) if not chr(code).isalpha()}
-_CACHED_WORDS = 1 << 15
+_CACHED = 1 << 15
+"""Words, and sentences, that are remembered."""
 
 Bag = tuple[int, ...]
 
@@ -43,7 +45,7 @@ class Divergence:
 
     def update(self, thought: str, healthy: bool) -> float | None:
         """Takes one step's thought. The cosine, in [0, 1]; None while there is too little to compare."""
-        bag = tuple(filter(None, map(_bucket_of, thought[:MAX_CHARACTERS].lower().split())))
+        bag = tuple(chain.from_iterable(map(_buckets_of, thought[:MAX_CHARACTERS].lower().split(". "))))
         self._slide(bag)
         if self._healthy < BASELINE_STEPS:
             if healthy and bag:
@@ -60,12 +62,12 @@ class Divergence:
         self._bags.append(bag)
         window, baseline = self._window, self._baseline
         norm = dot = 0
-        for comes, goes in zip_longest(bag, old, fillvalue=_NOTHING):
-            if comes != goes:
-                more, less = window[comes], window[goes] - 1
-                window[comes], window[goes] = more + 1, less
-                norm += more - less
-                dot += baseline[comes] - baseline[goes]
+        pairs = list(zip_longest(bag, old, fillvalue=_NOTHING))
+        for comes, goes in compress(pairs, starmap(ne, pairs)):
+            more, less = window[comes], window[goes] - 1
+            window[comes], window[goes] = more + 1, less
+            norm += more - less
+            dot += baseline[comes] - baseline[goes]
         self._norm += 2 * norm
         self._dot += dot
         self._thoughts += bool(bag) - bool(old)
@@ -85,10 +87,20 @@ class _Words(dict[str, int]):
     """Word → bucket, remembered; shared by all episodes of the process, since it depends on the word alone."""
 
     def __missing__(self, word: str) -> int:
-        if len(self) >= _CACHED_WORDS:
+        if len(self) >= _CACHED:
             self.clear()
         self[word] = bucket = _bucket(word)
         return bucket
+
+
+class _Sentences(dict[str, Bag]):
+    """Sentence → buckets of its words that count, likewise: agents repeat themselves."""
+
+    def __missing__(self, sentence: str) -> Bag:
+        if len(self) >= _CACHED:
+            self.clear()
+        self[sentence] = bag = tuple(filter(None, map(_bucket_of, sentence.split())))
+        return bag
 
 
 def _bucket(word: str) -> int:
@@ -100,3 +112,4 @@ def _bucket(word: str) -> int:
 
 
 _bucket_of = _Words().__getitem__
+_buckets_of = _Sentences().__getitem__

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import compress
+from operator import ne
 
 SOFT_STEPS = 20
 """A crash that lets go within this many steps, and stays off for as many, is soft."""
@@ -21,11 +23,10 @@ class Flag:
         relapsed: it came back within 20 steps of letting go.
     """
 
-    __slots__ = ("condition", "duration", "limit", "name", "off", "on", "onset", "relapsed", "value")
+    __slots__ = ("condition", "duration", "limit", "name", "off", "on", "onset", "relapsed")
 
     def __init__(self, name: str, condition: Condition, limit: float) -> None:
         self.name, self.condition, self.limit = name, condition, limit
-        self.value: Value = None
         self.on = self.relapsed = False
         self.onset: int | None = None
         self.off: int | None = None
@@ -33,7 +34,6 @@ class Flag:
 
     def judge(self, step: int, value: Value) -> bool:
         """Takes the value of a step; whether the detector went on or off with it."""
-        self.value = value
         on = value is not None and self.condition(value, self.limit)
         if on == self.on:
             return False
@@ -61,6 +61,7 @@ class Flags:
     def __init__(self, flags: Iterable[Flag]) -> None:
         self.by_name = {flag.name: flag for flag in flags}
         self._flags = tuple(self.by_name.values())
+        self._values: tuple[Value, ...] = (None,) * len(self._flags)
         self.first: str | None = None
         self.onset: int | None = None
         self.on: list[str] = []
@@ -69,8 +70,10 @@ class Flags:
     def judge(self, step: int, values: Iterable[Value]) -> None:
         """Takes the values of a step, in the order of the flags. A detector without one is off."""
         self.step = step
-        for flag, value in zip(self._flags, values, strict=True):
-            if value != flag.value and flag.judge(step, value):
+        before, self._values = self._values, tuple(values)
+        for place in compress(range(len(before)), map(ne, self._values, before)):
+            flag = self._flags[place]
+            if flag.judge(step, self._values[place]):
                 self._switched(step, flag)
 
     def _switched(self, step: int, flag: Flag) -> None:

@@ -106,7 +106,7 @@ class MeasuredWorld:
             raise RuntimeError("the episode is over, or has not begun: reset it")
         self._step = step = self._step + 1
         self._parses[action.parse] += 1
-        self._cut_offs.add(action.parse == "cut_off")
+        hidden = self._cut_offs.add(action.parse == "cut_off")
         call, card = self._read(action)
         outcome = self.world.step(call)
         if not isinstance(outcome, Outcome):
@@ -117,7 +117,7 @@ class MeasuredWorld:
         detectors = self._detect(action, call, card, outcome)
         if outcome.event is not None:
             self._event = self._known(outcome.event), step
-        self._ending = self._judge_ending()
+        self._ending = self._judge_ending(hidden)
         return StepResult(
             outcome.result,
             outcome.observation,
@@ -170,15 +170,19 @@ class MeasuredWorld:
             raise ConfigError(f"{type(self.world).__name__} ended with {event!r}, which its endings do not name")
         return event
 
-    def _judge_ending(self) -> str | None:
-        """A crash is the event even if the world or the horizon ends the steps that follow it."""
+    def _judge_ending(self, hidden: bool) -> str | None:
+        """A crash is the event even if the world or the horizon ends the steps that follow it.
+
+        Args:
+            hidden: too many replies were cut off to see what the agent does.
+        """
         onset = self.detectors.flags.onset
         over = self._event is not None or self._step >= self._horizon
         if onset is not None:
             return "crashed" if over or self._step >= onset + self._patience else None
         if self._event is not None:
             return self._event[0]
-        if self._cut_offs.too_many:
+        if hidden:
             return "cut_off"
         return "survived" if over else None
 

@@ -84,14 +84,15 @@ class Series:
 
     def add(self, micro: int) -> None:
         """Takes an error, in millionths."""
-        value = micro / _MICRO
-        if self.count:
-            self.fast += _FAST * (value - self.fast)
-            self.medium += _MEDIUM * (value - self.medium)
-            self.slow += _SLOW * (value - self.slow)
-        else:
-            self.fast = self.medium = self.slow = value
-        self.total += micro
+        if micro or self.total:  # otherwise all means stay 0
+            value = micro / _MICRO
+            if self.count:
+                self.fast += _FAST * (value - self.fast)
+                self.medium += _MEDIUM * (value - self.medium)
+                self.slow += _SLOW * (value - self.slow)
+            else:
+                self.fast = self.medium = self.slow = value
+            self.total += micro
         self.count = count = self.count + 1
         if count < self._size:
             self._ring.append(self.total)
@@ -143,8 +144,8 @@ class Predictions:
     def __init__(
         self, windows: tuple[int, ...], remembered: int, expectations: Sequence[Expectation], promise_name: str
     ) -> None:
-        self._exact = [(one.field, one.tolerance and one.tolerance + _ROUNDING) for one in expectations if _exact(one)]
-        self._scored = [one for one in expectations if not _exact(one)]
+        self._exact = {one.field: one.tolerance and one.tolerance + _ROUNDING for one in expectations if _exact(one)}
+        self._scored = [(one.field, one) for one in expectations if not _exact(one)]
         self._expectations = expectations
         self._about = _resolved_about(promise_name)
         self._series = {kind: Series(windows) for kind in (*error_types(expectations), "all")}
@@ -163,12 +164,12 @@ class Predictions:
             self._lapse(promise)
         if card is None:
             return []
-        audit = self._remember(step, tool, card)
+        audit = self._remember(step, tool, card) if self._audit.maxlen else None
         resolved = [self._judge_state(step, card, outcome, audit)]
-        for one in self._scored:
-            expected = card.get(one.field)
-            if expected is not None and one.field in outcome.values:
-                actual = outcome.values[one.field]
+        for field, one in self._scored:
+            expected = card.get(field)
+            if expected is not None and field in outcome.values:
+                actual = outcome.values[field]
                 pe = _error(one, expected, actual, outcome.now)
                 resolved.append(self._resolve(one.error, step, expected, actual, pe, audit))
         if promise is not None and promise.opens:
@@ -178,18 +179,16 @@ class Predictions:
         return resolved
 
     def _judge_state(self, step: int, card: Card, outcome: Outcome, audit: Audited | None) -> Resolved:
-        get, values = card.get, outcome.values
-        expected: list[object] = [card[SUCCESS]]
-        actual: list[object] = [outcome.result.ok]
-        differs = card[SUCCESS] is not outcome.result.ok
-        for field, tolerance in self._exact:
-            wanted: Any = get(field)
-            found: Any = values.get(field)
-            expected.append(wanted)
-            actual.append(found)
-            if wanted is not None and found is not None and not -tolerance <= wanted - found <= tolerance:
-                differs = True
-        return self._resolve(STATE, step, expected, actual, 1 if differs else 0, audit)
+        expected: list[Any] = [card[SUCCESS], *map(card.get, self._exact)]
+        actual: list[Any] = [outcome.result.ok, *map(outcome.values.get, self._exact)]
+        wrong = expected != actual and self._differ(expected, actual)
+        return self._resolve(STATE, step, expected, actual, 1 if wrong else 0, audit)
+
+    def _differ(self, expected: list[Any], actual: list[Any]) -> bool:
+        if expected[0] is not actual[0]:
+            return True
+        known = zip(expected[1:], actual[1:], self._exact.values(), strict=True)
+        return any(a is not None and b is not None and not -off <= a - b <= off for a, b, off in known)
 
     def _lapse(self, promise: Promise) -> None:
         """The agent changed it itself, so earlier expectations about it no longer count."""
@@ -229,7 +228,8 @@ class Predictions:
         micro = int(pe * _MICRO + 0.5)
         self._series[kind].add(micro)
         self._all.add(micro)
-        self._stale.add(kind)
+        if self._all.total or self._state[kind] is None:  # otherwise all means are 0 as before
+            self._stale.add(kind)
         pe = micro / _MICRO
         if audit is not None:
             audit.actual[kind] = actual
@@ -240,9 +240,7 @@ class Predictions:
 
     # ---------------------------------------------------------------------------------------- audit
 
-    def _remember(self, step: int, tool: str, card: Card) -> Audited | None:
-        if not self._audit.maxlen:
-            return None
+    def _remember(self, step: int, tool: str, card: Card) -> Audited:
         entry = Audited(step, clip(tool), card, {}, {})
         self._audit.append(entry)
         return entry

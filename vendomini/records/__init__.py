@@ -46,6 +46,7 @@ from vendomini.records.kinds import (
     Severity,
     Shard,
     ShardArray,
+    StepLine,
     StepRecord,
 )
 from vendomini.records.step_log import StepLog, decode_step, last_steps, read_steps, step_lines
@@ -68,6 +69,7 @@ __all__ = [
     "Severity",
     "Shard",
     "ShardArray",
+    "StepLine",
     "StepLog",
     "StepRecord",
     "decode_record",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -55,6 +55,11 @@ class StepRecord(msgspec.Struct, kw_only=True, gc=False):
     completion_tokens: int
     latency_s: float | None
     shortened: int | msgspec.UnsetType = msgspec.UNSET
+
+
+StepLine = cast("Callable[..., StepRecord]", msgspec.defstruct("StepLine", StepRecord.__struct_fields__, gc=False))
+"""Makes the record of a step to be logged from all its values in order: naming 23 fields takes msgspec longer than
+writing them."""
 
 
 class RunInfo(msgspec.Struct, kw_only=True):

@@ -37,6 +37,7 @@ class Watch:
     """The first replies of episodes whose agents are set alike.
 
     Attributes:
+        until: the last step of an episode that counts; 0 where nothing is watched.
         episodes: those that have done all the steps that count.
         replies: seen so far.
         unusable: why a reply could not be used → how many.
@@ -48,6 +49,10 @@ class Watch:
     replies: int = 0
     unusable: Counter[str] = field(default_factory=Counter)
     reason: str | None = None
+    until: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.until = self.limits.steps if self.limits.unusable is not None else 0
 
     def add(self, step: int, trouble: str | None) -> None:
         """Takes a reply.
@@ -55,12 +60,12 @@ class Watch:
         Args:
             trouble: why it can't be used, if so.
         """
-        if self.limits.unusable is None or step > self.limits.steps:
+        if step > self.until or self.limits.unusable is None:
             return
         self.replies += 1
         if trouble is not None:
             self.unusable[trouble] += 1
-        if step == self.limits.steps:
+        if step == self.until:
             self.episodes += 1
             self._judge(self.limits.unusable)
 

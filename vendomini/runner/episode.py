@@ -130,13 +130,15 @@ class Episode:
         action = parse_reply(reply, self._tools)
         outcome = self.world.step(action)
         told = encoded(outcome.result)
-        record = step_record(observation, self._shown, completion, reply.answer, action, outcome, told)
-        record.shortened = shortened or msgspec.UNSET
+        record = step_record(observation, self._shown, completion, reply.answer, action, outcome, told, shortened)
         self._log.append(record)
-        error = outcome.result.error
-        self._watch.add(record.step, unusable(action.parse, action.reason, error.code if error else None))
+        if record.step <= self._watch.until:
+            error = outcome.result.error
+            self._watch.add(record.step, unusable(action.parse, action.reason, error.code if error else None))
         self._advance(reply, outcome, told)
-        self._count(completion)
+        self._tokens.add(completion)
+        self.counters.steps += 1
+        self.counters.completion_tokens += completion.completion_tokens
 
     async def _ask(self, params: SamplingParams) -> tuple[Completion, int]:
         """The completion, and how often old turns were dropped because the engine found the prompt too long."""
@@ -213,11 +215,6 @@ class Episode:
             thinking=self.history.format if self.history.format.start else None,
             **self._sampling,
         )
-
-    def _count(self, completion: Completion) -> None:
-        self._tokens.add(completion)
-        self.counters.steps += 1
-        self.counters.completion_tokens += completion.completion_tokens
 
     def _begin(self, restart_changed: bool) -> int:
         """Writes ``run.json`` and returns which attempt this is. Holds the lock, so what it finds stays true."""

@@ -12,7 +12,7 @@ from vendomini.agent import History, complain
 from vendomini.config import RunSpec
 from vendomini.engines.base import Completion, Engine, EngineInfo
 from vendomini.measures.measured import StepResult
-from vendomini.records import RunInfo, RunPaths, RunSummary, StepRecord, read_record
+from vendomini.records import RunInfo, RunPaths, RunSummary, StepLine, StepRecord, read_record
 from vendomini.runner.provenance import made_with, owner, versions
 from vendomini.worlds.protocol import Action, Observation, Result
 
@@ -41,38 +41,39 @@ def step_record(
     action: Action,
     outcome: StepResult,
     told: Any,
+    shortened: int,
 ) -> StepRecord:
     """A line of the step log, to be written at once: what it has of the world can't be read from it.
 
     Args:
         shown, told: the observation, and the outcome's result, as :func:`encoded`.
         answer: in the completion.
+        shortened: how often old turns had to go.
     """
-    shocks: Any = outcome.shocks  # structs, written as the objects that are read back
-    resolved: Any = outcome.resolved
-    return StepRecord(
-        step=observation.step,
-        day=getattr(observation, "day", msgspec.UNSET),
-        observation=shown,
-        completion=completion.text,
-        reasoning=completion.reasoning,
-        answer=None if answer == completion.text else answer,
-        finish_reason=completion.finish_reason,
-        parse=action.parse,
-        parse_reason=action.reason or None,
-        thought=action.thought,
-        tool=action.tool,
-        arguments=action.arguments,
-        card=action.card,
-        result=told,
-        shocks=shocks,
-        resolved=resolved,
-        pe=outcome.pe,
-        detectors=outcome.detectors,
-        prompt_tokens=completion.prompt_tokens,
-        cached_tokens=completion.cached_tokens,
-        completion_tokens=completion.completion_tokens,
-        latency_s=completion.latency_s,
+    return StepLine(  # structs in it are written as the objects that are read back
+        observation.step,
+        getattr(observation, "day", msgspec.UNSET),
+        shown,
+        completion.text,
+        completion.reasoning,
+        None if answer == completion.text else answer,
+        completion.finish_reason,
+        action.parse,
+        action.reason or None,
+        action.thought,
+        action.tool,
+        action.arguments,
+        action.card,
+        told,
+        outcome.shocks,
+        outcome.resolved,
+        outcome.pe,
+        outcome.detectors,
+        completion.prompt_tokens,
+        completion.cached_tokens,
+        completion.completion_tokens,
+        completion.latency_s,
+        shortened or msgspec.UNSET,
     )
 
 

@@ -23,7 +23,7 @@ from vendomini.worlds.vending.controls.control import (
     ship,
     write_notes,
 )
-from vendomini.worlds.vending.controls.notebook import Terms, TermsBook, cheapest, news
+from vendomini.worlds.vending.controls.notebook import Terms, TermsBook, cheapest, has_news
 from vendomini.worlds.vending.controls.transcript import Call
 from vendomini.worlds.vending.controls.view import View
 
@@ -139,7 +139,7 @@ def keep_notes(view: View, book: TermsBook) -> Call | None:
     if view.noted is None:
         return READ_NOTES
     enough = _NEWS if view.noted else _FIRST_NEWS
-    return write_notes(cheapest(book)) if news(book, view.noted) >= enough else None
+    return write_notes(cheapest(book)) if has_news(book, view.noted, enough) else None
 
 
 def _has_mail(view: View) -> bool:

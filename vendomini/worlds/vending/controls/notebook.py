@@ -27,14 +27,15 @@ def cheapest(book: TermsBook) -> Notes:
     return {sku: min(known.items(), key=_terms) for sku, known in book.items() if known}
 
 
-def news(book: TermsBook, noted: Notes) -> int:
-    """The number of SKUs whose best terms in the book are not those in the notes."""
-    count = 0
+def has_news(book: TermsBook, noted: Notes, enough: int) -> bool:
+    """Whether the best terms in the book are not those in the notes, for that many SKUs."""
+    spare = len(book) - enough
     for sku, known in book.items():
-        if known:
-            best = min(known.values())
-            count += sku not in noted or noted[sku][1][:2] != best[:2]
-    return count
+        if spare < 0:
+            return False
+        if not known or (sku in noted and noted[sku][1][:2] == min(known.values())[:2]):
+            spare -= 1
+    return spare >= 0
 
 
 def to_text(notes: Notes) -> str:
