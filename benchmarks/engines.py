@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import itertools
 import random
-import re
 import statistics
 import sys
 import tempfile
@@ -54,10 +53,7 @@ from vendomini.runner.episode import Episode
 CONVERSATIONS, TURNS, ADDED, NEW = 16, 6, 150, 48
 """The bare workload: conversations, turns of each, prompt tokens that a turn adds, tokens that it asks for."""
 
-CPU = Path("/proc/cpuinfo")
-BFLOAT16 = bool(
-    probe().gpus.devices or (CPU.is_file() and re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", CPU.read_text()))
-)
+BFLOAT16 = bool((here := probe()).gpus.devices or here.bfloat16)
 """Whether this machine has instructions for it."""
 
 CONTEXT = 8192

@@ -460,3 +460,15 @@ def test_common_prefix_of_long_histories() -> None:
     history = ids(5000)
     for cut in (1, 4096, 4999):
         assert common_prefix(history, [*history[:cut], -1, *history[cut + 1 :]]) == cut
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path, dtype="bfloat16")
+    for has, dtype, expected in (
+        (True, "auto", "bfloat16"),
+        (False, "auto", "float32"),
+        (False, "bfloat16", "bfloat16"),
+    ):
+        found = Capabilities(bfloat16=has, memory=1 << 30)
+        loaded = hf_model.load(Model(name=str(folder), dtype=dtype), EngineConfig(), found)
+        assert str(loaded.model.dtype) == f"torch.{expected}"

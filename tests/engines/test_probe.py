@@ -12,6 +12,7 @@ import pytest
 from vendomini.probe import probe
 from vendomini.probe.commands import ask
 from vendomini.probe.gpu import find_gpus
+from vendomini.probe.machine import computes_in_bfloat16, usable_memory
 from vendomini.probe.packages import find_package, try_import
 from vendomini.probe.slurm import find_slurm
 from vendomini.probe.storage import find_disk, find_hf_cache
@@ -200,3 +201,45 @@ def test_the_probe_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "gib"),
+    [
+        ({}, {}, None),
+        ({"proc/self/cgroup": "0::/job_7\n", "sys/fs/cgroup/job_7/memory.max": "max\n"}, {}, None),
+        ({"proc/self/cgroup": "0::/job_7/step_0\n", "sys/fs/cgroup/job_7/memory.max": "1073741824\n"}, {}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1073741824\n"}, {}, 1),
+        (
+            {
+                "proc/self/cgroup": "3:cpu,cpuacct:/a\n2:memory:/slurm/uid_1\n",
+                "sys/fs/cgroup/memory/slurm/memory.limit_in_bytes": "1073741824\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+            {},
+            1,
+        ),
+        ({}, {"SLURM_MEM_PER_NODE": "1024"}, 1),
+        ({"proc/self/cgroup": "nothing of this kind\n"}, {"SLURM_MEM_PER_NODE": "0"}, None),
+    ],
+)
+def test_memory_is_what_a_job_may_use(
+    tmp_path: Path, files: dict[str, str], environ: dict[str, str], gib: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert usable_memory(environ, tmp_path) == (gib << 30 if gib else whole)
+
+
+def test_whether_a_cpu_has_instructions_for_bfloat16(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    assert computes_in_bfloat16(cpuinfo)  # unknown
+    for flags, has in {
+        "flags\t\t: fpu avx512f avx512_bf16 amx_tile": True,
+        "Features\t: fp asimd i8mm bf16 dgh": True,
+        "flags\t\t: fpu avx2 avx512f avx512_vnni": False,
+    }.items():
+        cpuinfo.write_text(f"processor\t: 0\n{flags}\n")
+        assert computes_in_bfloat16(cpuinfo) is has

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.engines.conftest import VLLM, machine, wait
+from tests.tiny_model import make_tiny_model
 from vendomini.config.schema import EngineConfig, Model
 from vendomini.engines.vllm.caches import cache_variables, copy_back, copy_in, job_cache, warm_cache
 from vendomini.engines.vllm.engine import VllmEngine
@@ -18,6 +19,7 @@ from vendomini.engines.vllm.protocol import Ready
 from vendomini.engines.vllm.settings import Settings
 from vendomini.engines.vllm.thought import constraint
 from vendomini.errors import EngineUnavailable
+from vendomini.model_info import model_facts
 from vendomini.model_info.formats import FAMILIES, PLAIN, ReplyFormat
 from vendomini.probe import Capabilities
 
@@ -293,3 +295,19 @@ def test_the_root_cause_is_the_last_exception_that_is_not_second_hand(
     file = tmp_path / "log"
     file.write_text(log)
     assert cause in root_cause(said, file)
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32_where_that_fits(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path, dtype="bfloat16")
+    cpu = replace(machine(packages=(replace(VLLM, platform="cpu"),)), bfloat16=False)
+    many = EngineConfig(max_num_seqs=4000)
+    stored = Settings(Model(name=str(folder)), many, replace(cpu, bfloat16=True))
+    wide = Settings(Model(name=str(folder)), many, cpu)
+    assert (stored.engine_args()["dtype"], wide.engine_args()["dtype"]) == ("auto", "float32")
+    assert arguments(folder, replace(cpu, memory=100_000))["dtype"] == "auto"
+    assert Settings(Model(name=str(folder), dtype="bfloat16"), EngineConfig(), cpu).engine_args()["dtype"] == "bfloat16"
+    assert arguments(folder, replace(machine("A100"), bfloat16=False))["dtype"] == "auto"
+    facts = model_facts(str(folder), None, cpu)
+    needed = 4000 * facts.kv_bytes(4096)
+    for settings, times in ((stored, 1), (wide, 2)):
+        assert settings.environ({})["VLLM_CPU_KVCACHE_SPACE"] == str(1 + times * needed // (1 << 30))

@@ -42,6 +42,13 @@ class ModelFacts:
             layer.token_bytes * (tokens if layer.window is None else min(tokens, layer.window)) for layer in self.layers
         )
 
+    def dtype_on_cpu(self, capabilities: Capabilities) -> str:
+        """``float32`` on a CPU without instructions for bfloat16, which would convert every weight at every step;
+        ``auto``, as stored, where the wider weights would take more than half of the memory, or are packed."""
+        if capabilities.bfloat16 or self.parameters is None or 4 * self.parameters > capabilities.memory // 2:
+            return "auto"
+        return "float32"
+
     def tensor_parallel_sizes(self, gpus: int) -> list[int]:
         """Numbers of GPUs, up to ``gpus``, on which vLLM can spread the model: the heads and the width of the
         feed-forward layers divide among them, and they divide the KV heads or the KV heads divide them."""

@@ -118,12 +118,18 @@ class Slurm:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Everything the probe found."""
+    """Everything the probe found.
+
+    Attributes:
+        memory: bytes of main memory that this process may use.
+        bfloat16: the CPU has instructions for it.
+    """
 
     host: str = ""
     python: str = ""
     cpus: int = 1
     memory: int = 0
+    bfloat16: bool = True
     gpus: Gpus = Gpus()
     packages: dict[str, Package] = field(default_factory=dict)
     hf_cache: HFCache = HFCache()

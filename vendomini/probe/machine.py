@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from vendomini.probe.capabilities import Capabilities, Gpus, Package
@@ -36,13 +37,54 @@ def probe(*, environ: Mapping[str, str] | None = None, deep: bool = False) -> Ca
         host=platform.node(),
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory=usable_memory(environ),
+        bfloat16=computes_in_bfloat16(),
         gpus=gpus,
         packages={package.name: package for package in packages},
         hf_cache=cache.result(),
         disks=tuple(disk.result() for disk in disks),
         slurm=slurm.result(),
     )
+
+
+def usable_memory(environ: Mapping[str, str], root: Path = Path("/")) -> int:
+    """Bytes of main memory: all of the machine's, or less where SLURM or a cgroup (a job's, a container's) allows less.
+
+    Args:
+        root: of the file system.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if (asked := environ.get("SLURM_MEM_PER_NODE", "")).isdigit():  # in MiB; 0 stands for all
+        limits.append(int(asked) << 20)
+    for file in _limit_files(root):
+        with suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(file.read_text()))
+    return min(limit for limit in limits if limit > 0)
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    """The files that may limit this process: of its cgroup and of all above it, in either version of cgroups."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        base, name = root / "sys/fs/cgroup", "memory.max"
+        if controllers:
+            base, name = base / "memory", "memory.limit_in_bytes"
+        if not controllers or "memory" in controllers.split(","):
+            own = base / path.lstrip("/")
+            yield from (folder / name for folder in (own, *own.parents) if folder.is_relative_to(base))
+
+
+def computes_in_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU has instructions for it, as Linux names them on x86 and ARM; true where that can't be read."""
+    try:
+        words = set(cpuinfo.read_text().split())
+    except OSError:
+        return True
+    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _package(name: str, gpus: Gpus, environ: Mapping[str, str], deep: bool) -> Package:

@@ -10,6 +10,7 @@ from vendomini.config import schema
 from vendomini.engines.hf.attention import attention_choices, for_model
 from vendomini.engines.hf.slots import install
 from vendomini.errors import EngineUnavailable, MissingExtraError
+from vendomini.model_info import model_facts
 from vendomini.probe import Capabilities
 
 Tensor = Any
@@ -116,13 +117,14 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
         maker = _class_of(config)
     except (ImportError, OSError, ValueError, KeyError) as exc:
         raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {first_line(exc)}") from exc
+    dtype = _dtype(model, capabilities)
     attentions = for_model(attention_choices(capabilities, engine.attn_implementation), config)
     passed_over = []
     for at, attention in enumerate(attentions):
         try:
             loaded = maker.from_pretrained(
                 model.name,
-                dtype=model.dtype,
+                dtype=dtype,
                 attn_implementation=attention,
                 device_map=_device_map(torch.cuda.device_count()),
                 **options,
@@ -137,6 +139,15 @@ def load(model: schema.Model, engine: schema.EngineConfig, capabilities: Capabil
                 loaded, tokenizer, attentions[at:], _context(config), _eos(loaded, tokenizer), passed_over
             )
     raise EngineUnavailable(f"Hugging Face Transformers can't load {model.name}: {'; '.join(passed_over)}")
+
+
+def _dtype(model: schema.Model, capabilities: Capabilities) -> str:
+    if model.dtype != "auto" or capabilities.gpus.devices:
+        return model.dtype
+    try:
+        return model_facts(model.name, model.revision, capabilities).dtype_on_cpu(capabilities)
+    except EngineUnavailable:
+        return model.dtype
 
 
 def _class_of(config: Any) -> Any:

@@ -48,7 +48,7 @@ class Settings:
             "revision": model.revision,
             "tokenizer_revision": model.revision,
             "trust_remote_code": model.trust_remote_code,
-            "dtype": model.dtype,
+            "dtype": self._dtype(),
             "quantization": model.quantization,
             "max_model_len": max_model_len,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
@@ -98,6 +98,11 @@ class Settings:
             return self.engine.max_model_len
         made_for = self._facts and self._facts.context_length
         return min(self.model.context_length, made_for or self.model.context_length)
+
+    def _dtype(self) -> str:
+        if self.model.dtype != "auto" or not self._on_cpu or self._facts is None:
+            return self.model.dtype
+        return self._facts.dtype_on_cpu(self.capabilities)
 
     def _tensor_parallel_size(self) -> int:
         """All GPUs of the job, or as many as vLLM can spread the model on."""
@@ -155,4 +160,6 @@ class Settings:
         if self._facts is None:
             return ceiling
         needed = (self.engine.max_num_seqs or CPU_SEQS) * self._facts.kv_bytes(self._max_model_len())
+        if self._dtype() == "float32" and self._facts.weight_bytes < 3 * (self._facts.parameters or 0):
+            needed *= 2  # than as stored
         return min(ceiling, 1 + needed // GIB)
