@@ -207,17 +207,18 @@ async def throughput(backend: str, rounds: int) -> None:
         print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.1f}")
 
 
-async def runner_share(backend: str, rounds: int, structured: bool) -> None:
+async def runner_share(backend: str, rounds: int, structured: bool, thoughts: bool) -> None:
     """Whole episodes, and the bare engine on the same token ids, in turns; both on an engine that is empty but warm."""
     with tempfile.TemporaryDirectory() as name:
-        model, config, specs = setting(elsewhere(model_of_87m, Path(name), False), backend, structured)
+        folder = elsewhere(model_of_87m, Path(name), False)
+        model, config, specs = setting(folder, backend, structured, thoughts)
         ratios = []
         for _ in range(rounds):
             async with await start_engine(model, config) as engine:
-                await bare(engine, 10_000)
+                await warm(engine)
                 through, _ = await episodes_on(recorder := Recorder(engine), specs)
             async with await start_engine(model, config) as engine:
-                await bare(engine, 10_000)
+                await warm(engine)
                 alone = await replay(engine, recorder.asked)
             ratios.append(through / alone)
             print(
@@ -227,10 +228,20 @@ async def runner_share(backend: str, rounds: int, structured: bool) -> None:
         print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.3f}")
 
 
-def setting(folder: Path, backend: str, structured: bool = False) -> tuple[Model, EngineConfig, list]:
+async def warm(engine: Engine) -> None:
+    """What is compiled for a first answer is compiled."""
+    await together(converse(engine, turns_of(number)[:1], NEW, number, 0.7) for number in range(CONVERSATIONS))
+
+
+def setting(
+    folder: Path, backend: str, structured: bool = False, thoughts: bool = False
+) -> tuple[Model, EngineConfig, list]:
     """The model, the engine's config, and as many short episodes as there are conversations."""
     values: dict[str, object] = {"agent__model__max_tokens": NEW, "agent__model__context_length": CONTEXT}
     values["agent__interface__structured_output"] = str(structured).lower()
+    if thoughts:  # every answer begins inside one, which is ended after half of its tokens
+        values["agent__model__reply_format"] = "{start: <think>, end: </think>, opened: true}"
+        values |= {"agent__model__max_thinking_tokens": NEW // 2, "agent__model__max_tokens": NEW // 2}
     specs = specs_of(folder, CONVERSATIONS, 4, **values)
     return specs[0].config().agent.model, EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS), specs
 
@@ -351,6 +362,7 @@ def main() -> None:
     parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
     parser.add_argument("--rounds", type=int, default=3, help="of all but cache and tokenise")
     parser.add_argument("--structured", action="store_true", help="runner: replies held to their JSON schema")
+    parser.add_argument("--thoughts", action="store_true", help="runner: replies begin with a thought")
     parser.add_argument("--context", type=int, default=DECODE_CONTEXT, help="tokens of each row of decode")
     dtypes = ["float32", "bfloat16"] if BFLOAT16 else ["float32"]
     parser.add_argument("--dtype", nargs="+", default=dtypes, help="of decode and batching")
@@ -366,7 +378,7 @@ def main() -> None:
     elif arguments.what == "cache":
         asyncio.run(cache_share(arguments.backend))
     elif arguments.what == "runner":
-        asyncio.run(runner_share(arguments.backend, arguments.rounds, arguments.structured))
+        asyncio.run(runner_share(arguments.backend, arguments.rounds, arguments.structured, arguments.thoughts))
     else:
         asyncio.run(throughput(arguments.backend, arguments.rounds))
 

@@ -112,7 +112,10 @@ class Model(Section):
         "scripted/reactive", description="Hugging Face id, a local folder, or scripted/<control>."
     )
     revision: str | None = Field(None, description="Branch, tag or commit of the model repository.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Data type of the weights.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="Data type of the weights. auto: as stored; on a CPU without instructions for bfloat16, float32.",
+    )
     quantization: str | None = Field(None, description="vLLM's quantization method, where the weights need one named.")
     trust_remote_code: bool = Field(False, description="Run code that comes with the model. Never implied.")
     context_length: Annotated[int, Field(ge=512)] = Field(

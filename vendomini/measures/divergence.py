@@ -19,8 +19,8 @@ MAX_CHARACTERS = 600
 _BUCKETS = 512
 _NOTHING = 0
 _OTHERS = {code: None for code in range(128) if not chr(code).isalpha()}
-_CACHED = 1 << 15
-"""Words, and sentences, that are remembered."""
+_CACHED_WORDS = 1 << 15
+_CACHED_SENTENCES = 1 << 10
 
 Bag = tuple[int, ...]
 
@@ -87,7 +87,7 @@ class _Words(dict[str, int]):
     """Word → bucket, remembered; shared by all episodes of the process, since it depends on the word alone."""
 
     def __missing__(self, word: str) -> int:
-        if len(self) >= _CACHED:
+        if len(self) >= _CACHED_WORDS:
             self.clear()
         self[word] = bucket = _bucket(word)
         return bucket
@@ -97,7 +97,7 @@ class _Sentences(dict[str, Bag]):
     """Sentence → buckets of its words that count, likewise: agents repeat themselves."""
 
     def __missing__(self, sentence: str) -> Bag:
-        if len(self) >= _CACHED:
+        if len(self) >= _CACHED_SENTENCES:
             self.clear()
         self[sentence] = bag = tuple(filter(None, map(_bucket_of, sentence.split())))
         return bag
