@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.gpu import engines as tasks
 from benchmarks.gpu.plan import Plan
-from tests.tiny_model import make_character_tokenizer, make_tiny_model
+from tests.tiny_model import make_character_tokenizer, make_tiny_model, make_tokenizer, open_with
 from tests.trained_model import trained_model
 from vendomini.agent import History, history
 from vendomini.bench import Conversation, converse, together
@@ -72,8 +72,16 @@ def elsewhere(function: Callable[..., Any], *arguments: object) -> Any:
         return process.submit(function, *arguments).result()
 
 
-def model_of_87m(folder: Path, one_character_a_token: bool) -> Path:
-    tokenizer = make_character_tokenizer(2000) if one_character_a_token else None
+def model_of_87m(folder: Path, one_character_a_token: bool, thoughts: bool = False) -> Path:
+    """A model made on the spot, of 87 million parameters.
+
+    Args:
+        thoughts: its template begins every answer with one.
+    """
+    tokenizer = make_character_tokenizer(2000) if one_character_a_token else make_tokenizer(2000)
+    if thoughts:
+        tokenizer.add_tokens(["<think>", "</think>"], special_tokens=True)
+        open_with(tokenizer, "<think>")
     shape = {"hidden": 768, "layers": 12, "heads": 12, "vocab": 2000, "context": 16384}
     shape["dtype"] = "bfloat16" if BFLOAT16 else "float32"
     return make_tiny_model(folder, tokenizer=tokenizer, **shape)
@@ -210,7 +218,7 @@ async def throughput(backend: str, rounds: int) -> None:
 async def runner_share(backend: str, rounds: int, structured: bool, thoughts: bool) -> None:
     """Whole episodes, and the bare engine on the same token ids, in turns; both on an engine that is empty but warm."""
     with tempfile.TemporaryDirectory() as name:
-        folder = elsewhere(model_of_87m, Path(name), False)
+        folder = elsewhere(model_of_87m, Path(name), False, thoughts)
         model, config, specs = setting(folder, backend, structured, thoughts)
         ratios = []
         for _ in range(rounds):
@@ -239,8 +247,7 @@ def setting(
     """The model, the engine's config, and as many short episodes as there are conversations."""
     values: dict[str, object] = {"agent__model__max_tokens": NEW, "agent__model__context_length": CONTEXT}
     values["agent__interface__structured_output"] = str(structured).lower()
-    if thoughts:  # every answer begins inside one, which is ended after half of its tokens
-        values["agent__model__reply_format"] = "{start: <think>, end: </think>, opened: true}"
+    if thoughts:  # half of the tokens
         values |= {"agent__model__max_thinking_tokens": NEW // 2, "agent__model__max_tokens": NEW // 2}
     specs = specs_of(folder, CONVERSATIONS, 4, **values)
     return specs[0].config().agent.model, EngineConfig(backend=backend, max_num_seqs=CONVERSATIONS), specs

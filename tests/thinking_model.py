@@ -11,7 +11,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.tiny_model import make_tokenizer
+from tests.tiny_model import make_tokenizer, open_with
 
 DRAFT = '{"thought":"draft","tool":"tool_check_budget","arguments":{},"prediction":null}'
 ANSWER = '{"thought":"t","tool":"tool_end_day","arguments":{}}'
@@ -41,9 +41,7 @@ def make_thinking_model(
 
     tokenizer = make_tokenizer(600)
     tokenizer.add_tokens(sorted({*links, *known, opening, *chain.from_iterable(also)} - {""}), special_tokens=True)
-    tokenizer.chat_template = tokenizer.chat_template.replace(
-        "<|assistant|>\n{% endif %}", f"<|assistant|>\n{opening}{{% endif %}}"
-    )
+    open_with(tokenizer, opening)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "x"}], add_generation_prompt=True, return_dict=False
     )

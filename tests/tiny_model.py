@@ -49,6 +49,13 @@ def make_tokenizer(vocab: int) -> Any:
     )
 
 
+def open_with(tokenizer: Any, opening: str) -> None:
+    """Makes its template put this behind the assistant's label."""
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "<|assistant|>\n{% endif %}", f"<|assistant|>\n{opening}{{% endif %}}"
+    )
+
+
 def make_character_tokenizer(vocab: int) -> Any:
     """One character a token, so that any answer, even of random weights, encodes to the very tokens it came from, as a
     trained model's answers nearly do."""
