@@ -5,17 +5,6 @@ from __future__ import annotations
 import math
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-_NOT_SMALL = frozenset((dict, list, int))
-
-
-def small(value: object) -> object:
-    """:func:`clean`, for values from strict JSON: only nesting and long numbers need work."""
-    if type(value) is dict:
-        for item in value.values():
-            if type(item) in _NOT_SMALL and not (type(item) is int and _INT64_MIN <= item <= _INT64_MAX):
-                return clean(value)
-        return value
-    return clean(value)
 
 
 def clean(value: object, depth: int = 0) -> object:

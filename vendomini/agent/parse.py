@@ -14,11 +14,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
-from vendomini.agent.clean import clean, clean_text, small
+from msgspec import UNSET
+
+from vendomini.agent.clean import clean, clean_text
 from vendomini.agent.mention import mentioned, remark, taken_back
 from vendomini.agent.native import in_json
 from vendomini.agent.objects import Found, objects_in, says_twice
-from vendomini.agent.reply import Reply, read_reply
+from vendomini.agent.reply import Asked, Reply, read_reply
 from vendomini.model_info.formats import PLAIN, ReplyFormat
 from vendomini.worlds.protocol import Action
 
@@ -119,15 +121,26 @@ def _unparsable(reason: str, reply: Reply) -> Action:
 def _asked(reply: Reply) -> Action | None:
     """The action of an answer in exactly the requested form."""
     value = reply.value
-    if type(value) is not dict or not value.keys() <= _ASKED_KEYS:
+    tool: object
+    arguments: object
+    card: object
+    thought: object
+    if type(value) is Asked:
+        tool, arguments, card, thought = value.tool, value.arguments, value.prediction, value.thought
+        keys = 2 + (card is not UNSET) + (thought is not UNSET)
+    elif type(value) is dict and value.keys() <= _ASKED_KEYS:
+        tool, arguments = value.get("tool"), clean(value.get("arguments"))
+        card, thought = clean(value.get("prediction")), value.get("thought", UNSET)
+        keys = len(value)
+    else:
         return None
-    get = value.get
-    tool, arguments, card, thought = get("tool"), get("arguments"), get("prediction"), get("thought", reply.reasoning)
+    if thought is UNSET:
+        thought = reply.reasoning
     if type(tool) is not str or type(arguments) is not dict or type(thought) is not str:
         return None
-    if says_twice(reply.answer, len(value) + len(arguments) + (len(card) if type(card) is dict else 0)):
+    if says_twice(reply.answer, keys + len(arguments) + (len(card) if type(card) is dict else 0)):
         return None
-    return Action("ok", tool, small(arguments), small(card), thought)
+    return Action("ok", tool, arguments, None if card is UNSET else card, thought)
 
 
 Kind = TypeVar("Kind")

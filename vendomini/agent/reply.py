@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -20,7 +21,6 @@ MAX_OBJECTS = 32
 """Opening braces at which an object is looked for."""
 
 _lenient = json.JSONDecoder(strict=False)
-_decode = msgspec.json.Decoder().decode
 
 _TAG = (
     r"(?i:(?:[\w.-]+[:|_-])?(?:think\w*|thoughts?|reason(?:ing|s)?|reflect\w*|scratchpad|analysis|inner[_-]\w+|cot"
@@ -59,6 +59,22 @@ _CHANNELS = re.compile(
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[^\s:,.])")
 
 
+_Scalar = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | str | bool | None
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """An answer in the form that was asked for, whose values need no cleaning."""
+
+    tool: str
+    arguments: dict[str, _Scalar]
+    thought: str | msgspec.UnsetType = msgspec.UNSET
+    prediction: dict[str, _Scalar] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+_decode_asked = msgspec.json.Decoder(Asked).decode
+_decode = msgspec.json.Decoder().decode
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """A completion taken apart.
 
@@ -67,7 +83,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         answer: the rest; empty where there is none.
         unclosed: the reply ends inside a thought.
         finish_reason: how it ended: ``stop``, ``length`` or ``refused``.
-        value: of an answer that is JSON from end to end; UNSET of any other.
+        value: of an answer that is JSON from end to end, as :class:`Asked` if it is one; UNSET of any other.
     """
 
     reasoning: str
@@ -95,7 +111,13 @@ def read_reply(
 
 
 def _decoded(text: str) -> object:
-    """The value of a text that is JSON from end to end; UNSET of any other."""
+    """See :attr:`Reply.value`."""
+    try:
+        return _decode_asked(text)
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return msgspec.UNSET
     try:
         return _decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):

@@ -56,7 +56,7 @@ class CardForm:
             **{name: _REMARK_SCHEMAS[name] for name in remarks},
         }
         checks: dict[str, _Check] = {SUCCESS: _boolean, **{one.field: _check(one) for one in chosen}, **_REMARK_CHECKS}
-        self._checks = [(name, _SURE.get(checks[name]), checks[name]) for name in self.fields]
+        self._checks: list[tuple[str, Any, _Check]] = [(n, _SURE.get(checks[n]), checks[n]) for n in self.fields]
 
     def schema(self) -> Schema:
         """JSON schema of the card; fields that may not apply to a tool, or that the mode doesn't require, are
@@ -78,11 +78,9 @@ class CardForm:
         if not isinstance(sent, dict):
             raise InvalidCard("prediction must be an object")
         card: Card = {}
-        get = sent.get
         for name, kind, check in self._checks:
-            value = get(name)
-            usual = type(value) is kind
-            if value is not None and not (usual and 0 <= value <= LARGEST):
+            value = sent.get(name)
+            if value is not None and not (type(value) is kind and 0 <= value <= LARGEST):
                 value = check(name, value)
             card[name] = value
         if card[SUCCESS] is None:

@@ -278,10 +278,11 @@ class Detectors:
             self._last_trade = sample.step
         if sample.waiting:
             self._last_waiting = sample.step
-        values = {name: update(sample) for name, update in self._updates}
+        values: dict[str, Value] = {}
+        for name, update in self._updates:
+            values[name] = update(sample)
         self.flags.judge(sample.step, values.values())
-        state: State = {**values, "on": self.flags.on}
-        return state
+        return {**values, "on": self.flags.on}
 
     def severity(self, name: str) -> str | None:
         """``soft``, ``hard`` or ``mission_abandon`` of a detector's first onset, as far as was seen; None without one.

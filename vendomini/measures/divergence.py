@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from itertools import chain, compress, starmap, zip_longest
-from operator import ne
+from itertools import chain, zip_longest
 
 BASELINE_STEPS = 50
 WINDOW = 20
@@ -18,11 +17,14 @@ MAX_CHARACTERS = 600
 
 _BUCKETS = 512
 _NOTHING = 0
-_OTHERS = {code: None for code in range(128) if not chr(code).isalpha()}
 _CACHED_WORDS = 1 << 15
 _CACHED_SENTENCES = 1 << 10
 
+_KEPT = bytes(ord(" " if chr(code).isspace() else chr(code).lower()) for code in range(128)) + bytes(128)
+_LEFT_OUT = bytes(code for code in range(256) if not chr(_KEPT[code]).isalpha() and chr(_KEPT[code]) not in " .")
+
 Bag = tuple[int, ...]
+"""The buckets of the words of a sentence."""
 
 
 class Divergence:
@@ -35,47 +37,50 @@ class Divergence:
     product and norm are kept up to date in integers, so a step costs O(its words) and nothing drifts.
     """
 
-    __slots__ = ("_bags", "_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_thoughts", "_window")
+    __slots__ = ("_baseline", "_dot", "_healthy", "_norm", "_norm_baseline", "_stated", "_thoughts", "_window")
 
     def __init__(self) -> None:
-        self._bags: deque[Bag] = deque([()] * WINDOW, maxlen=WINDOW)
+        self._thoughts: deque[tuple[Bag, ...]] = deque([()] * WINDOW, maxlen=WINDOW)
         self._baseline = [0] * (_BUCKETS + 1)
         self._window = [0] * (_BUCKETS + 1)
-        self._healthy = self._thoughts = self._dot = self._norm = self._norm_baseline = 0
+        self._healthy = self._stated = self._dot = self._norm = self._norm_baseline = 0
 
     def update(self, thought: str, healthy: bool) -> float | None:
         """Takes one step's thought. The cosine, in [0, 1]; None while there is too little to compare."""
-        bag = tuple(chain.from_iterable(map(_buckets_of, thought[:MAX_CHARACTERS].lower().split(". "))))
-        self._slide(bag)
+        bags = tuple(map(_buckets_of, _sentences(thought[:MAX_CHARACTERS])))
+        self._slide(bags)
         if self._healthy < BASELINE_STEPS:
-            if healthy and bag:
-                self._learn(bag)
+            if healthy and any(bags):
+                self._learn(bags)
             return None
-        if self._thoughts < FEWEST:
+        if self._stated < FEWEST:
             return None
         norm = self._norm - self._window[_NOTHING] ** 2
         return self._dot / math.sqrt(norm * self._norm_baseline)
 
-    def _slide(self, bag: Bag) -> None:
+    def _slide(self, bags: tuple[Bag, ...]) -> None:
         """Exchanges the oldest thought for the newest, word for word: most of them are the same."""
-        old = self._bags[0]
-        self._bags.append(bag)
+        old = self._thoughts[0]
+        self._thoughts.append(bags)
         window, baseline = self._window, self._baseline
         norm = dot = 0
-        pairs = list(zip_longest(bag, old, fillvalue=_NOTHING))
-        for comes, goes in compress(pairs, starmap(ne, pairs)):
-            more, less = window[comes], window[goes] - 1
-            window[comes], window[goes] = more + 1, less
-            norm += more - less
-            dot += baseline[comes] - baseline[goes]
+        for come, go in zip_longest(bags, old, fillvalue=()):
+            if come == go:
+                continue
+            for comes, goes in zip_longest(come, go, fillvalue=_NOTHING):
+                if comes != goes:
+                    more, less = window[comes], window[goes] - 1
+                    window[comes], window[goes] = more + 1, less
+                    norm += more - less
+                    dot += baseline[comes] - baseline[goes]
         self._norm += 2 * norm
         self._dot += dot
-        self._thoughts += bool(bag) - bool(old)
+        self._stated += any(bags) - any(old)
 
-    def _learn(self, bag: Bag) -> None:
+    def _learn(self, bags: tuple[Bag, ...]) -> None:
         """Adds a healthy step to the baseline, and completes it with the 50th."""
         baseline = self._baseline
-        for bucket in bag:
+        for bucket in chain.from_iterable(bags):
             baseline[bucket] += 1
         self._healthy += 1
         if self._healthy == BASELINE_STEPS:
@@ -83,29 +88,36 @@ class Divergence:
             self._dot = sum(n * m for n, m in zip(baseline, self._window, strict=True))
 
 
-class _Words(dict[str, int]):
+def _sentences(thought: str) -> list[bytes] | list[str]:
+    """Its sentences in lower case; those of ASCII without what is neither letter, blank nor full stop."""
+    if thought.isascii():
+        return thought.encode().translate(_KEPT, _LEFT_OUT).split(b". ")
+    return thought.lower().split(". ")
+
+
+class _Words(dict[str | bytes, int]):
     """Word → bucket, remembered; shared by all episodes of the process, since it depends on the word alone."""
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: str | bytes) -> int:
         if len(self) >= _CACHED_WORDS:
             self.clear()
         self[word] = bucket = _bucket(word)
         return bucket
 
 
-class _Sentences(dict[str, Bag]):
-    """Sentence → buckets of its words that count, likewise: agents repeat themselves."""
+class _Sentences(dict[str | bytes, Bag]):
+    """Sentence → buckets of its words that count, likewise: agents repeat themselves, but for figures."""
 
-    def __missing__(self, sentence: str) -> Bag:
+    def __missing__(self, sentence: str | bytes) -> Bag:
         if len(self) >= _CACHED_SENTENCES:
             self.clear()
         self[sentence] = bag = tuple(filter(None, map(_bucket_of, sentence.split())))
         return bag
 
 
-def _bucket(word: str) -> int:
+def _bucket(word: str | bytes) -> int:
     """CRC-32 of the word's letters as a number from 1 to 512, the same everywhere; 0 for a word that is left out."""
-    letters = word.translate(_OTHERS) if word.isascii() else "".join(filter(str.isalpha, word))
+    letters = "".join(filter(str.isalpha, word if isinstance(word, str) else word.decode()))
     if len(letters) < SHORTEST_WORD:
         return _NOTHING
     return 1 + zlib.crc32(letters.encode("utf-8", "backslashreplace")) % _BUCKETS

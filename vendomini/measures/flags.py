@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import compress
-from operator import ne
 
 SOFT_STEPS = 20
 """A crash that lets go within this many steps, and stays off for as many, is soft."""
@@ -71,9 +69,8 @@ class Flags:
         """Takes the values of a step, in the order of the flags. A detector without one is off."""
         self.step = step
         before, self._values = self._values, tuple(values)
-        for place in compress(range(len(before)), map(ne, self._values, before)):
-            flag = self._flags[place]
-            if flag.judge(step, self._values[place]):
+        for flag, value, last in zip(self._flags, self._values, before, strict=True):
+            if value != last and flag.judge(step, value):
                 self._switched(step, flag)
 
     def _switched(self, step: int, flag: Flag) -> None:

@@ -77,27 +77,25 @@ class Series:
         self._windows = tuple((f"w{window}", window) for window in windows)
         self._none_yet = dict.fromkeys((*ALPHAS, *(name for name, _ in self._windows)), 0.0)
         self._size = max(windows) + 1
-        self._ring = [0]
+        self._ring = [0] * self._size
         self.count = 0
         self.total = 0
         self.fast = self.medium = self.slow = 0.0
 
     def add(self, micro: int) -> None:
         """Takes an error, in millionths."""
-        if micro or self.total:  # otherwise all means stay 0
-            value = micro / _MICRO
-            if self.count:
-                self.fast += _FAST * (value - self.fast)
-                self.medium += _MEDIUM * (value - self.medium)
-                self.slow += _SLOW * (value - self.slow)
-            else:
-                self.fast = self.medium = self.slow = value
-            self.total += micro
         self.count = count = self.count + 1
-        if count < self._size:
-            self._ring.append(self.total)
+        if not micro and not self.total:  # all means stay 0
+            return
+        value = micro / _MICRO
+        if count > 1:
+            self.fast += _FAST * (value - self.fast)
+            self.medium += _MEDIUM * (value - self.medium)
+            self.slow += _SLOW * (value - self.slow)
         else:
-            self._ring[count % self._size] = self.total
+            self.fast = self.medium = self.slow = value
+        self.total += micro
+        self._ring[count % self._size] = self.total
 
     def state(self) -> dict[str, float]:
         """Name → value, rounded to millionths. Only for a series that has values."""

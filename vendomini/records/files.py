@@ -18,6 +18,7 @@ from vendomini.records.kinds import SCHEMA_VERSION, FormerFigures, Record, RunSu
 
 _SEAL = b',"crc":"%08x"}'
 _SEAL_LENGTH = len(_SEAL % 0)
+_SEALED_LINE = _SEAL + b"\n"
 
 
 def seal(encoded: bytes) -> bytes:
@@ -27,7 +28,7 @@ def seal(encoded: bytes) -> bytes:
 
 def seal_line(line: bytearray) -> None:
     """Seal a line in place, and end it."""
-    line[-1:] = _SEAL % zlib.crc32(line) + b"\n"
+    line[-1:] = _SEALED_LINE % zlib.crc32(line)
 
 
 def unseal(line: bytes) -> bytes:

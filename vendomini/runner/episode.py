@@ -37,7 +37,7 @@ from vendomini.runner.run_records import (
     step_record,
 )
 from vendomini.runner.stop import Stop
-from vendomini.worlds.conversation import user_turn
+from vendomini.worlds.conversation import joined_turn
 from vendomini.worlds.protocol import open_world
 from vendomini.worlds.randomness import sampling_seed
 
@@ -80,7 +80,7 @@ class Episode:
         self._sampling = self._resolved_sampling()
         self.observation = self.world.reset(seed=spec.seed)
         self._shown = encoded(self.observation)
-        self._told: msgspec.Raw | None = None
+        self._told: str | None = None
         self.ended = False
         self._seconds = 0.0
         self._tokens = TokenCounts()
@@ -122,7 +122,7 @@ class Episode:
     async def _step(self) -> None:
         """Observe, ask, act, measure, log."""
         observation = self.observation
-        self.history.add_user(user_turn(self._shown, self._told))
+        self.history.add_user(joined_turn(self._shown, self._told))
         seed = sampling_seed(self.spec.seed, observation.step)
         completion, shortened = await self._ask(msgspec.structs.replace(self._params, seed=seed))
         self.history.count(completion.prompt_tokens)
@@ -155,7 +155,7 @@ class Episode:
         text = said.text if isinstance(said, Completion) else said.completion
         return read_reply(text, self.history.format, finish_reason=said.finish_reason, reasoning=said.reasoning)
 
-    def _advance(self, reply: Reply, outcome: StepResult, told: msgspec.Raw) -> None:
+    def _advance(self, reply: Reply, outcome: StepResult, told: str) -> None:
         """What the next step begins with."""
         self.history.add_assistant(reply.answer, reply.reasoning)
         if outcome.history_cleared:
@@ -174,7 +174,7 @@ class Episode:
             if self.ended:
                 raise CorruptRecordError(f"{self.paths.steps} goes on after the episode's end: {_MISMATCH}")
             self._tokens.add(record)
-            self.history.add_user(user_turn(self._shown, self._told))
+            self.history.add_user(joined_turn(self._shown, self._told))
             for _ in range(record.shortened or 0):
                 self.history.shorten()
             self.history.count(record.prompt_tokens)

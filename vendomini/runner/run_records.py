@@ -35,12 +35,12 @@ class TokenCounts:
 
 def step_record(
     observation: Observation,
-    shown: Any,
+    shown: str,
     completion: Completion,
     answer: str,
     action: Action,
     outcome: StepResult,
-    told: Any,
+    told: str,
     shortened: int,
 ) -> StepRecord:
     """A line of the step log, to be written at once: what it has of the world can't be read from it.
@@ -53,7 +53,7 @@ def step_record(
     return StepLine(  # structs in it are written as the objects that are read back
         observation.step,
         getattr(observation, "day", msgspec.UNSET),
-        shown,
+        msgspec.Raw(shown),
         completion.text,
         completion.reasoning,
         None if answer == completion.text else answer,
@@ -64,7 +64,7 @@ def step_record(
         action.tool,
         action.arguments,
         action.card,
-        told,
+        msgspec.Raw(told),
         outcome.shocks,
         outcome.resolved,
         outcome.pe,
@@ -77,9 +77,9 @@ def step_record(
     )
 
 
-def encoded(shown: Observation | Result) -> msgspec.Raw:
+def encoded(shown: Observation | Result) -> str:
     """Its JSON, which both the prompt and the log take as it is."""
-    return msgspec.Raw(_encode(shown))
+    return _encode(shown).decode()
 
 
 def logged_action(record: StepRecord) -> Action:

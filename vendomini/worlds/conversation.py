@@ -46,8 +46,13 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 def user_turn(observation: object, result: object | None) -> str:
     """A user message: the last call's result, if there was one, and what the agent sees now; both JSON-ready."""
-    seen = f"{OBSERVATION}{_encode(observation).decode()}"
-    return seen if result is None else f"{RESULT}{_encode(result).decode()}\n{seen}"
+    return joined_turn(_encode(observation).decode(), None if result is None else _encode(result).decode())
+
+
+def joined_turn(observation: str, result: str | None) -> str:
+    """:func:`user_turn` of JSON."""
+    seen = f"{OBSERVATION}{observation}"
+    return seen if result is None else f"{RESULT}{result}\n{seen}"
 
 
 def split_turn(content: str) -> tuple[str, str]:

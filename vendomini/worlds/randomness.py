@@ -21,7 +21,7 @@ STREAMS = ("terms", "demand", "shocks", "notices", "sampling")
 """A stream's place is its spawn key: append new names, never reorder."""
 
 _BLOCK = 512
-_MASK = (1 << 64) - 1
+_SEEDS = 64
 _LARGEST_RATE = 500.0  # beyond this, exp(-rate) comes too close to the smallest double
 
 
@@ -78,12 +78,16 @@ def sampling_seed(run_seed: int, step: int) -> int:
 
     SplitMix64 (Steele, Lea and Flood 2014) started from the stream's own state.
     """
-    x = (_sampling_state(run_seed) + step * 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (x ^ (x >> 31)) >> 33
+    return _sampling_seeds(run_seed, step // _SEEDS)[step % _SEEDS]
 
 
 @lru_cache(maxsize=4096)
-def _sampling_state(run_seed: int) -> int:
-    return int(_sequence(run_seed, "sampling").generate_state(1, "uint64")[0])
+def _sampling_seeds(run_seed: int, block: int) -> list[int]:
+    import numpy as np
+
+    steps = np.arange(block * _SEEDS, (block + 1) * _SEEDS, dtype=np.uint64)
+    x = _sequence(run_seed, "sampling").generate_state(1, np.uint64) + steps * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    seeds: list[int] = ((x ^ (x >> np.uint64(31))) >> np.uint64(33)).tolist()
+    return seeds

@@ -46,14 +46,29 @@ _said = msgspec.json.Decoder(Said).decode
 _LATE_PENALTY = re.compile(r"A late one pays (\d+)% less")
 
 
-@lru_cache(maxsize=REMEMBERED)
+class _Calls(dict[str, Call | None]):
+    """Completion → the call in it, as long as there is room; what was just written need not be decoded."""
+
+    def __missing__(self, text: str) -> Call | None:
+        try:
+            said = _said(text)
+        except ValueError:
+            return self.add(text, None)
+        return self.add(text, Call(said.tool, said.arguments))
+
+    def add(self, text: str, call: Call | None) -> Call | None:
+        if len(self) >= REMEMBERED:
+            self.clear()
+        self[text] = call
+        return call
+
+
+_calls = _Calls()
+
+
 def read_call(text: str) -> Call | None:
     """The call in one of the control's own completions; None where the text is not such a reply."""
-    try:
-        said = _said(text)
-    except ValueError:
-        return None
-    return Call(said.tool, said.arguments)
+    return _calls[text]
 
 
 def evident_call(result: Answer | None) -> Call | None:
@@ -69,7 +84,9 @@ def evident_call(result: Answer | None) -> Call | None:
 
 def write_reply(thought: str, call: Call, card: Card | None) -> str:
     """The completion that makes this call."""
-    return conversation.write_reply(thought, call.tool, call.arguments, card)
+    text = conversation.write_reply(thought, call.tool, call.arguments, card)
+    _calls.add(text, call)
+    return text
 
 
 @lru_cache(maxsize=64)
