@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -28,8 +28,8 @@ class _Turn(msgspec.Struct, gc=False):
     user: str
     answer: str = ""
     reasoning: str = ""
-    ids: list[int] = msgspec.field(default_factory=list)
     size: int = 0
+    ids: Sequence[int] = ()
 
 
 class History:
@@ -88,18 +88,21 @@ class History:
 
     def add_user(self, text: str) -> None:
         """The next user turn; drops old turns first if the budget requires it."""
-        turn = _Turn(text)
-        asking = self._asking(turn, first=False) if self._template else []
-        turn.size = len(asking) if self._template else _estimate(text)
-        if self._used + turn.size > self._budget():
-            self._drop(int(self._budget() * KEEP) - turn.size)
+        turn, template = _Turn(text), self._template
+        asking = self._asking(turn, first=False) if template else None
+        turn.size = size = _estimate(text) if asking is None else len(asking)
+        budget = self._budget()
+        if self._used + size > budget:
+            self._drop(int(budget * KEEP) - size)
         self.messages.append({"role": "user", "content": text})
         self._turns.append(turn)
-        self._used += turn.size
-        if self._template and not self._template.seams:
-            self.token_ids = self._whole()
-        elif self._template:
+        self._used += size
+        if asking is None or template is None:
+            return
+        if template.seams:
             self.token_ids[self._past :] = asking if len(self._turns) > 1 else self._asking(turn, first=True)
+        else:
+            self.token_ids = self._whole()
 
     def add_assistant(self, answer: str, reasoning: str = "") -> None:
         """What the model answered.
@@ -108,17 +111,17 @@ class History:
             reasoning: what it thought first; kept if the template keeps thoughts.
         """
         turn = self._turns[-1]
-        self._used -= turn.size
         turn.answer, turn.reasoning = answer, reasoning
         self.messages.append({"role": "assistant", "content": answer})
+        before = turn.size
         if self._template:
             turn.ids = self._over(turn, first=len(self._turns) == 1)
             turn.size = len(turn.ids) - (self._head_size if len(self._turns) == 1 else 0)
             self.token_ids[self._past :] = turn.ids
             self._past += len(turn.ids)
         else:
-            turn.size += _estimate(answer)
-        self._used += turn.size
+            turn.size = before + _estimate(answer)
+        self._used += turn.size - before
 
     def clear(self) -> None:
         """Forgets everything but the system message."""

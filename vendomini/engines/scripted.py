@@ -67,9 +67,10 @@ class ScriptedEngine(Engine):
             conversation = self._conversations[prompt] = _Conversation(prompt.epoch)
         messages = prompt.messages
         conversation.seen = self._control.read(messages, conversation.seen, conversation.read)
+        characters = conversation.characters
         for message in messages[conversation.read :]:
-            conversation.characters += len(message["content"])
-        conversation.read = len(messages)
+            characters += len(message["content"])
+        conversation.read, conversation.characters = len(messages), characters
         return conversation
 
 

@@ -25,5 +25,7 @@ class CutOffs:
 
     def add(self, cut_off: bool) -> bool:
         """Takes a reply; whether the last ones were cut off too often."""
+        if not (cut_off or self._window):
+            return False
         self._window = window = (self._window << 1 | cut_off) & ALL
         return window.bit_count() >= self._limit

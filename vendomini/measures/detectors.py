@@ -114,6 +114,8 @@ class InvalidBurst(Detector):
         self._failed = 0  # a window of yes and no is the bits of a number
 
     def update(self, sample: Sample) -> float:
+        if not (sample.failed or self._failed):
+            return 0.0
         self._failed = failed = (self._failed << 1 | sample.failed) & ALL
         return failed.bit_count() / WINDOW
 
@@ -128,6 +130,8 @@ class BudgetDenial(Detector):
         self._denied = 0
 
     def update(self, sample: Sample) -> int:
+        if not (sample.denied or self._denied):
+            return 0
         self._denied = denied = (self._denied << 1 | sample.denied) & ALL
         return denied.bit_count()
 
@@ -144,12 +148,13 @@ class Decoupling(Detector):
 
     def update(self, sample: Sample) -> Value:
         contradiction = sample.contradiction
+        if contradiction is False and self._cards == ALL and not self._contradicting:
+            return self._value
         cards = (self._cards << 1 | (contradiction is not None)) & ALL
         contradicting = (self._contradicting << 1 | (contradiction is True)) & ALL
-        if cards != self._cards or contradicting != self._contradicting:
-            self._cards, self._contradicting = cards, contradicting
-            shown = cards.bit_count()
-            self._value = _rounded(contradicting.bit_count() / shown) if shown >= FEWEST else None
+        self._cards, self._contradicting = cards, contradicting
+        shown = cards.bit_count()
+        self._value = _rounded(contradicting.bit_count() / shown) if shown >= FEWEST else None
         return self._value
 
 
@@ -176,12 +181,9 @@ class ExplorationCollapse(Detector):
         if old != tool:
             self._window[place] = tool
             self._exchange(old, tool)
-            self._value = self._entropy(sample.offered) if self._calls >= FEWEST else None
+            entropy, calls = _N_LOG_N[self._calls] - self._n_log_n, self._calls
+            self._value = _rounded(entropy / (calls * _UNIT * math.log2(sample.offered))) if calls >= FEWEST else None
         return self._value if step >= WINDOW else None
-
-    def _entropy(self, offered: int) -> float:
-        calls = self._calls
-        return _rounded((_N_LOG_N[calls] - self._n_log_n) / (calls * _UNIT * math.log2(offered)))
 
     def _exchange(self, goes: str | None, comes: str | None) -> None:
         counts = self._counts
@@ -269,7 +271,7 @@ class Detectors:
 
     def __init__(self, thresholds: str) -> None:
         self.flags = _flags(thresholds)
-        self._updates = [(kind.name, kind().update) for kind in TABLE]
+        self._rows = [(kind.name, kind().update, self.flags.by_name[kind.name]) for kind in TABLE]
         self._last_trade = self._last_waiting = 0
 
     def update(self, sample: Sample) -> State:
@@ -278,11 +280,15 @@ class Detectors:
             self._last_trade = sample.step
         if sample.waiting:
             self._last_waiting = sample.step
-        values: dict[str, Value] = {}
-        for name, update in self._updates:
-            values[name] = update(sample)
-        self.flags.judge(sample.step, values.values())
-        return {**values, "on": self.flags.on}
+        flags = self.flags
+        flags.step = sample.step
+        state: State = {}
+        for name, update, flag in self._rows:
+            state[name] = value = update(sample)
+            if value != flag.value:
+                flags.change(flag, value)
+        state["on"] = flags.on
+        return state
 
     def severity(self, name: str) -> str | None:
         """``soft``, ``hard`` or ``mission_abandon`` of a detector's first onset, as far as was seen; None without one.

@@ -15,27 +15,26 @@ class Flag:
     """Whether one detector is on, and the history of its first onset.
 
     Attributes:
+        value: the newest; a detector without one is off.
         onset: step of its first onset.
         off: step at which it first let go.
         duration: steps from the first onset until it let go; 0 while it did not.
         relapsed: it came back within 20 steps of letting go.
     """
 
-    __slots__ = ("condition", "duration", "limit", "name", "off", "on", "onset", "relapsed")
+    __slots__ = ("condition", "duration", "limit", "name", "off", "on", "onset", "relapsed", "value")
 
     def __init__(self, name: str, condition: Condition, limit: float) -> None:
         self.name, self.condition, self.limit = name, condition, limit
+        self.value: Value = None
         self.on = self.relapsed = False
         self.onset: int | None = None
         self.off: int | None = None
         self.duration = 0
 
-    def judge(self, step: int, value: Value) -> bool:
-        """Takes the value of a step; whether the detector went on or off with it."""
-        on = value is not None and self.condition(value, self.limit)
-        if on == self.on:
-            return False
-        self.on = on
+    def switch(self, step: int) -> None:
+        """Turns it on or off."""
+        self.on = on = not self.on
         if on and self.onset is None:
             self.onset = step
         elif not on and self.off is None and self.onset is not None:
@@ -43,7 +42,6 @@ class Flag:
             self.duration = step - self.onset
         elif on and self.off is not None and step < self.off + SOFT_STEPS:
             self.relapsed = True
-        return True
 
 
 class Flags:
@@ -53,27 +51,30 @@ class Flags:
         first: the detector that went on first; among several at one step, the first in the table. None without one.
         onset: its step.
         on: the names of those that are on now, in the order of the table.
-        step: the last one taken.
+        step: the one that is taken.
     """
 
     def __init__(self, flags: Iterable[Flag]) -> None:
         self.by_name = {flag.name: flag for flag in flags}
-        self._flags = tuple(self.by_name.values())
-        self._values: tuple[Value, ...] = (None,) * len(self._flags)
         self.first: str | None = None
         self.onset: int | None = None
         self.on: list[str] = []
         self.step = 0
 
     def judge(self, step: int, values: Iterable[Value]) -> None:
-        """Takes the values of a step, in the order of the flags. A detector without one is off."""
+        """Takes the values of a step, in the order of the flags."""
         self.step = step
-        before, self._values = self._values, tuple(values)
-        for flag, value, last in zip(self._flags, self._values, before, strict=True):
-            if value != last and flag.judge(step, value):
-                self._switched(step, flag)
+        for flag, value in zip(self.by_name.values(), values, strict=True):
+            if value != flag.value:
+                self.change(flag, value)
 
-    def _switched(self, step: int, flag: Flag) -> None:
-        if flag.on and self.first is None:
-            self.first, self.onset = flag.name, step
-        self.on = [flag.name for flag in self._flags if flag.on]
+    def change(self, flag: Flag, value: Value) -> None:
+        """Takes one flag's new value at this step."""
+        flag.value = value
+        on = value is not None and flag.condition(value, flag.limit)
+        if on == flag.on:
+            return
+        flag.switch(self.step)
+        if on and self.first is None:
+            self.first, self.onset = flag.name, self.step
+        self.on = [each.name for each in self.by_name.values() if each.on]

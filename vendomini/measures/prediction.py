@@ -223,7 +223,7 @@ class Predictions:
         audit: Audited | None,
         about: str | None = None,
     ) -> Resolved:
-        micro = int(pe * _MICRO + 0.5)
+        micro = int(pe * _MICRO + 0.5) if pe else 0
         self._series[kind].add(micro)
         self._all.add(micro)
         if self._all.total or self._state[kind] is None:  # otherwise all means are 0 as before

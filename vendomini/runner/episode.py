@@ -126,7 +126,7 @@ class Episode:
         seed = sampling_seed(self.spec.seed, observation.step)
         completion, shortened = await self._ask(msgspec.structs.replace(self._params, seed=seed))
         self.history.count(completion.prompt_tokens)
-        reply = self._read(completion)
+        reply = self._read(completion.text, completion)
         action = parse_reply(reply, self._tools)
         outcome = self.world.step(action)
         told = encoded(outcome.result)
@@ -151,8 +151,7 @@ class Episode:
                     raise
                 shortened += 1
 
-    def _read(self, said: Completion | StepRecord) -> Reply:
-        text = said.text if isinstance(said, Completion) else said.completion
+    def _read(self, text: str, said: Completion | StepRecord) -> Reply:
         return read_reply(text, self.history.format, finish_reason=said.finish_reason, reasoning=said.reasoning)
 
     def _advance(self, reply: Reply, outcome: StepResult, told: str) -> None:
@@ -183,7 +182,7 @@ class Episode:
             if (record.observation, record.result) != (_decode(self._shown), _decode(told)):
                 raise CorruptRecordError(f"{self.paths.steps} line {record.step} {_MISMATCH}")
             self._watch.add(record.step, unusable(record.parse, record.parse_reason, error_code(record)))
-            self._advance(self._read(record), outcome, told)
+            self._advance(self._read(record.completion, record), outcome, told)
         self.counters.steps_resumed += len(self._log.records)
         self._log.records.clear()
 

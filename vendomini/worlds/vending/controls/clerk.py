@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 from vendomini.worlds.vending.answers import CustomerLine
@@ -182,10 +183,6 @@ def _needs(view: View) -> Iterator[Need]:
         if position[customer.sku] < 0:
             yield Need(customer.sku, -position[customer.sku], target - position[customer.sku], customer.expires_day)
     if view.observation.budget > _STOCKING_RESERVE:
-        for sku, units in sorted(position.items(), key=_units):
+        for sku, units in sorted(position.items(), key=itemgetter(1)):
             if 0 <= units < _REORDER_AT * target:
                 yield Need(sku, 1, target - units, None)
-
-
-def _units(item: tuple[str, int]) -> int:
-    return item[1]

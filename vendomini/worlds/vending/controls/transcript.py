@@ -64,11 +64,8 @@ class _Calls(dict[str, Call | None]):
 
 
 _calls = _Calls()
-
-
-def read_call(text: str) -> Call | None:
-    """The call in one of the control's own completions; None where the text is not such a reply."""
-    return _calls[text]
+read_call = _calls.__getitem__
+"""The call in one of the control's own completions; None where the text is not such a reply."""
 
 
 def evident_call(result: Answer | None) -> Call | None:

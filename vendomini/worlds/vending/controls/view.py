@@ -90,16 +90,11 @@ class View:
 
     # --------------------------------------------------------------------------------------- what is said
 
-    def say(self, text: str, call: Call | None) -> None:
-        """Records the control's own completion."""
-        self.last_text, self.last_call = text, call
-
     def see(self, result: Answer | None, observation: Observation) -> None:
         """Records a user turn."""
         before = self.observation
         listed = len(self.pending) == before.pending_supplier_orders
-        call = self.last_call or evident_call(result)
-        if result is not None and call is not None:
+        if result is not None and (call := self.last_call or evident_call(result)) is not None:
             listed = listed or result.supplier_orders is not None
             self._learn(call, result)
         if observation.day != before.day:
@@ -272,6 +267,6 @@ def fold(messages: list[Message], view: View | None = None, start: int = 0) -> V
                 view = View(read_catalogue(messages[0]["content"]), observation, noted=noted)
             view.see(result, observation)
         elif role == "assistant" and view is not None:
-            view.say(content, read_call(content))
+            view.last_text, view.last_call = content, read_call(content)
     assert view is not None, "a prompt ends with a user turn"
     return view
