@@ -127,20 +127,18 @@ def _asked(reply: Reply) -> Action | None:
     thought: object
     if type(value) is Asked:
         tool, arguments, card, thought = value.tool, value.arguments, value.prediction, value.thought
-        keys = 2 + (card is not UNSET) + (thought is not UNSET)
     elif type(value) is dict and value.keys() <= _ASKED_KEYS:
         tool, arguments = value.get("tool"), clean(value.get("arguments"))
-        card, thought = clean(value.get("prediction")), value.get("thought", UNSET)
-        keys = len(value)
+        card, thought = clean(value["prediction"]) if "prediction" in value else UNSET, value.get("thought", UNSET)
+        if type(tool) is not str or type(arguments) is not dict or not (thought is UNSET or type(thought) is str):
+            return None
     else:
         return None
-    if thought is UNSET:
-        thought = reply.reasoning
-    if type(tool) is not str or type(arguments) is not dict or type(thought) is not str:
+    keys = 2 + (card is not UNSET) + (thought is not UNSET) + len(arguments) + (len(card) if type(card) is dict else 0)
+    if says_twice(reply.answer, keys):
         return None
-    if says_twice(reply.answer, keys + len(arguments) + (len(card) if type(card) is dict else 0)):
-        return None
-    return Action("ok", tool, arguments, None if card is UNSET else card, thought)
+    stated = reply.reasoning if thought is UNSET else thought
+    return Action("ok", tool, arguments, None if card is UNSET else card, stated)
 
 
 Kind = TypeVar("Kind")

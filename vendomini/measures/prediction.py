@@ -109,8 +109,9 @@ class Series:
             "slow": (self.slow * _MICRO + 0.5) // 1 / _MICRO,
         }
         for name, window in self._windows:
-            n = window if window < count else count
-            state[name] = ((total - ring[(count - n) % size]) / n + 0.5) // 1 / _MICRO
+            if window > count:
+                window = count
+            state[name] = ((total - ring[(count - window) % size]) / window + 0.5) // 1 / _MICRO
         return state
 
     def summary(self) -> dict[str, float] | None:
