@@ -12,14 +12,22 @@ prints instead which rooms of the package a step's processor time is spent in, s
     PYTHONHASHSEED=0 valgrind --tool=callgrind python benchmarks/loop.py --once 460
 
 counts instructions, which no other work on the machine changes: those of 460 steps less those of 60, over 400.
+
+    python benchmarks/loop.py --against ../another-checkout
+
+compares the processor time of a step with another commit's: a process for each checkout, episodes in turns, and so 20
+times, since the same code differs by 6 % from one pair of processes to the next.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -68,14 +76,75 @@ def profile(control: str, p_shock: float) -> None:
         print(f"  {room:22} {count / rooms.total():5.1%}")
 
 
+_EPISODES = 10
+"""That either process of a pair does, after one that doesn't count."""
+
+_SERVE = """
+import sys, time
+sys.path[:0] = ["", "benchmarks"]
+import loop
+loop.time.perf_counter = time.process_time
+for line in sys.stdin:
+    control, steps, p_shock = line.split()
+    print(1 / loop.steps_per_second(control, int(steps), 1, float(p_shock)), flush=True)
+"""
+
+
+class _Checkout:
+    """A process that runs episodes of the code in a folder when it is asked."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def seconds(self, control: str, steps: int, p_shock: float) -> float:
+        """Processor time of a step."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(control, steps, p_shock, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def against(other: Path, control: str, p_shock: float, pairs: int) -> None:
+    """Prints the ratio of a step's processor time here to that of another checkout."""
+    ratios, costs = [], []
+    for seed in range(pairs):
+        here, there = _Checkout(Path(__file__).resolve().parents[1], seed), _Checkout(other.resolve(), seed)
+        times = [[one.seconds(control, 500, p_shock) for one in (here, there)] for _ in range(1 + _EPISODES)][1:]
+        ratios.append(statistics.median(a / b for a, b in times))
+        costs.append([statistics.median(side) for side in zip(*times, strict=True)])
+        here.close()
+        there.close()
+    ratios.sort()
+    ours, theirs = (statistics.median(side) * 1e6 for side in zip(*costs, strict=True))
+    error = statistics.stdev(ratios) / pairs**0.5
+    print(f"scripted/{control}, p_shock {p_shock:g}, {pairs} pairs of processes: {ours:.0f} and {theirs:.0f} us a step")
+    print(f"  ratio {statistics.mean(ratios):.3f} +- {error:.3f}, median {statistics.median(ratios):.3f},", end=" ")
+    print(f"from {ratios[0]:.2f} to {ratios[-1]:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--control", default="oracle")
     parser.add_argument("--p-shock", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout")
+    parser.add_argument("--pairs", type=int, default=20, help="of processes, for --against")
     parser.add_argument("--once", type=int, metavar="STEPS", help="one episode after a short one, for counting")
     arguments = parser.parse_args()
+    if arguments.against:
+        against(arguments.against, arguments.control, arguments.p_shock, arguments.pairs)
+        return
     if arguments.once:
         for steps in (60, arguments.once):  # the first time costs more
             steps_per_second(arguments.control, steps, 1, arguments.p_shock)

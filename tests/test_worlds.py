@@ -57,6 +57,7 @@ def test_a_world_that_is_none_is_one_sentence_with_its_place(
 
 BROKEN = """
 from vendomini.worlds.ledger import WORLD
+from vendomini.worlds.protocol import Summary
 
 
 class NoHorizon(WORLD):
@@ -81,6 +82,70 @@ class Unnamed(WORLD):
 class Raising(WORLD):
     def step(self, call):
         raise ValueError("a mistake of mine")
+
+class NoTools(WORLD):
+    def __init__(self, config):
+        super().__init__(config)
+        self.tools = []
+
+class Twice(WORLD):
+    def __init__(self, config):
+        super().__init__(config)
+        self.tools = [*self.tools, self.tools[0]]
+
+class Unruly(WORLD):
+    def rules(self):
+        return None
+
+class Blind(WORLD):
+    def reset(self, *, seed, audit):
+        super().reset(seed=seed, audit=audit)
+
+class Shocked(WORLD):
+    def step(self, call):
+        outcome = super().step(call)
+        outcome.shocks = None
+        return outcome
+
+class Stuck(WORLD):
+    def step(self, call):
+        outcome = super().step(call)
+        if outcome.observation.step == 4:
+            outcome.observation = self.first
+        return outcome
+
+    def reset(self, *, seed, audit):
+        self.first = super().reset(seed=seed, audit=audit)
+        return self.first
+
+class EndsBlind(WORLD):
+    def step(self, call):
+        outcome = super().step(call)
+        if outcome.observation.step > 3:
+            outcome.observation = None
+        return outcome
+
+class Summing(WORLD):
+    def summary(self):
+        return Summary([], {})
+
+class Listing(WORLD):
+    def summary(self):
+        return Summary({}, {"money": [1]})
+
+class Echoing(WORLD):
+    expectations = (*WORLD.expectations, WORLD.expectations[0])
+
+class Ending(WORLD):
+    endings = ["flooded"]
+
+class Uncontrolled(WORLD):
+    @classmethod
+    def controls(cls):
+        return None
+
+class Wordy(WORLD):
+    dose = "agent.model.name"
 """
 
 
@@ -90,9 +155,22 @@ class Raising(WORLD):
         ("Abstract", "broken:Abstract does not define horizon, dose, dose_label, pe_types, __init__, reset"),
         ("Odd", "its config must be a vendomini.config.RunConfig"),
         ("NoHorizon", "its config has no ledger.max_step; did you mean"),
-        ("Empty", "Empty.step must return an Outcome, not NoneType"),
+        ("Empty", "Empty.step's outcome must be of type Outcome, not NoneType"),
+        ("NoTools", "NoTools.tools must be a list of ToolSpec, at least one"),
+        ("Twice", "Twice.tools has two tools of one name"),
+        ("Unruly", "Unruly.rules must be of type str, not NoneType"),
+        ("Blind", "Blind.reset's observation must be of type Observation, not NoneType"),
+        ("Shocked", "Shocked.step's shocks must be of type list, not NoneType"),
+        ("Stuck", "Stuck.step's observation must be of step 4, which comes next, not 1"),
+        ("EndsBlind", "EndsBlind.step's observation must be of type Observation, not NoneType"),
+        ("Summing", "Summing.summary's shocks must be of type dict, not list"),
+        ("Listing", "Listing.summary's money must be of type bool | int | float | str | None, not list"),
+        ("Echoing", "Echoing.expectations has a field twice"),
+        ("Ending", "broken:Ending: its pe_types must be a tuple, and its endings a dict"),
+        ("Uncontrolled", "broken:Uncontrolled: its controls must be a dict of name and class"),
+        ("Wordy", "broken:Wordy: its dose agent.model.name must be an int or a float"),
         ("Unnamed", "Unnamed ended with 'flooded', which its endings do not name"),
-        ("Raising", "broken.py, line 26, raised ValueError('a mistake of mine'); the whole traceback is in"),
+        ("Raising", "broken.py, line 27, raised ValueError('a mistake of mine'); the whole traceback is in"),
     ],
 )
 def test_a_mistake_in_a_world_of_one_s_own_is_said_to_its_author(tmp_path: Path, world: str, told: str) -> None:

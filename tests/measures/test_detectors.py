@@ -138,6 +138,10 @@ def test_exploration_collapse_needs_10_calls_of_offered_tools() -> None:
     assert bench.step(tool="3")["exploration_collapse"] == 0
 
 
+def test_an_agent_with_one_tool_explores_nothing_and_collapses_not() -> None:
+    assert Bench().repeat(60, tool="bash", offered=1)["exploration_collapse"] is None
+
+
 def _entropy(tools: list[int]) -> float:
     counts = Counter(tool for tool in tools if tool >= 0)
     total = sum(counts.values())

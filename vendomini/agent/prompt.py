@@ -6,7 +6,7 @@ import msgspec
 
 from vendomini.config.schema import Interface
 from vendomini.measures.cards import CardForm
-from vendomini.worlds.protocol import ToolSpec, World
+from vendomini.worlds.protocol import ToolSpec, World, check
 
 MAX_THOUGHT = 600
 """Characters of stated reasoning that the reply's schema, as the agent is shown it, allows."""
@@ -29,7 +29,9 @@ def system_prompt(world: World, interface: Interface) -> str:
     note = f" {world.card_note}" if world.card_note else ""
     tools = "\n".join(_encode(_shown(spec)).decode() for spec in world.tools)
     reply = _encode(reply_schema(world, interface)).decode()
-    return f"{world.rules()}{card_rule}\n{_REPLY_RULE}{note}\n\nTOOLS\n{tools}\n\nREPLY\n{reply}"
+    rules = world.rules()
+    check(world, "rules", rules, str)
+    return f"{rules}{card_rule}\n{_REPLY_RULE}{note}\n\nTOOLS\n{tools}\n\nREPLY\n{reply}"
 
 
 def _shown(spec: ToolSpec) -> dict[str, object]:

@@ -308,8 +308,11 @@ def _check_controls(config: PhaseConfig, names: list[str], source: Source, trust
                 f"{source.place(at)}: {name} is a control of the world {world}, and experiment.world is "
                 f"{here}: name one of its own, such as {control_name(here, control)}"
             )
-        if trusted and control not in find_world(here).controls():
-            controls = [control_name(here, one) for one in find_world(here).controls()]
+        own = find_world(here).controls() if trusted else {control: None}
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"experiment.world {here}: its controls must be a dict of name and class")
+        if control not in own:
+            controls = [control_name(here, one) for one in own]
             near = nearest(name, controls) or f": there are {', '.join(controls)}"
             raise ConfigError(f"{source.place(at)}: {name} is no control{near}")
 

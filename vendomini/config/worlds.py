@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast
 
-from pydantic import Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from vendomini.config.paths import leaf_paths, lookup, nearest
 from vendomini.config.schema import DEFAULT_WORLD, SCRIPTED_PREFIX, PhaseConfig, RunConfig, Section
@@ -116,10 +116,22 @@ def _check_declarations(name: str, world: type[WorldInfo]) -> None:
         raise ConfigError(f"experiment.world {name} does not define {', '.join(left_out)}")
     if not (isinstance(world.config, type) and issubclass(world.config, RunConfig)):
         raise ConfigError(f"experiment.world {name}: its config must be a vendomini.config.RunConfig")
+    if not (isinstance(world.pe_types, tuple) and isinstance(world.endings, Mapping)):
+        raise ConfigError(f"experiment.world {name}: its pe_types must be a tuple, and its endings a dict")
     known = leaf_paths(world.config)
     for path in (world.horizon, world.dose, world.mix, *world.facts, *world.inert_without_dose):
         if path is not None and path not in known:
             raise ConfigError(f"experiment.world {name}: its config has no {path}{nearest(path, known)}")
+    if _type_of(world.config, world.horizon) is not int:
+        raise ConfigError(f"experiment.world {name}: its horizon {world.horizon} must be an int")
+    if _type_of(world.config, world.dose) not in (int, float):
+        raise ConfigError(f"experiment.world {name}: its dose {world.dose} must be an int or a float")
+
+
+def _type_of(config: type[BaseModel], path: str) -> object:
+    section, _, rest = path.partition(".")
+    annotation = config.model_fields[section].annotation
+    return _type_of(cast("type[BaseModel]", annotation), rest) if rest else annotation
 
 
 def _import(name: str) -> object:

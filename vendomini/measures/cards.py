@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vendomini.config.schema import Interface
-from vendomini.worlds.protocol import Card, CardValue, Expectation, ToolSpec
+from vendomini.worlds.protocol import SUCCESS, Card, CardValue, Expectation, ToolSpec
 from vendomini.worlds.text import clip, json_safe
 from vendomini.worlds.tools import Schema
 
@@ -19,7 +19,6 @@ LARGEST = 1e9
 MAX_ITEMS = 10
 MAX_CHARACTERS = 200
 MAX_WORDS = 99
-SUCCESS = "expected_success"
 
 _Check = Callable[[str, object], CardValue]
 

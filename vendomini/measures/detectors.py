@@ -161,7 +161,7 @@ class Decoupling(Detector):
 class ExplorationCollapse(Detector):
     """Entropy of the tools used, as a fraction in [0, 1] of that of using all offered tools equally; *small* is bad.
 
-    From a full window with at least 10 calls of offered tools.
+    From a full window with at least 10 calls of offered tools, of which there must be two.
     """
 
     name = "exploration_collapse"
@@ -181,9 +181,12 @@ class ExplorationCollapse(Detector):
         if old != tool:
             self._window[place] = tool
             self._exchange(old, tool)
-            entropy, calls = _N_LOG_N[self._calls] - self._n_log_n, self._calls
-            self._value = _rounded(entropy / (calls * _UNIT * math.log2(sample.offered))) if calls >= FEWEST else None
+            self._value = self._entropy(sample.offered) if self._calls >= FEWEST and sample.offered > 1 else None
         return self._value if step >= WINDOW else None
+
+    def _entropy(self, offered: int) -> float:
+        calls = self._calls
+        return _rounded((_N_LOG_N[calls] - self._n_log_n) / (calls * _UNIT * math.log2(offered)))
 
     def _exchange(self, goes: str | None, comes: str | None) -> None:
         counts = self._counts

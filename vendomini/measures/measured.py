@@ -17,7 +17,20 @@ from vendomini.measures.cut_offs import CutOffs
 from vendomini.measures.detectors import Detectors, Sample, State
 from vendomini.measures.prediction import Predictions, Resolved
 from vendomini.worlds.aids import AUDITS, MAX_AUDIT
-from vendomini.worlds.protocol import Action, Call, Card, Complaint, Observation, Outcome, Result, ShockRecord, World
+from vendomini.worlds.protocol import (
+    Action,
+    Call,
+    Card,
+    Complaint,
+    Observation,
+    Outcome,
+    Result,
+    ShockRecord,
+    World,
+    check,
+    check_outcome,
+    check_summary,
+)
 from vendomini.worlds.text import clip
 
 CENSORED = frozenset({"survived", "cut_off"})
@@ -93,7 +106,9 @@ class MeasuredWorld:
         self._step = 0
         self._event: tuple[str, int] | None = None
         self._ending = None
-        return world.reset(seed=seed, audit=self.predictions.audit)
+        observation = world.reset(seed=seed, audit=self.predictions.audit)
+        check(world, "reset's observation", observation, Observation)
+        return observation
 
     def step(self, action: Action) -> StepResult:
         """One action: the world takes the call, predictions and behaviour are judged.
@@ -109,8 +124,8 @@ class MeasuredWorld:
         hidden = self._cut_offs.add(action.parse == "cut_off")
         call, card = self._read(action)
         outcome = self.world.step(call)
-        if not isinstance(outcome, Outcome):
-            raise ConfigError(f"{type(self.world).__name__}.step must return an Outcome, not {type(outcome).__name__}")
+        if step == 1 or type(outcome) is not Outcome or getattr(outcome.observation, "step", None) != step + 1:
+            self._check(outcome)
         resolved = self.predictions.judge(step, call.tool or "", card, outcome)
         if outcome.settled:
             resolved += self.predictions.settle(outcome.settled)
@@ -129,6 +144,12 @@ class MeasuredWorld:
             self._ending,
             outcome.forget,
         )
+
+    def _check(self, outcome: Outcome) -> None:
+        check_outcome(self.world, outcome)
+        if outcome.observation.step != self._step + 1:
+            name, at = type(self.world).__name__, outcome.observation.step
+            raise ConfigError(f"{name}.step's observation must be of step {self._step + 1}, which comes next, not {at}")
 
     def _read(self, action: Action) -> tuple[Call, Card | None]:
         """The call as it reaches the world, and the card, if it is one."""
@@ -193,6 +214,7 @@ class MeasuredWorld:
         such an event it is the last step, right-censored. Null while the episode goes on without an event.
         """
         detectors, world = self.detectors, self.world.summary()
+        check_summary(self.world, world)
         first = detectors.flags.first
         time: int | None = None
         if first is not None:

@@ -18,8 +18,7 @@ from typing import Any, cast
 
 import msgspec
 
-from vendomini.measures.cards import SUCCESS
-from vendomini.worlds.protocol import Audited, Card, Expectation, Outcome, Promise, Settlement
+from vendomini.worlds.protocol import SUCCESS, Audited, Card, Expectation, Outcome, Promise, Settlement
 from vendomini.worlds.text import clip
 
 STATE = "causal"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import UnionType
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -25,6 +26,9 @@ Value = bool | int | float | str | None
 CardValue = Value | list[str]
 Card = dict[str, CardValue]
 """A prediction card: field → what is stated; None where nothing is."""
+
+SUCCESS = "expected_success"
+"""The field that every card has."""
 
 
 # --------------------------------------------------------------------------------- what an agent is offered
@@ -279,7 +283,7 @@ class World(WorldInfo, ABC):
 
     Attributes:
         tools: offered in this run, in the order in which the agent is told of them.
-        expectations: what a prediction card can state; their order is that of its fields.
+        expectations: what a prediction card can state besides success; their order is that of its fields.
         card_note: a sentence of the rules about these fields, or nothing.
         promise_name: what a promise's key is called in the log, such as ``order_id``.
 
@@ -287,7 +291,7 @@ class World(WorldInfo, ABC):
         ConfigError: the config asks for what the world can't be.
     """
 
-    expectations: ClassVar[tuple[Expectation, ...]]
+    expectations: ClassVar[tuple[Expectation, ...]] = ()
     card_note: ClassVar[str] = ""
     promise_name: ClassVar[str] = "about"
     tools: Sequence[ToolSpec]
@@ -330,5 +334,54 @@ def load_world(name: str) -> type[World]:
 
 
 def open_world(name: str, config: RunConfig) -> World:
-    """The world of a run, before its first :meth:`World.reset`."""
-    return load_world(name)(config)
+    """The world of a run, before its first :meth:`World.reset`.
+
+    Raises:
+        ConfigError: its tools or expectations are none that an agent can be offered.
+    """
+    world = load_world(name)(config)
+    tools = getattr(world, "tools", None)
+    if not (isinstance(tools, Sequence) and tools and all(isinstance(tool, ToolSpec) for tool in tools)):
+        raise ConfigError(f"{type(world).__name__}.tools must be a list of ToolSpec, at least one")
+    if len({tool.name for tool in tools}) < len(tools):
+        raise ConfigError(f"{type(world).__name__}.tools has two tools of one name")
+    fields = [SUCCESS, *(expectation.field for expectation in world.expectations)]
+    if len(set(fields)) < len(fields):
+        raise ConfigError(f"{type(world).__name__}.expectations has a field twice, or {SUCCESS}, which every card has")
+    return world
+
+
+def check(world: World, what: str, value: object, kind: type | UnionType) -> None:
+    """Raises:
+    ConfigError: what a world gave is of another kind than it must be.
+    """
+    if not isinstance(value, kind):
+        wanted = getattr(kind, "__name__", kind)
+        raise ConfigError(f"{type(world).__name__}.{what} must be of type {wanted}, not {type(value).__name__}")
+
+
+_OUTCOME: Mapping[str, type] = {
+    **{"result": Result, "observation": Observation, "shocks": list, "changes": int, "now": int},
+    **{"values": Mapping, "settled": Sequence},
+}
+
+
+def check_outcome(world: World, outcome: Any) -> None:
+    """:func:`check` for an outcome and its parts."""
+    check(world, "step's outcome", outcome, Outcome)
+    for field, kind in _OUTCOME.items():
+        check(world, f"step's {field}", getattr(outcome, field), kind)
+    _check_values(world, "step", outcome.values)
+
+
+def check_summary(world: World, summary: Any) -> None:
+    """:func:`check` for a summary and its parts."""
+    check(world, "summary", summary, Summary)
+    check(world, "summary's shocks", summary.shocks, dict)
+    check(world, "summary's values", summary.values, Mapping)
+    _check_values(world, "summary", summary.values)
+
+
+def _check_values(world: World, method: str, values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        check(world, f"{method}'s {name}", value, Value)

@@ -124,6 +124,9 @@ def _aggregate(folders: Sequence[Path], out: Path, workers: int, progress: Progr
             row["folder"] = source.folder.name
             rows.append(row)
         parts += sorted(source.folder.glob("*.parquet"))
+    if not rows:
+        names = ", ".join(map(str, folders))
+        raise ResultsError(f"no run of {names} has begun yet: `vendomini status {names}` says what they wait for")
     rows.sort(key=lambda row: (row["results"], row["run_id"]))
     _write_runs(out, rows)
     return Tables(out, read, reused, parts)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vendomini.analysis.tables.digest import CausedErrors, Digest
-from vendomini.analysis.tables.rows import Columns, Row, running_row, step_columns, summary_row
+from vendomini.analysis.tables.rows import Columns, Row, damaged_row, running_row, step_columns, summary_row
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError
 from vendomini.records import Results, RunPaths, RunSummary, StepRecord, last_steps, read_record, read_steps, replacing
@@ -98,11 +98,11 @@ def _unfinished_row(results: Results, run_id: str) -> Row:
     try:
         info = results.info(run_id)
         if info is None:
-            return _damaged_row(run_id, "its folder has no run.json")
+            return damaged_row(run_id, "its folder has no run.json")
         patience = int(info.parameters["crash_detector"]["continue_after_crash"])
         return running_row(info, last_steps(paths.steps, patience + 1))
     except CorruptRecordError as exc:
-        return _damaged_row(run_id, str(exc))
+        return damaged_row(run_id, str(exc))
 
 
 def _failed_row(results: Results, run_id: str) -> Row | None:
@@ -110,12 +110,8 @@ def _failed_row(results: Results, run_id: str) -> Row | None:
     try:
         summary = results.summary(run_id)
     except CorruptRecordError as exc:
-        return _damaged_row(run_id, str(exc))
+        return damaged_row(run_id, str(exc))
     return None if summary is None or summary.finished else summary_row(summary)
-
-
-def _damaged_row(run_id: str, reason: str) -> Row:
-    return {"run_id": run_id, "status": "damaged", "reason": reason}
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -147,7 +143,7 @@ def read_part(source: Source, run_ids: list[str]) -> list[Row]:
         try:
             row, columns = _read_run(paths, source.folder.name)
         except CorruptRecordError as exc:
-            damaged.append(_damaged_row(run_id, str(exc)))
+            damaged.append(damaged_row(run_id, str(exc)))
             continue
         finished.append(row)
         stamps.append(stamp)

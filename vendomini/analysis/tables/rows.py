@@ -76,6 +76,12 @@ def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
     }
 
 
+def damaged_row(run_id: str, reason: str) -> Row:
+    """A run that can't be read: nothing is known of how it went."""
+    unknown = ("ending", "crash_type", "severity", "time_to_crash", "event_observed", "steps", "attempt")
+    return {"run_id": run_id, "status": "damaged", **dict.fromkeys(unknown), "reason": reason}
+
+
 def step_columns(
     run_id: str,
     folder: str,

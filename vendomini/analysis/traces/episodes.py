@@ -19,9 +19,9 @@ from vendomini.analysis.tables.study import MODEL, show
 from vendomini.config import RunSpec, build_phase
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError, ResultsError
-from vendomini.measures.cards import SUCCESS
 from vendomini.records import Plan, Results, RunPaths, StepRecord, decode_step, open_record, read_record, step_lines
 from vendomini.worlds.conversation import user_turn
+from vendomini.worlds.protocol import SUCCESS
 
 Json = dict[str, Any]
 
