@@ -23,6 +23,8 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
+from vendomini.agent.objects import KeyTwiceError, read_json, read_python
+
 _PREFIX = re.compile(r"<(/?)(?:\w+:|｜\w+｜|\w+_)(?=(?:invoke|parameter|tool_call|arg_key|arg_value)\b)")
 _TAGGED = re.compile(
     r"<(?P<tag>function|invoke)(?:=| +name=)[\"']?(?P<name>[\w.-]+)[\"']?\s*>"
@@ -48,11 +50,13 @@ _GEMMA_PART = re.compile(
 )
 _ASKED = frozenset({"thought", "arguments", "prediction"})
 
-_decode = msgspec.json.Decoder().decode
-
 
 def in_json(answer: str, tools: Collection[str]) -> str:
-    """The answer with such calls of these tools written as objects, all else as it was."""
+    """The answer with such calls of these tools written as objects, all else as it was.
+
+    Raises:
+        KeyTwiceError: a call gives an argument twice, or an object in it has a key twice.
+    """
     if (python := _PYTHON.fullmatch(answer)) and (calls := _from_python(python["calls"], tools)):
         return calls
     if "call:" in answer:
@@ -64,8 +68,9 @@ def in_json(answer: str, tools: Collection[str]) -> str:
 
 def _object(found: re.Match[str], tools: Collection[str]) -> str:
     name, body = found["name"] or found["glm"], found["body"] or found["pairs"] or ""
-    tool, arguments = name.removeprefix("functions."), _arguments(body)
-    if tool not in tools or arguments is None:
+    tool = name.removeprefix("functions.")
+    arguments = _arguments(body) if tool in tools else None
+    if arguments is None:
         return found[0]
     if "arguments" in arguments and arguments.keys() <= _ASKED:  # the form that was asked for, in tags
         return json.dumps({"tool": tool, **arguments})
@@ -73,13 +78,17 @@ def _object(found: re.Match[str], tools: Collection[str]) -> str:
 
 
 def _arguments(body: str) -> dict[str, object] | None:
-    """The arguments in the body of a call; None if it holds anything else, or one of them twice."""
+    """The arguments in the body of a call; None if it holds anything else.
+
+    Raises:
+        KeyTwiceError: it holds one of them twice.
+    """
     arguments: dict[str, object] = {}
     position = 0
     while pair := _PAIR.match(body, position):
         key = pair["key"] or pair["glm"]
         if key in arguments:
-            return None
+            raise KeyTwiceError
         text = pair["value"] if pair["key"] else pair["given"]
         arguments[key] = text if 'string="true"' in (pair["more"] or "") else _value(text)
         position = pair.end()
@@ -89,18 +98,24 @@ def _arguments(body: str) -> dict[str, object] | None:
 def _value(text: str) -> object:
     """Numbers, objects and the like are JSON in all of these forms, texts stand as they are."""
     try:
-        return _decode(text)
+        return read_json(text)
+    except KeyTwiceError:
+        raise
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return text.strip("\n")
 
 
 def _from_gemma(found: re.Match[str], tools: Collection[str]) -> str:
+    if found["name"] not in tools:
+        return found[0]
     given = _GEMMA_PART.sub(lambda part: json.dumps(part["key"] or part["text"] or ""), found["given"])
     try:
-        arguments = _decode(given)
+        arguments = read_json(given)
+    except KeyTwiceError:
+        raise
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return found[0]
-    return json.dumps({"tool": found["name"], "arguments": arguments}) if found["name"] in tools else found[0]
+    return json.dumps({"tool": found["name"], "arguments": arguments})
 
 
 def _from_python(text: str, tools: Collection[str]) -> str | None:
@@ -108,6 +123,8 @@ def _from_python(text: str, tools: Collection[str]) -> str | None:
     try:
         calls = [_call(call) for line in ast.parse(text).body for call in _expressions(line)]
         return json.dumps(calls) if all(call["tool"] in tools for call in calls) else None
+    except KeyTwiceError:
+        raise
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 
@@ -135,7 +152,10 @@ def _call(call: ast.expr) -> dict[str, object]:
             pass
         case _:
             raise ValueError("no call with named arguments")
-    return {"tool": name, "arguments": {_named(word): ast.literal_eval(word.value) for word in words}}
+    arguments = {_named(word): read_python(word.value) for word in words}
+    if len(arguments) < len(words):
+        raise KeyTwiceError
+    return {"tool": name, "arguments": arguments}
 
 
 def _named(word: ast.keyword) -> str:

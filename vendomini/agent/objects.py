@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 MAX_CANDIDATES = 32
 """Opening braces at which an object is looked for."""
 
@@ -26,8 +28,8 @@ class Found:
     end: int
 
 
-class _KeyTwiceError(Exception):
-    """An object has a key twice."""
+class KeyTwiceError(ValueError):
+    """An object has a key twice, of which readers of JSON and Python silently keep the last."""
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -35,49 +37,79 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(value) != len(pairs):
         times = Counter(key for key, _ in pairs)
         if [key for key in times if times[key] > 1] != ["thought"]:  # which doesn't change the call
-            raise _KeyTwiceError
+            raise KeyTwiceError
     return value
 
 
 _lenient = json.JSONDecoder(strict=False, object_pairs_hook=_once)
 
 
+def read_json(text: str) -> object:
+    """The value of a text that is JSON from end to end.
+
+    Raises:
+        ValueError: it is not, or an object in it has a key twice.
+        RecursionError: it nests too deeply.
+    """
+    value = msgspec.json.decode(text)
+    if isinstance(value, dict | list):
+        _lenient.decode(text)
+    return value
+
+
+def read_python(source: str | ast.expr) -> object:
+    """The value of a literal.
+
+    Raises:
+        ValueError, SyntaxError, TypeError, RecursionError, MemoryError: it is none, or a dictionary in it has a key
+            twice.
+    """
+    tree = ast.parse(source, mode="eval") if isinstance(source, str) else source
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _once([(key.value, None) for key in node.keys if isinstance(key, ast.Constant)])  # type: ignore[misc]
+    return ast.literal_eval(tree)
+
+
 def objects_in(text: str) -> Iterator[Found | None]:
-    """Every complete object in a text, from the left, none inside another; None at one that is never closed."""
+    """Every complete object in a text, from the left, none inside another; None at one that is never closed.
+
+    Raises:
+        KeyTwiceError: one has a key twice.
+    """
     position = text.find("{")
     for _ in range(MAX_CANDIDATES):
         if position < 0:
             return
-        value, end = _object_at(text, position)
+        found, end = _object_at(text, position)
         if end is None:
             yield None
             return
-        if value is not None:
-            yield Found(value, position, end)
+        if found is not None:
+            yield found
         position = text.find("{", end)
     yield None
 
 
-def _object_at(text: str, start: int) -> tuple[dict[str, object] | None, int | None]:
+def _object_at(text: str, start: int) -> tuple[Found | None, int | None]:
     """The object that begins at ``start``, None where it can't be read, and where it ends, None where it doesn't."""
     try:
         value, end = _lenient.raw_decode(text, start)
-        return value, end
-    except _KeyTwiceError:
-        return None, _balanced_end(text, start)
+        return Found(value, start, end), end
     except (ValueError, RecursionError):
         pass
     close = _balanced_end(text, start)
     if close is None:
         return None, None
-    piece = text[start:close]
-    for read in (_without_trailing_commas, ast.literal_eval):
+    for read in (_lenient.decode, _without_trailing_commas, read_python):
         try:
-            value = read(piece)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, _KeyTwiceError):
+            value = read(text[start:close])
+        except KeyTwiceError:
+            raise
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
         if isinstance(value, dict):
-            return value, close
+            return Found(value, start, close), close
     return None, close
 
 
@@ -99,15 +131,15 @@ def _balanced_end(text: str, start: int) -> int | None:
 
 
 def says_twice(answer: str, keys: int) -> bool:
-    """Whether an object has a key twice, of which JSON readers silently keep the last.
+    """Whether an object has a key twice.
 
     Args:
-        keys: how many such a reader kept.
+        keys: how many a reader kept.
     """
     if answer.count(":") == keys:  # one colon for each
         return False
     try:
         _lenient.decode(answer)
-    except (ValueError, RecursionError, _KeyTwiceError):
+    except (ValueError, RecursionError):
         return True
     return False

@@ -9,17 +9,17 @@ call. ``cut_off`` is a reply that reached the limit of its length before its ans
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from vendomini.agent.clean import clean, clean_text
 from vendomini.agent.mention import mentioned, remark, taken_back
 from vendomini.agent.native import in_json
-from vendomini.agent.objects import Found, objects_in, says_twice
+from vendomini.agent.objects import Found, KeyTwiceError, objects_in, read_json, says_twice
 from vendomini.agent.reply import Asked, Reply, read_reply
 from vendomini.model_info.formats import PLAIN, ReplyFormat
 from vendomini.worlds.protocol import Action
@@ -35,6 +35,7 @@ COMPLAINTS = {
     "no_object": "the reply holds no JSON object",
     "broken": "the reply holds a JSON object that is broken or not complete",
     "no_call": "the reply holds no JSON object that calls one of the tools",
+    "key_twice": "an object in the reply has a key twice: give each key once",
     "ambiguous": "the reply holds more than one call, or one that is only mentioned: reply with one JSON object",
     "code": "the reply is program code: reply with one JSON object",
 }
@@ -101,7 +102,10 @@ def parse_reply(reply: Reply, tools: Collection[str]) -> Action:
         return _unparsable("refused", reply)
     if reply.unclosed:
         return _unparsable("no_answer", reply)
-    action = _asked(reply) or _repair(reply, tools)
+    try:
+        action = _asked(reply) or _repair(reply, tools)
+    except KeyTwiceError:
+        action = "key_twice"
     if isinstance(action, Action):
         return action
     return _unparsable(action, reply)
@@ -269,7 +273,9 @@ def _json_object(given: object) -> object:
     if not isinstance(given, str):
         return given
     try:
-        value = json.loads(given)
-    except (ValueError, RecursionError):
+        value = read_json(given)
+    except KeyTwiceError:
+        raise
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return given
     return value if isinstance(value, dict) else given
