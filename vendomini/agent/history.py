@@ -180,12 +180,15 @@ class History:
 
     def _drop(self, room: int) -> None:
         """Drops turns from the front until the rest takes at most ``room`` tokens."""
-        dropped = 0
-        while dropped < len(self._turns) and self._used > room:
-            self._used -= self._turns[dropped].size
+        used, dropped = self._used, 0
+        for turn in self._turns:
+            if used <= room:
+                break
+            used -= turn.size
             dropped += 1
         if not dropped:
             return
+        self._used = used
         del self._turns[:dropped]
         self.messages = [self._system, *self.messages[1 + 2 * dropped :]]
         self.epoch += 1

@@ -59,16 +59,16 @@ _CHANNELS = re.compile(
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[^\s:,.])")
 
 
-_Scalar = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | str | bool | None
+_Value = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | str | bool | list[str] | None
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """An answer in the form that was asked for, whose values need no cleaning."""
 
     tool: str
-    arguments: dict[str, _Scalar]
+    arguments: dict[str, _Value]
     thought: str | msgspec.UnsetType = msgspec.UNSET
-    prediction: dict[str, _Scalar] | msgspec.UnsetType | None = msgspec.UNSET
+    prediction: dict[str, _Value] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _decode_asked = msgspec.json.Decoder(Asked).decode

@@ -93,31 +93,30 @@ class Desk:
 
     def take(self, call: Call) -> Taken:
         """Never raises, whatever the agent sent."""
-        taken = self._take(call)
-        error = taken[2].error
-        if error is not None:
-            self.last_error = error.code
-        return taken
-
-    def _take(self, call: Call) -> Taken:
         tool, complaint = call.tool, call.complaint
         if tool is None:
             assert complaint is not None, "without a call there is a complaint"
-            return None, None, refuse(complaint.code, complaint.message)
+            return None, None, self._refused(complaint.code, complaint.message)
         check = self._arguments.get(tool)
         if check is None:
             message = f"There is no tool {clip(tool)!r}; there are: {', '.join(self._arguments)}."
-            return (clip(tool), json_safe(call.arguments)), None, refuse("unknown_tool", message)
+            return (clip(tool), json_safe(call.arguments)), None, self._refused("unknown_tool", message)
         try:
             values = check.validate(call.arguments)
         except InvalidArguments as exc:
-            return (tool, json_safe(call.arguments)), tool, refuse("invalid_arguments", f"{exc}.")
+            return (tool, json_safe(call.arguments)), tool, self._refused("invalid_arguments", f"{exc}.")
         if complaint is not None and complaint.fatal:
-            return (tool, values), tool, refuse(complaint.code, complaint.message)
+            return (tool, values), tool, self._refused(complaint.code, complaint.message)
         result = self.handlers[tool](*values)
+        if result.error is not None:
+            self.last_error = result.error.code
         if complaint is not None:
             result.prediction_ignored = complaint.message
         return (tool, values), tool, result
+
+    def _refused(self, code: str, message: str) -> Result:
+        self.last_error = code
+        return refuse(code, message)
 
 
 # ------------------------------------------------------------------------------------------- validation

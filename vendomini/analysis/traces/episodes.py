@@ -125,7 +125,8 @@ class Library:
             and (model is None or model in {entry["model"], entry["model"].removesuffix(" (synthetic)")})
         ]
         if not chosen:
-            raise ResultsError("no run matches: `vendomini traces DIR` lists them all")
+            nothing = "no run matches" if run_ids or ending or model else "no run has finished yet: name one with --run"
+            raise ResultsError(f"{nothing}; `vendomini traces DIR` lists them all")
         return chosen
 
     def paths(self, place: int, run_id: str) -> RunPaths:

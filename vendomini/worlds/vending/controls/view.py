@@ -182,9 +182,13 @@ class View:
         """Books what was due since yesterday, if all orders under way were known, none was overdue, and their count now
         shows that it came; drops customers who have gone."""
         today, under_way = observation.day, observation.pending_supplier_orders
-        due = [order for order in self.pending.values() if yesterday < order.eta_day <= today]
+        due, overdue = [], False
+        for order in self.pending.values():
+            if order.eta_day <= yesterday:
+                overdue = True
+            elif order.eta_day <= today:
+                due.append(order)
         late = listed and len(self.pending) == under_way
-        overdue = any(order.eta_day <= yesterday for order in self.pending.values())
         came = listed and not overdue and len(self.pending) - len(due) == under_way
         for order in [] if late else due:
             del self.pending[order.order_id]
