@@ -99,8 +99,6 @@ def _value(text: str) -> object:
     """Numbers, objects and the like are JSON in all of these forms, texts stand as they are."""
     try:
         return read_json(text)
-    except KeyTwiceError:
-        raise
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return text.strip("\n")
 
@@ -111,8 +109,6 @@ def _from_gemma(found: re.Match[str], tools: Collection[str]) -> str:
     given = _GEMMA_PART.sub(lambda part: json.dumps(part["key"] or part["text"] or ""), found["given"])
     try:
         arguments = read_json(given)
-    except KeyTwiceError:
-        raise
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return found[0]
     return json.dumps({"tool": found["name"], "arguments": arguments})
@@ -123,8 +119,6 @@ def _from_python(text: str, tools: Collection[str]) -> str | None:
     try:
         calls = [_call(call) for line in ast.parse(text).body for call in _expressions(line)]
         return json.dumps(calls) if all(call["tool"] in tools for call in calls) else None
-    except KeyTwiceError:
-        raise
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 

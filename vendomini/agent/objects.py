@@ -28,7 +28,7 @@ class Found:
     end: int
 
 
-class KeyTwiceError(ValueError):
+class KeyTwiceError(Exception):
     """An object has a key twice, of which readers of JSON and Python silently keep the last."""
 
 
@@ -48,7 +48,8 @@ def read_json(text: str) -> object:
     """The value of a text that is JSON from end to end.
 
     Raises:
-        ValueError: it is not, or an object in it has a key twice.
+        ValueError: it is not.
+        KeyTwiceError: an object in it has a key twice.
         RecursionError: it nests too deeply.
     """
     value = msgspec.json.decode(text)
@@ -61,8 +62,8 @@ def read_python(source: str | ast.expr) -> object:
     """The value of a literal.
 
     Raises:
-        ValueError, SyntaxError, TypeError, RecursionError, MemoryError: it is none, or a dictionary in it has a key
-            twice.
+        ValueError, SyntaxError, TypeError, RecursionError, MemoryError: it is none.
+        KeyTwiceError: a dictionary in it has a key twice.
     """
     tree = ast.parse(source, mode="eval") if isinstance(source, str) else source
     for node in ast.walk(tree):
@@ -96,7 +97,7 @@ def _object_at(text: str, start: int) -> tuple[Found | None, int | None]:
     try:
         value, end = _lenient.raw_decode(text, start)
         return Found(value, start, end), end
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, KeyTwiceError):
         pass
     close = _balanced_end(text, start)
     if close is None:
@@ -104,8 +105,6 @@ def _object_at(text: str, start: int) -> tuple[Found | None, int | None]:
     for read in (_lenient.decode, _without_trailing_commas, read_python):
         try:
             value = read(text[start:close])
-        except KeyTwiceError:
-            raise
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
         if isinstance(value, dict):
@@ -140,6 +139,6 @@ def says_twice(answer: str, keys: int) -> bool:
         return False
     try:
         _lenient.decode(answer)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, KeyTwiceError):
         return True
     return False

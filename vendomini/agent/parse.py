@@ -274,8 +274,6 @@ def _json_object(given: object) -> object:
         return given
     try:
         value = read_json(given)
-    except KeyTwiceError:
-        raise
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return given
     return value if isinstance(value, dict) else given
