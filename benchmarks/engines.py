@@ -130,7 +130,11 @@ def original_way(folder: Path, number: int) -> float:
 
 
 class Recorder(Engine):
-    """Passes everything on, and remembers what was asked by whom."""
+    """Passes everything on, and remembers what was asked by whom, and how long it was asked nothing.
+
+    Attributes:
+        between: seconds from each answer to its conversation's next request; from the start, for the first.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -138,12 +142,18 @@ class Recorder(Engine):
         self.tokenizer, self.context_length = engine.tokenizer, engine.context_length
         self.asked: dict[int, list[tuple[list[int], SamplingParams]]] = {}
         self.keep: list[object] = []
+        self.between = 0.0
+        self._began = time.perf_counter()
+        self._answered: dict[int, float] = {}
 
     async def generate(self, prompt, params: SamplingParams) -> Completion:
         if id(prompt) not in self.asked:
             self.keep.append(prompt)
         self.asked.setdefault(id(prompt), []).append((list(prompt.token_ids), params))
-        return await self._engine.generate(prompt, params)
+        self.between += time.perf_counter() - self._answered.get(id(prompt), self._began)
+        answer = await self._engine.generate(prompt, params)
+        self._answered[id(prompt)] = time.perf_counter()
+        return answer
 
 
 def specs_of(folder: Path, episodes: int, steps: int, **values: object) -> list:
@@ -160,8 +170,8 @@ def specs_of(folder: Path, episodes: int, steps: int, **values: object) -> list:
 
 
 async def episodes_on(engine: Engine, specs: list) -> tuple[float, float]:
-    """Completion tokens a second of whole episodes, all at once, with world, measures and logs on disk; and the share
-    of the prompts that was cached."""
+    """Completion tokens a second of whole episodes, all at once, with world, measures and logs on disk; and the
+    seconds that took."""
     with tempfile.TemporaryDirectory() as folder:
         results = Results(Path(folder))
         results.create()
@@ -169,8 +179,7 @@ async def episodes_on(engine: Engine, specs: list) -> tuple[float, float]:
         runs = [Episode(spec, results.run(spec.run_id), engine, Counters()) for spec in specs]
         summaries = await asyncio.gather(*(run.run(Stop()) for run in runs))
         seconds = time.perf_counter() - began
-    cached, prompts = (sum(getattr(s, name) or 0 for s in summaries) for name in ("cached_tokens", "prompt_tokens"))
-    return sum(summary.completion_tokens for summary in summaries) / seconds, cached / prompts
+    return sum(summary.completion_tokens for summary in summaries) / seconds, seconds
 
 
 async def replay(engine: Engine, asked: dict[int, list[tuple[list[int], SamplingParams]]]) -> float:
@@ -216,24 +225,28 @@ async def throughput(backend: str, rounds: int) -> None:
 
 
 async def runner_share(backend: str, rounds: int, structured: bool, thoughts: bool) -> None:
-    """Whole episodes, and the bare engine on the same token ids, in turns; both on an engine that is empty but warm."""
+    """Whole episodes, and the bare engine on the same token ids, in turns, each first in every other round; both on an
+    engine that is empty but warm."""
     with tempfile.TemporaryDirectory() as name:
         folder = elsewhere(model_of_87m, Path(name), False, thoughts)
         model, config, specs = setting(folder, backend, structured, thoughts)
-        ratios = []
-        for _ in range(rounds):
-            async with await start_engine(model, config) as engine:
-                await warm(engine)
-                through, _ = await episodes_on(recorder := Recorder(engine), specs)
-            async with await start_engine(model, config) as engine:
-                await warm(engine)
-                alone = await replay(engine, recorder.asked)
-            ratios.append(through / alone)
-            print(
-                f"  {backend}, through the runner {through:.1f} tokens/s, the bare engine on the same ids {alone:.1f};"
-                f" ratio {ratios[-1]:.3f}"
-            )
-        print(f"  ratio, median of {rounds} rounds: {statistics.median(ratios):.3f}")
+        rates: dict[str, list[float]] = {"through the runner": [], "the bare engine": []}
+        asked: dict[int, list[tuple[list[int], SamplingParams]]] = {}
+        for number in range(rounds):
+            for what in list(rates)[:: 1 if number % 2 == 0 else -1]:
+                async with await start_engine(model, config) as engine:
+                    await warm(engine)
+                    if what == "the bare engine":
+                        rate, between = await replay(engine, asked), ""
+                    else:
+                        rate, seconds = await episodes_on(recorder := Recorder(engine), specs)
+                        asked = recorder.asked
+                        share = recorder.between / (seconds * len(specs))
+                        between = f", {share:.2%} of the time between an answer and the next request"
+                rates[what].append(rate)
+                print(f"  {backend}, {what} {rate:.1f} tokens/s{between}")
+        through, alone = map(statistics.median, rates.values())
+        print(f"  ratio of the medians of {rounds} rounds: {through / alone:.3f}")
 
 
 async def warm(engine: Engine) -> None:

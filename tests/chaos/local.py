@@ -241,7 +241,7 @@ def hung(server: Server) -> Fault:
                 server.mood = "answer"
                 experiment.wait_for(process, experiment.moment(generator))
                 process.terminate()
-        experiment.end(process, kind, 130, 0, -signal.SIGKILL)
+        experiment.end(process, kind, 130, 0, -signal.SIGINT, -signal.SIGKILL)
         server.mood = "answer"
         return process.returncode != 0
 
