@@ -40,7 +40,7 @@ def digest(outcome: Outcome) -> Episode:
     errors, rows = CausedErrors(summary.time_to_crash or summary.steps), []
     steps, again = tee(outcome.steps)
     for step, caused in zip(steps, caused_errors(again), strict=True):
-        rows.append({"run": name, "step": step.step, **dict(errors.update(step.step, caused, step.resolved))})
+        rows.append({"run": name, "step": step.step, **errors.update(step.step, caused, step.resolved)})
     run = {
         "run": name, "seed": outcome.job.seed, "stratum": outcome.job.control,
         "durations": float(summary.time_to_crash or 0), "event_observed": bool(summary.event_observed),

@@ -1,6 +1,7 @@
 """Curves are lifelines' own on published data; known effects are found, and absent ones are not."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -232,6 +233,46 @@ def test_a_paired_contrast_without_pairs_is_a_sentence(rng):
 def test_restricted_times_of_censored_runs_average_to_the_restricted_mean(lung):
     mean = paired.restricted_times(lung, 500.0).mean()
     assert mean == pytest.approx(survival.kaplan_meier(lung, horizon=500.0).rmst.value, rel=1e-3)
+
+
+def test_restricted_times_are_the_jackknife_of_lifelines(rng):
+    for _ in range(40):
+        n, last = rng.integers(2, 12), rng.integers(2, 9)
+        frame = pd.DataFrame({"durations": rng.integers(1, last, n) + 0.0, "event_observed": rng.random(n) < 0.6})
+
+        def mean(rows, horizon=float(last)):
+            return survival.kaplan_meier(rows, horizon=horizon).rmst.value
+
+        without = np.array([mean(frame.drop(index=row)) for row in frame.index])
+        assert paired.restricted_times(frame, float(last)) == pytest.approx(n * mean(frame) - (n - 1) * without)
+
+
+def test_a_slope_is_a_line_for_each_seed_over_the_levels_that_it_has(rng):
+    frame = pd.DataFrame({"seed": np.repeat(np.arange(8), 12), "dose": np.tile([0.0, 0.1, 0.3, 0.6], 24)})
+    frame["durations"], frame["event_observed"] = rng.integers(1, 99, len(frame)) + 0.0, True
+    frame = frame[(frame["seed"] > 1) | (frame["dose"] < 0.2)].drop(index=[30, 34, 38])
+    lines = []
+    for _, rows in frame.groupby("seed"):
+        means = rows.groupby("dose")["durations"].mean()
+        lines.append(np.polyfit(means.index / 0.1, means, 1)[0])
+    found = paired_slope(frame, "dose", [0.0, 0.1, 0.3, 0.6], 0.1)
+    assert found.size.value == pytest.approx(np.mean(lines))
+
+
+def test_a_hundred_thousand_runs_in_progress_need_little_time_and_memory(rng):
+    """Matrices of runs by event times, or of runs by runs, would take gigabytes."""
+    n = 100_000
+    frame = pd.DataFrame({"durations": rng.integers(1, 5000, n) + 0.0, "event_observed": rng.random(n) < 0.6,
+                          "seed": rng.integers(0, 9000, n), "dose": rng.integers(0, 10, n) / 10})  # fmt: skip
+    tracemalloc.start()
+    assert paired.restricted_times(frame, 4000.0).mean() == pytest.approx(
+        survival.kaplan_meier(frame, horizon=4000.0).rmst.value, rel=1e-3
+    )
+    for strata in (None, "seed"):
+        assert survival.logrank_statistic(frame, "dose", strata)[1] == 9
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 2**20
 
 
 # -------------------------------------------------------------------------------------- models of time

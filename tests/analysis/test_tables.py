@@ -178,6 +178,13 @@ def test_workers_make_the_same_tables(folder, tmp_path, monkeypatch):
     assert len(one.parts) == 4
 
 
+def test_a_worker_that_is_killed_is_one_sentence(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "PART_RUNS", 5)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ResultsError, match="was killed, perhaps for lack of memory"):
+        aggregate([folder], tmp_path / "out", workers=2)
+
+
 def test_a_plain_script_may_ask_for_a_report(folder, tmp_path, monkeypatch):
     """Workers never run the caller's script again, so it needs no guard."""
     script = tmp_path / "script.py"

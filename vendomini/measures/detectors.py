@@ -252,7 +252,7 @@ def _flags(thresholds: str | Mapping[str, float]) -> Flags:
     if isinstance(thresholds, str):
         if any(thresholds not in kind.thresholds for kind in TABLE):
             raise ValueError(f"there are no thresholds {thresholds!r}; there are {', '.join(TABLE[0].thresholds)}")
-        thresholds = {kind.name: kind.thresholds[thresholds] for kind in TABLE}
+        return Flags(Flag(kind.name, kind.condition, kind.thresholds[thresholds]) for kind in TABLE)
     if unknown := set(thresholds) - set(DETECTORS):
         raise ValueError(f"there is no detector {min(unknown)!r}; there are {', '.join(DETECTORS)}")
     return Flags(Flag(kind.name, kind.condition, thresholds[kind.name]) for kind in TABLE if kind.name in thresholds)

@@ -137,6 +137,14 @@ class Results:
         """
         return self._own(run_id, SUMMARY, RunSummary)
 
+    def stamp(self, run_id: str) -> str | None:
+        """What differs once a run has another summary; None while it has none."""
+        try:
+            status = os.stat(f"{self._folder(run_id)}/{SUMMARY}")
+        except FileNotFoundError:
+            return None
+        return f"{status.st_size}.{status.st_mtime_ns}"
+
     def outcome(self, run_id: str) -> RunOutcome | None:
         """The part of the summary with outcome and cost, or None while there is no summary: for reading every run.
 

@@ -10,7 +10,7 @@ import numpy
 from numpy.typing import NDArray
 
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test
-from vendomini.analysis.statistics.survival import common_horizon
+from vendomini.analysis.statistics.survival import at_risk_and_deaths, common_horizon
 
 if TYPE_CHECKING:
     import pandas
@@ -29,19 +29,31 @@ def restricted_times(frame: pandas.DataFrame, horizon: float) -> NDArray[numpy.f
     times: NDArray[numpy.float64] = numpy.minimum(durations, horizon)
     if (events | (durations >= horizon)).all():
         return times
-    whole, n = _restricted_mean(durations, events, horizon), len(durations)
-    kept = ~numpy.eye(n, dtype=bool)
-    without = numpy.array([_restricted_mean(durations[rows], events[rows], horizon) for rows in kept])
-    pseudo: NDArray[numpy.float64] = n * whole - (n - 1) * without
+    whole, without = _restricted_means(durations, events, horizon)
+    pseudo: NDArray[numpy.float64] = len(durations) * whole - (len(durations) - 1) * without
     return pseudo
 
 
-def _restricted_mean(durations: NDArray[numpy.float64], events: NDArray[numpy.bool_], horizon: float) -> float:
-    times = numpy.unique(durations[events & (durations < horizon)])
-    at_risk = (durations[:, None] >= times).sum(axis=0)
-    deaths = ((durations[:, None] == times) & events[:, None]).sum(axis=0)
-    survival = numpy.concatenate([[1.0], numpy.cumprod(1 - deaths / at_risk)])
-    return float((survival * numpy.diff(numpy.concatenate([[0.0], times, [horizon]]))).sum())
+def _restricted_means(
+    durations: NDArray[numpy.float64], events: NDArray[numpy.bool_], horizon: float
+) -> tuple[float, NDArray[numpy.float64]]:
+    """The restricted mean of all runs, and (n,) those of all but one each, in one pass over the event times."""
+    died = events & (durations < horizon)
+    times = numpy.unique(durations[died])
+    at_risk, deaths = at_risk_and_deaths(durations, died, times)
+    width = numpy.diff(numpy.concatenate([[0.0], times, [horizon]]))
+    after = width.copy()  # the area that is left at each event time, for a curve that is 1 there
+    for k in range(len(times) - 1, -1, -1):
+        after[k] += (1 - deaths[k] / at_risk[k]) * after[k + 1]
+    # What one run fewer changes: the curve falls faster while the run would have been at risk, and then as before.
+    others = numpy.maximum(at_risk - 1, 1)
+    curve = numpy.concatenate([[1.0], numpy.cumprod(1 - deaths / others)])
+    area = numpy.concatenate([[0.0], numpy.cumsum(curve * width)])
+    passed = numpy.searchsorted(times, durations, side="right")
+    without = area[passed] + curve[passed] * after[passed]
+    own = passed[died] - 1
+    without[died] = area[own + 1] + curve[own] * (1 - (deaths[own] - 1) / others[own]) * after[own + 1]
+    return float(after[0]), without
 
 
 def paired_difference(
@@ -82,11 +94,13 @@ def paired_slope(frame: pandas.DataFrame, factor: str, levels: Sequence[float], 
     table = frame.assign(restricted=numpy.nan)
     for group in groups:
         table.loc[group.index, "restricted"] = restricted_times(group, horizon)
-    slopes = []
-    for _, rows in table.dropna(subset=["restricted", factor]).groupby("seed"):
-        means = rows.groupby(factor)["restricted"].mean()
-        if len(means) > 1:
-            slopes.append(float(numpy.polyfit(means.index.to_numpy(float) / unit, means.to_numpy(), 1)[0]))
+    means = table.dropna(subset=["restricted", factor]).groupby(["seed", factor])["restricted"].mean().unstack()
+    known = means.notna().to_numpy()
+    known = known[known.sum(axis=1) > 1]
+    y = means[means.notna().sum(axis=1) > 1].to_numpy()
+    x = numpy.where(known, means.columns.to_numpy(float) / unit, numpy.nan)
+    gap = x - numpy.nanmean(x, axis=1, keepdims=True)
+    slopes = (numpy.nansum(gap * y, axis=1) / numpy.nansum(gap**2, axis=1)).tolist()
     effect = f"restricted mean to step {horizon:g}, per +{unit:g}, a line for each seed (steps)"
     return _over_seeds(slopes, f"per +{unit:g}", effect, frame)
 

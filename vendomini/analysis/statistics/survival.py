@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
+    from numpy.typing import NDArray
 
 Z = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
@@ -220,12 +222,9 @@ def logrank_statistic(frame: pandas.DataFrame, factor: str, strata: str | None =
     durations, died = frame["durations"].to_numpy(float), frame["event_observed"].to_numpy(bool)
     within = pandas.factorize(frame[strata])[0] if strata else numpy.zeros(len(frame), int)
     gap, variance = numpy.zeros(member.shape[1]), numpy.zeros((member.shape[1],) * 2)
-    for stratum in numpy.unique(within):
-        here = within == stratum
-        times = numpy.unique(durations[here & died])
-        alive = (durations[here][:, None] >= times).astype(float)
-        dies = ((durations[here][:, None] == times) & died[here][:, None]).astype(float)
-        at_risk, deaths = member[here].T @ alive, member[here].T @ dies
+    for here in numpy.split(numpy.argsort(within, kind="stable"), numpy.cumsum(numpy.bincount(within))[:-1]):
+        times = numpy.unique(durations[here][died[here]])
+        at_risk, deaths = at_risk_and_deaths(durations[here], died[here], times, member[here])
         n, d = at_risk.sum(axis=0), deaths.sum(axis=0)
         share = at_risk / n
         gap += (deaths - share * d).sum(axis=1)
@@ -235,6 +234,32 @@ def logrank_statistic(frame: pandas.DataFrame, factor: str, strata: str | None =
     if not df:
         raise CannotFit(f"No event tells the levels of {factor} apart: all runs at risk had it at one step.")
     return float(gap @ numpy.linalg.pinv(variance, rcond=1e-9, hermitian=True) @ gap), df
+
+
+def at_risk_and_deaths(
+    durations: NDArray[numpy.float64],
+    died: NDArray[numpy.bool_],
+    times: NDArray[numpy.float64],
+    member: NDArray[numpy.float64] | None = None,
+) -> tuple[NDArray[numpy.float64], NDArray[numpy.float64]]:
+    """How many runs are at risk just before each of the times, and how many have their event there.
+
+    Args:
+        times: (t,) at which runs have their event, in order.
+        member: (n, g) 1 where a run is in a group; None for one group of all.
+
+    Returns:
+        (t,) each, or (g, t) with groups.
+    """
+    import numpy
+
+    groups = numpy.ones((len(durations), 1)) if member is None else member
+    order = numpy.argsort(durations)
+    gone = numpy.concatenate([numpy.zeros((1, groups.shape[1])), numpy.cumsum(groups[order], axis=0)])
+    at_risk = gone[-1] - gone[numpy.searchsorted(durations[order], times)]
+    deaths = numpy.zeros_like(at_risk)
+    numpy.add.at(deaths, numpy.searchsorted(times, durations[died]), groups[died])
+    return (at_risk[:, 0], deaths[:, 0]) if member is None else (at_risk.T, deaths.T)
 
 
 def pairwise_logrank(

@@ -15,10 +15,8 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -185,10 +183,9 @@ def _mapped(source: Source, work: list[list[str]], workers: int) -> Iterator[lis
     if workers <= 1:
         yield from (read_part(source, batch) for batch in work)
         return
-    from vendomini.analysis.tables.worker import read_part_apart  # not at module level: the child runs that module
+    from vendomini.analysis.tables.worker import read_parts  # not at module level: the child runs that module
 
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(partial(read_part_apart, source), work)
+    yield from read_parts(source, work, workers)
 
 
 def _write_runs(out: Path, rows: list[Row]) -> None:

@@ -98,7 +98,7 @@ class CausedErrors:
         self._caused: dict[str, dict[str, float]] = {name: {} for name in self.ALPHAS}
         self._own: dict[str, float] = {}
 
-    def update(self, step: int, caused: Mapping[str, float], resolved: Sequence[JsonObject]) -> list[tuple[str, float]]:
+    def update(self, step: int, caused: Mapping[str, float], resolved: Sequence[JsonObject]) -> dict[str, float]:
         """Takes one step; the cells ``caused.fast``, ``caused.medium``, ``caused.slow`` and ``own.medium``.
 
         Args:
@@ -107,16 +107,18 @@ class CausedErrors:
         """
         for name, alpha in self.ALPHAS.items():
             _accumulate(self._caused[name], caused, alpha)
-        errors: dict[str, list[float]] = {}
-        for claim in resolved:
-            errors.setdefault(str(claim["type"]), []).append(float(claim["pe"]))
-        own = {kind: max(sum(v) / len(v) - caused.get(kind, 0.0), 0.0) for kind, v in errors.items()}
-        _accumulate(self._own, own, self.ALPHAS["medium"])
+        if resolved:
+            errors: dict[str, list[float]] = {}
+            for claim in resolved:
+                errors.setdefault(str(claim["type"]), []).append(float(claim["pe"]))
+            own = {kind: max(sum(v) / len(v) - caused.get(kind, 0.0), 0.0) for kind, v in errors.items()}
+            _accumulate(self._own, own, self.ALPHAS["medium"])
         levels = self._caused["medium"]
         if step <= self._until and any(levels.values()):
             self.largest = max(levels, key=levels.__getitem__)
-        cells = [(f"caused.{name}", sum(levels.values())) for name, levels in self._caused.items()]
-        return [*cells, ("own.medium", sum(self._own.values()))]
+        cells = {f"caused.{name}": sum(levels.values()) for name, levels in self._caused.items()}
+        cells["own.medium"] = sum(self._own.values())
+        return cells
 
 
 def _accumulate(levels: dict[str, float], values: Mapping[str, float], alpha: float) -> None:

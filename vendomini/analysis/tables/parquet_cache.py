@@ -8,15 +8,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from vendomini.analysis.tables.digest import CausedErrors, Digest
-from vendomini.analysis.tables.rows import Columns, Row, damaged_row, running_row, step_columns, summary_row
+from vendomini.analysis.tables.rows import Row, damaged_row, running_row, step_rows, summary_row
 from vendomini.config.worlds import world_of
 from vendomini.errors import ConfigError, CorruptRecordError
 from vendomini.records import Results, RunPaths, RunSummary, StepRecord, last_steps, read_record, read_steps, replacing
@@ -46,7 +47,7 @@ class Source:
 
     def sort(self) -> tuple[list[Row], list[str], list[Row]]:
         """(rows that parts hold already, finished or damaged runs to read, rows of running and failed runs)."""
-        stamps = {run_id: _stamp(self.results.run(run_id)) for run_id in self.results.run_ids()}
+        stamps = {run_id: self.results.stamp(run_id) for run_id in self.results.run_ids()}
         held = self._held(stamps)
         todo, others = [], []
         for run_id, stamp in stamps.items():
@@ -70,14 +71,6 @@ class Source:
         return held
 
 
-def _stamp(paths: RunPaths) -> str | None:
-    try:
-        status = paths.summary.stat()
-    except FileNotFoundError:
-        return None
-    return f"{status.st_size}.{status.st_mtime_ns}"
-
-
 def _part_runs(part: Path) -> list[dict[str, Any]]:
     import pyarrow
     import pyarrow.parquet
@@ -87,8 +80,8 @@ def _part_runs(part: Path) -> list[dict[str, Any]]:
     except (OSError, pyarrow.ArrowException):
         return []
     try:
-        content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(metadata[_META])))
-    except (KeyError, ValueError, zlib.error):  # of another version
+        content: dict[str, Any] = msgspec.json.decode(zlib.decompress(base64.b64decode(metadata[_META])))
+    except (KeyError, ValueError, zlib.error):  # of another version; msgspec's errors are ValueErrors
         return []
     return list(content.get("runs", [])) if content.get("format") == _FORMAT else []
 
@@ -139,15 +132,15 @@ def read_part(source: Source, run_ids: list[str]) -> list[Row]:
     steps = _Steps()
     for run_id in run_ids:
         paths = source.results.run(run_id)
-        stamp = _stamp(paths)
+        stamp = source.results.stamp(run_id)
         try:
-            row, columns = _read_run(paths, source.folder.name)
+            row, rows = _read_run(paths, source.folder.name)
         except CorruptRecordError as exc:
             damaged.append(damaged_row(run_id, str(exc)))
             continue
         finished.append(row)
         stamps.append(stamp)
-        steps.add(columns)
+        steps.add(rows)
     if finished:
         _write_part(source.folder, finished, stamps, steps.tables())
     return finished + damaged
@@ -158,47 +151,41 @@ class _Steps:
 
     def __init__(self) -> None:
         self._tables: list[pyarrow.Table] = []
-        self._columns: Columns = {}
-        self._length = 0
+        self._rows: list[Row] = []
 
-    def add(self, columns: Columns) -> None:
-        """Takes one run's columns; those that it lacks are null."""
-        for name, values in columns.items():
-            column = self._columns.setdefault(name, [])
-            column.extend([None] * (self._length - len(column)))
-            column.extend(values)
-        self._length += len(columns["run_id"])
-        if self._length >= TABLE_ROWS:
+    def add(self, rows: list[Row]) -> None:
+        """Takes one run's; cells that are missing are null."""
+        self._rows += rows
+        if len(self._rows) >= TABLE_ROWS:
             self._finish()
 
     def tables(self) -> list[pyarrow.Table]:
-        if self._columns:
+        if self._rows:
             self._finish()
         return self._tables
 
     def _finish(self) -> None:
         import pyarrow
 
-        for column in self._columns.values():
-            column.extend([None] * (self._length - len(column)))
-        self._tables.append(pyarrow.table(self._columns, schema=_schema(self._columns)))
-        self._columns, self._length = {}, 0
+        names = dict.fromkeys(itertools.chain.from_iterable(self._rows))
+        self._tables.append(pyarrow.Table.from_pylist(self._rows, schema=_schema(names)))
+        self._rows = []
 
 
-def _read_run(paths: RunPaths, folder: str) -> tuple[Row, Columns]:
-    """The run's row, and its steps under the name ``folder/run_id``: two folders may hold runs of one id."""
+def _read_run(paths: RunPaths, folder: str) -> tuple[Row, list[Row]]:
+    """The run's row, and those of its steps, with ``folder`` beside ``run_id``: two folders may hold runs of one id."""
     summary = read_record(paths.summary, RunSummary)
     try:
         digest = Digest(summary)
         steps, again = itertools.tee(digest.watching(read_steps(paths.steps)))
         errors = CausedErrors(summary.time_to_crash or summary.steps)
-        columns = step_columns(summary.run_id, folder, steps, _caused(summary, again), errors)
+        name = {"run_id": summary.run_id, "folder": folder}
+        rows = [name | row for row in step_rows(steps, _caused(summary, again), errors)]
     except FileNotFoundError as exc:
         raise CorruptRecordError(f"{paths.steps} is missing although the run has ended") from exc
-    logged = len(columns.get("step", []))
-    if logged != summary.steps:
-        raise CorruptRecordError(f"{paths.steps} holds {logged} steps where the summary counts {summary.steps}")
-    return summary_row(summary) | digest.row() | {"caused.largest": errors.largest}, columns
+    if len(rows) != summary.steps:
+        raise CorruptRecordError(f"{paths.steps} holds {len(rows)} steps where the summary counts {summary.steps}")
+    return summary_row(summary) | digest.row() | {"caused.largest": errors.largest}, rows
 
 
 def _caused(summary: RunSummary, steps: Iterable[StepRecord]) -> Iterable[dict[str, float]] | None:
@@ -214,7 +201,7 @@ def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables:
     import pyarrow.parquet
 
     runs = [{"stamp": stamp, "row": row} for stamp, row in zip(stamps, rows, strict=True)]
-    rows_as_json = json.dumps({"format": _FORMAT, "runs": runs}).encode()
+    rows_as_json = msgspec.json.encode({"format": _FORMAT, "runs": runs})
     meta = {_META: base64.b64encode(zlib.compress(rows_as_json))}  # a scan holds the metadata of all parts
     table = pyarrow.concat_tables(tables, promote_options="default").replace_schema_metadata(meta)
     name = hashlib.sha256("\n".join(row["run_id"] for row in rows).encode()).hexdigest()[:16]
@@ -222,7 +209,7 @@ def _write_part(folder: Path, rows: list[Row], stamps: list[str | None], tables:
         pyarrow.parquet.write_table(table, file, compression="zstd")
 
 
-def _schema(columns: Columns) -> pyarrow.Schema:
+def _schema(names: Iterable[str]) -> pyarrow.Schema:
     import pyarrow
 
     text, count = pyarrow.string(), pyarrow.int64()
@@ -232,7 +219,7 @@ def _schema(columns: Columns) -> pyarrow.Schema:
         **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), count),
         "ok": pyarrow.bool_(),
     }
-    return pyarrow.schema([(name, named.get(name, pyarrow.float64())) for name in columns])
+    return pyarrow.schema([(name, named.get(name, pyarrow.float64())) for name in names])
 
 
 def _size(path: Path) -> int:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from vendomini.analysis.tables.digest import CausedErrors
 from vendomini.records import RunInfo, RunSummary, StepRecord
 
 Row = dict[str, Any]
-Columns = dict[str, list[object]]
 
-_TREES = ("world", "detectors", "pe", "shocks", "parse", "engine", "versions", "owner")
+_SHARED = ("engine", "versions", "owner")
+"""Trees that are the same in all runs of a job."""
+_TREES = ("world", "detectors", "pe", "shocks", "parse", *_SHARED)
+_BEFORE = ("run_id", "seed", "replication", "parameters", "schema")
+_LEAVES = tuple(name for name in RunSummary.__struct_fields__ if name not in {*_TREES, *_BEFORE})
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def flatten(tree: object, prefix: str = "") -> Row:
@@ -31,7 +37,7 @@ def _flatten(tree: object, prefix: str, row: Row) -> None:
         for key, value in tree.items():
             _flatten(value, f"{before}{key}", row)
     elif isinstance(tree, dict | list):
-        row[prefix] = json.dumps(tree, ensure_ascii=False)
+        row[prefix] = _as_json(tree)
     else:
         row[prefix] = tree
 
@@ -44,13 +50,22 @@ def summary_row(summary: RunSummary) -> Row:
         "seed": summary.seed,
         "replication": summary.replication,
     }
-    row.update(flatten(summary.parameters))
-    for name in RunSummary.__struct_fields__:
-        if name not in {*_TREES, "schema", "parameters", "run_id", "seed", "replication"}:
-            row[name] = getattr(summary, name)
+    row.update(_shared(msgspec.json.encode(summary.parameters)))
+    for name in _LEAVES:
+        row[name] = getattr(summary, name)
     for name in _TREES:
-        row.update(flatten(getattr(summary, name), name))
+        tree = getattr(summary, name)
+        if name in _SHARED:
+            row.update(_shared(msgspec.json.encode(tree), name))
+        else:
+            _flatten(tree, name, row)
     return row
+
+
+@lru_cache(maxsize=1024)
+def _shared(tree: bytes, prefix: str = "") -> Row:
+    """:func:`flatten` of a tree that many runs have, given as JSON."""
+    return flatten(msgspec.json.decode(tree), prefix)
 
 
 def running_row(info: RunInfo, last: Sequence[StepRecord]) -> Row:
@@ -82,71 +97,59 @@ def damaged_row(run_id: str, reason: str) -> Row:
     return {"run_id": run_id, "status": "damaged", **dict.fromkeys(unknown), "reason": reason}
 
 
-def step_columns(
-    run_id: str,
-    folder: str,
-    steps: Iterable[StepRecord],
-    caused: Iterable[Mapping[str, float]] | None,
-    errors: CausedErrors,
-) -> Columns:
-    """All steps of one run as columns of equal length; columns of measures are floats, missing values None.
+def step_rows(
+    steps: Iterable[StepRecord], caused: Iterable[Mapping[str, float]] | None, errors: CausedErrors
+) -> Iterator[Row]:
+    """The steps of one run, each with the cells that have a value; those of measures are numbers.
 
     Args:
-        folder: tells runs of one id apart.
         caused: for each step the errors that shocks caused; None where the world does not say.
         errors: accumulates them.
     """
-    columns: Columns = {}
-    length = 0
-    for length, (step, causes) in enumerate(zip(steps, caused or itertools.repeat({})), 1):  # noqa: B905 may be endless
-        cells = _step_row(step)
+    for step, causes in zip(steps, caused or itertools.repeat({})):  # noqa: B905 may be endless
+        row = _step_row(step)
         if caused is not None:
-            cells += errors.update(step.step, causes, step.resolved)
-        for name, value in cells:
-            column = columns.setdefault(name, [])
-            if len(column) < length - 1:  # absent until now, or for a while
-                column.extend([None] * (length - 1 - len(column)))
-            column.append(value)
-    for column in columns.values():
-        column.extend([None] * (length - len(column)))
-    return {"run_id": [run_id] * length, "folder": [folder] * length, **columns}
+            row.update(errors.update(step.step, causes, step.resolved))
+        yield row
 
 
-def _step_row(step: StepRecord) -> list[tuple[str, object]]:
-    """The cells of a step that have a value, in any order. This is where aggregation spends its time."""
-    error = step.result.get("error")
-    row: list[tuple[str, object]] = [
-        ("step", step.step),
-        ("parse", step.parse),
-        ("tool", step.tool),
-        ("ok", bool(step.result.get("ok"))),
-        ("error", error.get("code") if isinstance(error, dict) else None),
-        ("shocks", 0),
-        ("shock_types", None),
-        ("detectors_on", "+".join(step.detectors.get("on", ())) or None),
-        ("prompt_tokens", step.prompt_tokens),
-        ("cached_tokens", step.cached_tokens),
-        ("completion_tokens", step.completion_tokens),
-        ("latency_s", step.latency_s),
-        ("resolved", len(step.resolved)),
-    ]
+def _step_row(step: StepRecord) -> Row:
+    """This is where aggregation spends its time."""
+    result, shocks, resolved = step.result, step.shocks, step.resolved
+    error = result.get("error")
+    realised = [str(shock.get("type")) for shock in shocks if shock.get("status") == "realised"] if shocks else ()
+    row: Row = {
+        "step": step.step,
+        "parse": step.parse,
+        "tool": step.tool,
+        "ok": bool(result.get("ok")),
+        "error": error.get("code") if isinstance(error, dict) else None,
+        "shocks": len(realised),
+        "shock_types": "+".join(realised) or None,
+        "detectors_on": "+".join(step.detectors.get("on", ())) or None,
+        "prompt_tokens": step.prompt_tokens,
+        "cached_tokens": step.cached_tokens,
+        "completion_tokens": step.completion_tokens,
+        "latency_s": step.latency_s,
+        "resolved": len(resolved),
+    }
     if step.day is not UNSET:
-        row.append(("day", step.day))
-    if step.shocks:
-        realised = [str(shock.get("type")) for shock in step.shocks if shock.get("status") == "realised"]
-        row[5:7] = [("shocks", len(realised)), ("shock_types", "+".join(realised) or None)]
-    if step.resolved:
-        row += _resolved(step)
+        row["day"] = step.day
+    if resolved:
+        row.update(_resolved(step))
     for kind, series in step.pe.items():
         if series:
-            row += [(f"pe.{kind}.{name}", value) for name, value in series.items()]
-    row += [(f"detectors.{name}", v) for name, v in step.detectors.items() if isinstance(v, int | float)]
+            for name, value in series.items():
+                row[f"pe.{kind}.{name}"] = value
+    for name, value in step.detectors.items():
+        if type(value) in (int, float):
+            row[f"detectors.{name}"] = value
     return row
 
 
-def _resolved(step: StepRecord) -> list[tuple[str, float]]:
+def _resolved(step: StepRecord) -> Row:
     """The mean error of each type that this step settled."""
     errors: dict[str, list[float]] = {}
     for claim in step.resolved:
         errors.setdefault(f"resolved.{claim['type']}", []).append(float(claim["pe"]))
-    return [(name, sum(values) / len(values)) for name, values in errors.items()]
+    return {name: sum(values) / len(values) for name, values in errors.items()}
