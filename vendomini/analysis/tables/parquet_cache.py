@@ -160,14 +160,14 @@ class _Steps:
             self._finish()
 
     def tables(self) -> list[pyarrow.Table]:
-        if self._rows:
+        if self._rows or not self._tables:
             self._finish()
         return self._tables
 
     def _finish(self) -> None:
         import pyarrow
 
-        names = dict.fromkeys(itertools.chain.from_iterable(self._rows))
+        names = dict.fromkeys(itertools.chain(("run_id", "folder"), *self._rows))
         self._tables.append(pyarrow.Table.from_pylist(self._rows, schema=_schema(names)))
         self._rows = []
 
