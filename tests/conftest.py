@@ -22,7 +22,7 @@ os.environ.pop("VENDOMINI_USE_VLLM", None)
 
 
 class _Groups(LoadScopeScheduling):
-    """For ``pytest -n 2``: a file stays in one process, and so does all that uses the cluster."""
+    """Of several processes, one runs all that uses the cluster; any other file stays in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])

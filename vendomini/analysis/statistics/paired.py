@@ -95,10 +95,8 @@ def paired_slope(frame: pandas.DataFrame, factor: str, levels: Sequence[float], 
     for group in groups:
         table.loc[group.index, "restricted"] = restricted_times(group, horizon)
     means = table.dropna(subset=["restricted", factor]).groupby(["seed", factor])["restricted"].mean().unstack()
-    known = means.notna().to_numpy()
-    known = known[known.sum(axis=1) > 1]
-    y = means[means.notna().sum(axis=1) > 1].to_numpy()
-    x = numpy.where(known, means.columns.to_numpy(float) / unit, numpy.nan)
+    y = means[means.count(axis=1) > 1].to_numpy()
+    x = numpy.where(numpy.isnan(y), numpy.nan, means.columns.to_numpy(float) / unit)
     gap = x - numpy.nanmean(x, axis=1, keepdims=True)
     slopes = (numpy.nansum(gap * y, axis=1) / numpy.nansum(gap**2, axis=1)).tolist()
     effect = f"restricted mean to step {horizon:g}, per +{unit:g}, a line for each seed (steps)"
