@@ -46,14 +46,14 @@ demo-model: $(VENV)/.test  ## a trained model on this machine's CPU, a few minut
 		-o experiment.name=demo_model_vllm -o engine.backend=vllm; else echo "vLLM is not installed: Hugging Face alone"; fi
 	$(BIN)/vendomini report results/demo_model
 
-test:  ## everything, in three processes: the one with the cluster mostly waits
+test:  ## everything, in two processes
 	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.test system
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest --numprocesses 3 --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 coverage: $(VENV)/.test system  ## which lines of the package the tests run, those of jobs and children included
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses 3 --no-loadscope-reorder
+	$(BIN)/coverage run -m pytest --numprocesses 2 --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

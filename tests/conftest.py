@@ -29,6 +29,11 @@ class _Groups(LoadScopeScheduling):
         return str(file.parent if file.parent.name == "cluster" else file)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses the cluster comes first: one process takes longer for that than the others for the rest."""
+    items.sort(key=lambda item: item.path.parent.name != "cluster")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     return _Groups(config, log)
