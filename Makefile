@@ -12,7 +12,7 @@ ifneq ($(UV),)
     endif
   endif
 endif
-# Python compiles a module when it is first imported: most are never.
+# Python compiles a module when it is first imported, and most never are.
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check --no-compile)
 PIP := $(INSTALL) --quiet --constraint requirements/constraints.txt
 
