@@ -154,6 +154,29 @@ class TestStopped:
         assert 0 < len(list(read_steps(path))) < 20_000
         assert not (path.parent / "summary.json").exists()
 
+    def test_a_second_signal_ends_the_steps_in_flight(self, tmp_path, spec):
+        class Silent(Engine):
+            info, max_num_seqs = EngineInfo("silent", "silent"), 4
+
+            async def generate(self, prompt, params):
+                loop = asyncio.get_running_loop()
+                loop.call_later(0.1, os.kill, os.getpid(), signal.SIGINT)
+                await loop.create_future()
+
+            async def close(self):
+                closed.append(True)
+
+        async def silent(model, config):
+            return Silent()
+
+        closed: list[bool] = []
+        stop, specs = Stop(), [spec("oracle", experiment__seed=seed) for seed in (1, 2)]
+        runner = Runner(Results(tmp_path), EngineConfig(), Progress(), start=silent, stop=stop)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(runner.pending(specs))
+        assert (stop.reason, closed) == ("SIGINT", [True])
+        assert sorted(runner.tally.unfinished) == sorted(spec.run_id for spec in specs)
+
     def test_what_waits_is_listed(self, tmp_path):
         stop = Stop()
         stop.request("test")

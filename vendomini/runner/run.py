@@ -108,9 +108,13 @@ class Runner:
         Raises:
             EngineUnavailable: no engine can run the only model there is.
             ResultsError: the results folder can't be made.
+            KeyboardInterrupt: a second signal came.
         """
         with self.stop.on_signals(self.progress.say), self.progress:
-            _complete(self.run_all(todo))
+            try:
+                _complete(self.run_all(todo))
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
 
     async def run_all(self, todo: Sequence[RunSpec]) -> None:
         """Runs what is pending, model by model, and adds to the tally.
@@ -120,6 +124,7 @@ class Runner:
                 runs.
             ResultsError: the results folder can't be made.
         """
+        self.stop.task = asyncio.current_task()
         self.results.create()
         self._expect(todo)
         groups = _by_model(todo)

@@ -1,12 +1,14 @@
-"""Stopping on signals: the first lets the steps in flight finish, the second ends at once."""
+"""Stopping on signals: the first lets the steps in flight finish, the second ends them."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """Ctrl-C; a job's end or preemption; SLURM's warning before the time limit."""
@@ -17,10 +19,13 @@ class Stop:
 
     Attributes:
         reason: name of the signal, or None to continue.
+        task: what a second signal cancels. An exception out of a handler could strike anywhere, where it is lost or
+            leaves a traceback behind; a third signal raises one all the same, since something hangs.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.task: asyncio.Task[Any] | None = None
 
     def request(self, reason: str) -> None:
         self.reason = reason
@@ -36,7 +41,11 @@ class Stop:
 
         def handle(number: int, _: FrameType | None) -> None:
             if self.reason is not None:
-                raise KeyboardInterrupt
+                task, self.task = self.task, None
+                if task is None or task.done():
+                    raise KeyboardInterrupt
+                task.get_loop().call_soon_threadsafe(task.cancel)
+                return
             self.request(signal.Signals(number).name)
             announce(f"{self.reason}: stopping after the steps in flight (once more to stop at once)")
 
