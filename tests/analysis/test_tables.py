@@ -180,8 +180,14 @@ def test_workers_make_the_same_tables(folder, tmp_path, monkeypatch):
 
 def test_a_worker_that_is_killed_is_one_sentence(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "PART_RUNS", 5)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -KILL $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(ResultsError, match="was killed, perhaps for lack of memory"):
+        aggregate([folder], tmp_path / "out", workers=2)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="ended with 1"):  # a fault of ours, not of the machine
         aggregate([folder], tmp_path / "out", workers=2)
 
 

@@ -28,6 +28,7 @@ def read_parts(source: Source, parts: Sequence[list[str]], workers: int) -> Iter
 
     Raises:
         ResultsError: a part can't be written, or a process was killed.
+        RuntimeError: a process failed in another way, which it has printed.
     """
     command = [sys.executable, "-P", "-m", "vendomini.analysis.tables.worker"]
     command += [str(source.results.root), str(source.folder)]
@@ -59,6 +60,8 @@ def _ask(worker: subprocess.Popen[bytes], run_ids: list[str]) -> list[Row]:
         line = b""
         with suppress(BrokenPipeError):
             worker.stdin.close()  # what it still holds can't be written, and is not tried again
+    if not line and (code := worker.wait()) >= 0:
+        raise RuntimeError(f"a process that reads runs ended with {code}")
     if not line:
         raise ResultsError("a process that reads runs was killed, perhaps for lack of memory: run the report again")
     answer = msgspec.json.decode(line)
