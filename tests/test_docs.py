@@ -236,7 +236,12 @@ def test_what_a_page_names_exists(page: Path) -> None:
         assert where == "file" or f"def test_{name.removeprefix('test_')}" in file.read_text(encoding="utf-8"), name
     for name, rest in re.findall(r"\bvendomini ([a-z]+)\b([^`\n|]*)", "\n".join(_code(text))):
         assert name in COMMANDS, name
-        options = {option for command in _parsers(name) for parameter in command.params for option in parameter.opts}
+        options = {
+            option
+            for command in _parsers(name)
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest.split("#")[0])) <= options | {"--help"}, f"{name}{rest}"
     extras = {extra for group in re.findall(r"\"(?:\.|vendomini)\[([a-z,-]+)\]\"", text) for extra in group.split(",")}
     assert extras <= set(importlib.metadata.metadata("vendomini").get_all("Provides-Extra"))
