@@ -5,11 +5,12 @@ Frames have one row a run with ``durations`` (steps) and ``event_observed``, and
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vendomini.analysis.statistics.estimate import CannotFit, Estimate, Test, holm
 
@@ -51,6 +52,53 @@ class Curve:
     horizon: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """lifelines' estimate, its band, events and runs at risk, from time 0 on: (t,) each."""
+
+    times: NDArray[numpy.float64]
+    survival: NDArray[numpy.float64]
+    lower: NDArray[numpy.float64]
+    upper: NDArray[numpy.float64]
+    deaths: NDArray[numpy.float64]
+    at_risk: NDArray[numpy.float64]
+
+    def restricted_mean(self, horizon: float) -> tuple[float, float]:
+        """The area below the curve, and its error after Greenwood (Klein & Moeschberger, Survival Analysis, eq. 4.5.1
+        and 4.5.2).
+
+        The error is NaN where nothing varied: Greenwood's 0 would look like certainty.
+        """
+        import numpy
+
+        widths = numpy.diff(numpy.minimum(numpy.append(self.times, horizon), horizon))
+        remaining = numpy.cumsum((self.survival * widths)[::-1])[::-1]
+        left = self.at_risk - self.deaths
+        counts = (self.deaths > 0) & (left > 0) & (self.times <= horizon)
+        terms = remaining[counts] ** 2 * self.deaths[counts] / (self.at_risk[counts] * left[counts])
+        se = math.sqrt(float(terms.sum()))
+        return float(remaining[0]), se if se > 0 else math.nan
+
+
+@functools.lru_cache(maxsize=256)
+def _product_limit(durations: bytes, observed: bytes) -> _Steps:
+    """Of a column's floats and a column's booleans. Kept, since a level is asked for once for each pair that it is in
+    and for each section."""
+    import numpy
+    from lifelines import KaplanMeierFitter
+
+    fitter = KaplanMeierFitter().fit(numpy.frombuffer(durations), numpy.frombuffer(observed, bool))
+    band, table = fitter.confidence_interval_, fitter.event_table.loc[fitter.timeline]
+    columns = [
+        fitter.survival_function_.iloc[:, 0],
+        band.iloc[:, 0],
+        band.iloc[:, 1],
+        table["observed"],
+        table["at_risk"],
+    ]
+    return _Steps(fitter.timeline, *(column.to_numpy(float) for column in columns))
+
+
 def kaplan_meier(frame: pandas.DataFrame, label: str = "all", horizon: float | None = None) -> Curve:
     """The curve of all rows.
 
@@ -62,18 +110,17 @@ def kaplan_meier(frame: pandas.DataFrame, label: str = "all", horizon: float | N
     """
     if frame.empty:
         raise CannotFit("There is no run to draw a curve of.")
-    from lifelines import KaplanMeierFitter
-
     horizon = float(frame["durations"].max()) if horizon is None else horizon
-    fitter = KaplanMeierFitter().fit(frame["durations"], frame["event_observed"])
-    times = [float(t) for t in fitter.timeline]
-    survival = [float(s) for s in fitter.survival_function_.iloc[:, 0]]
+    steps = _product_limit(
+        frame["durations"].to_numpy(float).tobytes(), frame["event_observed"].to_numpy(bool).tobytes()
+    )
+    times, survival = steps.times.tolist(), steps.survival.tolist()
     # at 0 the log-log band is undefined, which lifelines shows as 0
     lower, upper = (
-        [float(b) if s > 0 else math.nan for b, s in zip(band, survival, strict=True)]
-        for band in (fitter.confidence_interval_.iloc[:, side] for side in (0, 1))
+        [b if s > 0 else math.nan for b, s in zip(band.tolist(), survival, strict=True)]
+        for band in (steps.lower, steps.upper)
     )
-    mean, se = _restricted_mean(fitter, horizon)
+    mean, se = steps.restricted_mean(horizon)
     return Curve(
         label=label,
         n=len(frame),
@@ -117,27 +164,6 @@ def crossing(times: Sequence[float], curve: Sequence[float], level: float = 0.5)
 
 
 TOLERANCE = 1e-8
-
-
-def _restricted_mean(fitter: Any, horizon: float) -> tuple[float, float]:
-    """RMST by lifelines, and its error after Greenwood (Klein & Moeschberger, Survival Analysis, eq. 4.5.2).
-
-    The error is NaN where nothing varied: Greenwood's 0 would look like certainty.
-    """
-    import numpy
-    from lifelines.utils import restricted_mean_survival_time
-
-    mean = float(restricted_mean_survival_time(fitter, t=horizon))
-    times = fitter.timeline
-    survival = fitter.survival_function_.iloc[:, 0].to_numpy()
-    table = fitter.event_table.loc[times]
-    deaths, at_risk = table["observed"].to_numpy(float), table["at_risk"].to_numpy(float)
-    widths = numpy.diff(numpy.minimum(numpy.append(times, horizon), horizon))
-    remaining = numpy.cumsum((survival * widths)[::-1])[::-1]
-    counts = (deaths > 0) & (at_risk > deaths) & (times <= horizon)
-    terms = remaining[counts] ** 2 * deaths[counts] / (at_risk[counts] * (at_risk[counts] - deaths[counts]))
-    se = math.sqrt(float(terms.sum()))
-    return mean, se if se > 0 else math.nan
 
 
 def difference(first: Curve, last: Curve) -> Estimate:

@@ -76,7 +76,6 @@ def discrete_hazards(frame: pandas.DataFrame, covariates: Sequence[Covariate], c
         CannotFit: time has many values, or there is no finite solution.
     """
     import pandas
-    import statsmodels.api as sm
 
     columns = design(frame, covariates)
     events = frame["event_observed"].astype(bool)
@@ -85,6 +84,8 @@ def discrete_hazards(frame: pandas.DataFrame, covariates: Sequence[Covariate], c
         raise CannotFit(
             f"It is meant for at most {FEW_TIMES} distinct event times, and for {EVENTS} events a coefficient."
         )
+    import statsmodels.api as sm  # half a second
+
     stay = frame["durations"].to_numpy()[:, None] >= times
     row, when = numpy.nonzero(stay)
     happened = (frame["durations"].to_numpy()[row] == times[when]) & events.to_numpy()[row]
