@@ -88,7 +88,7 @@ class Plan:
 
 
 TINY: dict[str, Any] = {
-    "shape": {"hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 300, "context": 1024, "dtype": "float32"},
+    "shape": {"hidden": 128, "layers": 2, "heads": 4, "kv_heads": 2, "vocab": 300, "context": 1024, "dtype": "float32"},
     "contexts": (64, 128, 256),
     "rows": 2,
     "batches": (1, 2),

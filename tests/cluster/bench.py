@@ -17,6 +17,9 @@ from tests.cluster.slurm import Slurm
 
 REPOSITORY = Path(__file__).parents[2]
 
+_UNDISTURBED: dict[str, dict[str, bytes]] = {}
+"""A config's text without its name → its runs' logs."""
+
 
 class Bench:
     """One working folder.
@@ -113,10 +116,13 @@ class Bench:
         }
 
     def undisturbed(self, config: Path) -> dict[str, bytes]:
-        """The same runs, run here without a cluster."""
-        root = self.folder / "undisturbed" / config.stem
-        self.vendomini("run", "--config", str(config), "--results", str(root), "--json")
-        return self.logs(root)
+        """The same runs, run here without a cluster: once for all configs that differ in their names alone."""
+        runs = config.read_text().replace(config.stem, "")
+        if runs not in _UNDISTURBED:
+            root = self.folder / "undisturbed" / config.stem
+            self.vendomini("run", "--config", str(config), "--results", str(root), "--json")
+            _UNDISTURBED[runs] = self.logs(root)
+        return _UNDISTURBED[runs]
 
     def job_logs(self, name: str) -> str:
         return "\n".join(file.read_text() for file in sorted(self.results(name).glob("submissions/*/*/*_log.out")))

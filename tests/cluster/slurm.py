@@ -177,12 +177,7 @@ class Slurm:
 
     def wait_for_jobs(self, seconds: float = 120) -> None:
         """Until the queue is empty; a requeued job is let go after seconds instead of two minutes."""
-
-        def empty() -> bool:
-            self.hurry()
-            return not self.jobs()
-
-        self._until("the queue is empty", empty, seconds)
+        self._until("the queue is empty", lambda: not self.hurry(), seconds)
 
     def wait_for_accounting(self, folder: Path, seconds: float = 120) -> None:
         """Until accounting, which is some seconds behind the queue, has heard how each job of this folder ended."""
@@ -205,12 +200,18 @@ class Slurm:
         live = [f"{job} {state}" for job, state in states.items() if state in ("PENDING", "RUNNING", "REQUEUED")]
         return sorted(began - set(states)) + live  # cancelled tasks that never ran may share a row
 
-    def hurry(self) -> None:
-        """Lets requeued jobs go after five seconds; at once would be too soon, their nodes still refuse them then."""
-        for job, reason in (line.split("|") for line in self.call("squeue", "-h", "-o", "%A|%r").splitlines()):
+    def hurry(self) -> int:
+        """Lets requeued jobs go after five seconds; at once would be too soon, their nodes still refuse them then.
+
+        Returns:
+            How many jobs the queue has, the tasks of an array that wait counted as one.
+        """
+        lines = self.call("squeue", "-h", "-o", "%A|%r").splitlines()
+        for job, reason in (line.split("|") for line in lines):
             if reason == "BeginTime" and time.monotonic() - self._held.setdefault(job, time.monotonic()) > 5:
                 self.call("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
                 del self._held[job]
+        return len(lines)
 
     def until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
         self._until(what, condition, seconds)

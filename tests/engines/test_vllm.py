@@ -90,25 +90,22 @@ class Session:
         self.loop.close()
 
 
-@pytest.fixture(scope="module")
-def port_thief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture
+def port_thief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plugin of vLLM, which it loads at every start."""
-    folder = tmp_path_factory.mktemp("plugins")
+    folder = tmp_path / "plugins"
     (folder / "port_thief-1.dist-info").mkdir(parents=True)
     (folder / "port_thief.py").write_text(THIEF)
     (folder / "port_thief-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: port-thief\nVersion: 1\n")
     entry = "[vllm.general_plugins]\nport_thief = port_thief:steal\n"
     (folder / "port_thief-1.dist-info" / "entry_points.txt").write_text(entry)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vendomini.engines.vllm.engine.START_AGAIN_S", (0.0, 0.0))
-        patch.syspath_prepend(str(folder))
-        patch.setenv("PORT_THIEF", str(folder / "stolen"))
-        yield
+    monkeypatch.setattr("vendomini.engines.vllm.engine.START_AGAIN_S", (0.0, 0.0))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PORT_THIEF", str(folder / "stolen"))
 
 
 @pytest.fixture(scope="module")
-def session(tiny: Path, here: Capabilities, port_thief: None) -> Iterator[Session]:
-    """Its first start fails, as a port is taken."""
+def session(tiny: Path, here: Capabilities) -> Iterator[Session]:
     opened = Session()
     opened.start(tiny, here)
     yield opened
@@ -145,12 +142,10 @@ class TestOneEngine:
     """In the order written: the last tests kill it."""
 
     def test_it_says_the_lines_of_the_contract(self, session: Session) -> None:
-        first, retry, last = session.lines
-        assert first == "[*] Loading model with vLLM (optimized inference)"
-        assert retry.startswith("[WARNING] vLLM did not start (")
-        assert "EADDRINUSE" in retry
-        assert "trying again" in retry
-        assert last == "[*] vLLM initialized successfully"
+        assert session.lines == [
+            "[*] Loading model with vLLM (optimized inference)",
+            "[*] vLLM initialized successfully",
+        ]
         info = session.engine.info
         assert (info.backend, info.rejected) == ("vllm", {})
         assert info.details["tensor_parallel_size"] == 1
@@ -335,22 +330,29 @@ def _kill_core(host: int) -> None:
 
 
 @needs_vllm
-def test_a_failed_start_falls_back_to_transformers_in_the_same_process(tiny: Path, here: Capabilities) -> None:
-    """The context is longer than the model's: vLLM refuses, Transformers takes over, nothing stays behind."""
+def test_a_passing_failure_is_tried_again_and_a_lasting_one_falls_back_to_transformers_in_the_same_process(
+    tmp_path: Path, here: Capabilities, port_thief: None
+) -> None:
+    """At first a port is taken. Then there is no kernel for heads of 16 dimensions, which vLLM finds out in a
+    grandchild, at the first request: the cause is in the child's log. Nothing stays behind."""
+    folder = make_tiny_model(tmp_path, heads=4)
     before = dict(os.environ)
     session = Session()
     try:
-        engine = session.start(tiny, here, max_model_len=1_000_000)
-        warning = session.lines[1]
-        assert session.lines[0] == "[*] Loading model with vLLM (optimized inference)"
+        engine = session.start(folder, here)
+        loading, retry, warning, *fallback = session.lines
+        assert loading == "[*] Loading model with vLLM (optimized inference)"
+        assert retry.startswith("[WARNING] vLLM did not start (")
+        assert "EADDRINUSE" in retry
+        assert "trying again" in retry
         assert warning.startswith("[WARNING] vLLM initialization failed: ")
-        assert "max_model_len" in warning
-        assert session.lines[2:] == [
+        assert "head_dim=16" in warning
+        assert fallback == [
             "[*] Falling back to standard HuggingFace Transformers",
             "[*] Flash Attention not installed, using sdpa attention (slower)",
         ]
         assert engine.info.backend == "hf"
-        assert "max_model_len" in engine.info.rejected["vllm"]
+        assert "head_dim=16" in engine.info.rejected["vllm"]
         assert session.ask(ids(20)).completion_tokens > 0
         assert dict(os.environ) == before
     finally:
@@ -368,23 +370,6 @@ def test_a_start_that_takes_too_long_is_ended_with_all_its_processes(tiny: Path,
         return group
 
     assert gone(asyncio.run(start()))
-
-
-@needs_vllm
-def test_the_cause_of_a_failed_start_is_found_in_the_log_of_the_child(tmp_path: Path, here: Capabilities) -> None:
-    """There is no kernel for heads of 16 dimensions, which vLLM finds out in a grandchild, at the first request."""
-    folder = make_tiny_model(tmp_path, heads=4)
-
-    async def start() -> None:
-        model = Model(name=str(folder), dtype="float32", context_length=1024)
-        engine = VllmEngine(model, EngineConfig(enforce_eager=True), here, print)
-        try:
-            await engine.start()
-        finally:
-            await engine.close()
-
-    with pytest.raises(EngineUnavailable, match="head_dim=16"):
-        asyncio.run(start())
 
 
 PARENT = """
