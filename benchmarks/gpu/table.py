@@ -76,7 +76,9 @@ def _others(figures: Figures) -> Iterable[str]:
         if "failed" in found:
             rows.append([title, f"not measured: {found['failed']}", "", ""])
         else:
-            rows.append([title, f"{found['tokens_s']:.0f}", found["attention"] or "its own choice", f"{found['load_s']:.0f} s"])
+            rows.append(
+                [title, f"{found['tokens_s']:.0f}", found["attention"] or "its own choice", f"{found['load_s']:.0f} s"]
+            )
     plan = figures["plan"]
     turns = f"{plan['turns']} turns of +{plan['added']} tokens, about {plan['new']} new"
     title = f"{plan['conversations']} conversations, {turns}"
